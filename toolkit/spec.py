@@ -1,0 +1,97 @@
+"""Specs: frozen, documented, checked descriptions of components.
+
+A component is described by a spec, a frozen dataclass that imports no framework. Every field is declared with
+:func:`option`, which carries its documentation and its bounds; conditions between fields stand in the method ``check``.
+Only classes marked by :func:`spec` can be built from a config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    doc: str = "",
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: Sequence[Any] | None = None,
+) -> Any:
+    """Declare a field of a spec.
+
+    Args:
+        default: its value where a config gives none; without one, the config must give it (``???`` in YAML).
+        doc: what it means, with its unit.
+        ge, gt, le, lt: inclusive and exclusive bounds; for a sequence they hold for each element.
+        choices: the only values allowed.
+    """
+    metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices}
+    if isinstance(default, (list, dict, set)):
+        raise TypeError("a spec is immutable: give a tuple or None as default")
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(option,))
+def spec(cls: type[T]) -> type[T]:
+    """Class decorator: make ``cls`` a frozen dataclass that a config may name in ``_target_``.
+
+    Raises:
+        TypeError: a field has no documentation.
+    """
+    made = dataclasses.dataclass(frozen=True)(cls)
+    for field in dataclasses.fields(made):  # type: ignore[arg-type]
+        if not field.metadata.get("doc"):
+            raise TypeError(f"{cls.__module__}.{cls.__qualname__}.{field.name} has no doc")
+    setattr(made, "__toolkit_spec__", made)
+    return made
+
+
+def is_spec(obj: Any) -> bool:
+    """Whether ``obj`` is a class that was itself (not only its parent) marked by :func:`spec`."""
+    return isinstance(obj, type) and vars(obj).get("__toolkit_spec__") is obj
+
+
+def problems(instance: Any) -> Iterator[tuple[str, str]]:
+    """Yield ``(field, message)`` for every value of a spec that is out of bounds or contradicts another."""
+    broken = False
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if is_spec(type(value)):
+            for inner, message in problems(value):
+                broken = True
+                yield f"{field.name}.{inner}", message
+            continue
+        for message in _out_of_bounds(value, field.metadata):
+            broken = True
+            yield field.name, message
+    if not broken and hasattr(instance, "check"):
+        yield from instance.check()
+
+
+def _out_of_bounds(value: Any, bounds: Any) -> Iterator[str]:
+    values = value if isinstance(value, (tuple, list)) else [value]
+    for item in values:
+        if bounds.get("choices") is not None and item not in bounds["choices"]:
+            yield f"found {item!r}, expected one of {', '.join(map(str, bounds['choices']))}"
+        if isinstance(item, bool) or not isinstance(item, (int, float)):
+            continue
+        if isinstance(item, float) and not math.isfinite(item):
+            yield f"found {item}, expected a finite number"
+            continue
+        for name, sign, holds in (
+            ("ge", "at least", lambda a, b: a >= b),
+            ("gt", "more than", lambda a, b: a > b),
+            ("le", "at most", lambda a, b: a <= b),
+            ("lt", "less than", lambda a, b: a < b),
+        ):
+            bound = bounds.get(name)
+            if bound is not None and not holds(item, bound):
+                yield f"found {item}, expected {sign} {bound}"
