@@ -1,0 +1,45 @@
+"""The plan's batches as TensorFlow tensors, through ``tf.data``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from toolkit.batch import FIELDS
+
+from .spec import Collator
+
+PREFETCH = 2  # batches made while the device works
+
+
+def signature() -> dict[str, tf.TensorSpec]:
+    """Shapes and dtypes of a batch; an axis that varies is None, so that a graph is traced once."""
+    return {
+        name: tf.TensorSpec([a if isinstance(a, int) else None for a in axes], tf.as_dtype(dtype))
+        for name, (axes, dtype) in FIELDS.items()
+    }
+
+
+def dataset(collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0) -> tf.data.Dataset:
+    """``batches`` (positions in the split) in their order, as a data set of dicts."""
+    specs = signature()
+    dtypes = [s.dtype for s in specs.values()]
+
+    def gather(index: np.ndarray) -> list[np.ndarray]:
+        batch = collator(batches[int(index)], epoch)
+        return [batch[name] for name in specs]
+
+    def one(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = tf.numpy_function(gather, [index], dtypes, stateful=False)
+        return {name: tf.ensure_shape(v, s.shape) for (name, s), v in zip(specs.items(), values, strict=True)}
+
+    return tf.data.Dataset.range(len(batches)).map(one, num_parallel_calls=workers or None).prefetch(PREFETCH)
+
+
+def load(
+    collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0
+) -> Iterator[dict[str, tf.Tensor]]:
+    """Iterate over ``batches`` (positions in the split) in their order."""
+    return iter(dataset(collator, batches, epoch, workers))

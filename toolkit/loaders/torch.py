@@ -1,0 +1,40 @@
+"""The plan's batches as torch tensors, through ``torch.utils.data.DataLoader``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .spec import Collator
+
+
+class _Batches(Dataset):
+    """One item is one whole batch of the plan."""
+
+    def __init__(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> None:
+        self.collator, self.batches, self.epoch = collator, batches, epoch
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {k: torch.from_numpy(v) for k, v in self.collator(self.batches[index], self.epoch).items()}
+
+
+def load(
+    collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Iterate over ``batches`` (positions in the split) in their order."""
+    return iter(
+        DataLoader(
+            _Batches(collator, batches, epoch),
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            # a forked worker would inherit the threads of the parent
+            multiprocessing_context="spawn" if workers else None,
+        )
+    )

@@ -1,0 +1,41 @@
+"""How a model is trained: one spec for the neutral loop, its two engines and the stock loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from toolkit.spec import option, spec
+
+
+@spec
+class Trainer:
+    """Length of the training, batches, precision, checkpoints and the log."""
+
+    loop: Literal["neutral", "stock"] = option(
+        "neutral",
+        "neutral: the toolkit's one loop, the same for both backends; stock: Lightning Trainer or Keras fit, with "
+        "their callbacks and loggers and without a resume in the middle of an epoch",
+    )
+    max_epochs: int = option(100, "passes over the training split", ge=1)
+    max_steps: int | None = option(None, "stop after so many optimizer steps, if that comes first", ge=1)
+    batch_budget: float = option(
+        60.0, "largest size of a batch, padding included, in the data's unit of length (speech: seconds)", gt=0
+    )
+    batch_examples: int = option(64, "largest number of examples in a batch", ge=1)
+    accumulate: int = option(1, "batches whose gradients are averaged for one optimizer step", ge=1)
+    clip_norm: float | None = option(5.0, "largest global L2 norm of the gradient; null: no clipping", gt=0)
+    precision: Literal["64", "32", "bf16"] = option(
+        "32", "arithmetic of the model; bf16: mixed, weights and loss stay in float32"
+    )
+    checkpoint_every: int = option(500, "optimizer steps from one checkpoint to the next", ge=1)
+    keep: int = option(2, "checkpoints kept beside the best one", ge=1)
+    validate_every: int = option(5, "epochs from one validation to the next", ge=1)
+    patience: int | None = option(None, "validations without a new best before the run stops; null: never", ge=1)
+    workers: int = option(0, "loader processes (torch) or parallel calls (tf); 0: none beside the prefetch", ge=0)
+    log_every: int = option(10, "optimizer steps from one row of the training log to the next", ge=1)
+    show: int = option(3, "reference/hypothesis pairs shown at each validation", ge=0)
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if self.loop == "stock" and self.accumulate > 1 and self.max_steps is not None:
+            yield "max_steps", "trainer=stock counts batches, not steps: give max_epochs with accumulate, or loop=neutral"
