@@ -1,0 +1,234 @@
+"""The training loop, written once: epochs, the plan's batches, steps, validation, checkpoints, signals, the log.
+
+An engine (``trainers/torch.py``, ``trainers/tf.py``) does what needs a framework.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from toolkit import checkpoint
+from toolkit.checkpoint import Progress, State
+from toolkit.errors import Interrupted, RunError
+from toolkit.loaders.spec import Collator
+from toolkit.plan import Plan
+from toolkit.runfolder import RunFolder
+
+
+class NonFinite(Exception):
+    """The loss or the gradient of a step is not finite; the weights were not touched."""
+
+
+class Engine(Protocol):
+    """What the loop asks of a framework. A batch is a dict of the framework's tensors."""
+
+    def batches(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
+        """The framework's loader over the plan's batches."""
+
+    def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
+        """One optimizer step on the mean gradient of ``batches``; ``position`` counts batches since the start.
+
+        Returns:
+            the mean loss, and the gradient's norm before clipping.
+
+        Raises:
+            NonFinite: before the update.
+        """
+
+    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
+        """What the task's ``evaluate_batch`` returns, as numpy, and the batch's ``example``."""
+
+    def state(self) -> State: ...
+
+    def load(self, state: State) -> None: ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """One split, ready to be batched.
+
+    Args:
+        split: ``toolkit.speech.Split``.
+        plan: its batches.
+        collator: makes a batch of them.
+    """
+
+    split: Any
+    plan: Plan
+    collator: Collator
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a split and a row for each of its examples, in the split's order."""
+
+    metrics: dict[str, float]
+    rows: list[dict[str, Any]]
+
+
+def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, folder: RunFolder, at: Progress) -> None:
+    """Train from ``at`` to the end of the plan, leaving checkpoints in ``folder``.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, with a checkpoint left.
+        RunError: a loss that is not finite, or a checkpoint that cannot be written.
+    """
+    trainer = run.trainer
+    total = total_steps(trainer, len(train.plan))
+    with Signals() as signals, Display(total, at.step) as display:
+        while at.step < total and not _patience_over(trainer, at):
+            planned = train.plan.epoch(at.epoch)
+            batches = engine.batches(train.collator, planned[at.batch :], at.epoch)
+            while at.batch < len(planned) and at.step < total:
+                lr = run.optimizer.lr * run.schedule.factor(at.step, total)
+                group = list(islice(batches, trainer.accumulate))
+                try:
+                    loss, norm = engine.train_step(group, lr, at.epoch * len(planned) + at.batch)
+                except NonFinite as error:
+                    raise RunError(_not_finite(train, planned, at, len(group))) from error
+                count = sum(len(planned[at.batch + i]) for i in range(len(group)))
+                at.step, at.batch = at.step + 1, at.batch + len(group)
+                display.advance(loss, count)
+                if at.step % trainer.log_every == 0 or at.step == total:
+                    row = {"loss": loss, "lr": lr, "grad_norm": norm, "examples_per_second": display.rate()}
+                    folder.record(at.step, at.epoch, "train", row)
+                if signals.caught:
+                    checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
+                    raise Interrupted(signals.caught)
+                if at.step % trainer.checkpoint_every == 0:
+                    checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
+            if at.batch == len(planned):
+                at.epoch, at.batch = at.epoch + 1, 0
+            if at.step == total or (at.batch == 0 and at.epoch % trainer.validate_every == 0):
+                display.pause()
+                _validate(run, engine, valid, tokenizer, folder, at, loss)
+                checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
+                display.resume()
+
+
+def total_steps(trainer: Any, batches: int) -> int:
+    """Optimizer steps of a run; an epoch's odd batches make a step of their own."""
+    steps = trainer.max_epochs * math.ceil(batches / trainer.accumulate)
+    return min(steps, trainer.max_steps or steps)
+
+
+def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any) -> Evaluation:
+    """Decode a whole split and measure it."""
+    found: dict[int, dict[str, Any]] = {}
+    for batch in engine.batches(data.collator, data.plan.in_order(), 0):
+        out = engine.eval_step(batch)
+        decoded = run.task.decode(out["log_probs"], out["lengths"])
+        for example, loss, (ids, score) in zip(out["example"], out["loss"], decoded, strict=True):
+            found[int(example)] = {
+                "id": data.split.ids[example],
+                "reference": data.split.texts[example],
+                "hypothesis": tokenizer.decode(ids),
+                "score": float(score),
+                "loss": float(loss),
+            }
+    rows = [found[i] for i in range(len(data.split))]
+    metrics = run.task.measure([r["reference"] for r in rows], [r["hypothesis"] for r in rows])
+    return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | metrics, rows)
+
+
+def _validate(
+    run: Any, engine: Engine, valid: Data, tokenizer: Any, folder: RunFolder, at: Progress, loss: float
+) -> None:
+    found = evaluate(run, engine, valid, tokenizer)
+    folder.record(at.step, at.epoch, "validation", found.metrics)
+    value = found.metrics[run.task.monitor]
+    better = at.best is None or value < at.best
+    if better:
+        at.best, at.best_step, at.stale = value, at.step, 0
+    else:
+        at.stale += 1
+    shown = "  ".join(f"{k} {v:.3f}" for k, v in found.metrics.items())
+    mark = "  best" if better else ""
+    folder.say(f"epoch {at.epoch}  step {at.step}  train loss {loss:.3f}  validation {shown}{mark}")
+    # the same few examples each time, so that one sees them become right
+    for row in found.rows[:: max(1, len(found.rows) // max(1, run.trainer.show))][: run.trainer.show]:
+        folder.say(f"    reference   {row['reference']}\n    hypothesis  {row['hypothesis']}")
+
+
+def _patience_over(trainer: Any, at: Progress) -> bool:
+    return trainer.patience is not None and at.stale >= trainer.patience
+
+
+def _not_finite(train: Data, planned: list[np.ndarray], at: Progress, batches: int) -> str:
+    ids = [train.split.ids[i] for b in planned[at.batch : at.batch + batches] for i in b]
+    return (
+        f"step {at.step + 1}: the loss or its gradient is not finite; the weights were left as they were. Lower "
+        f"optimizer.lr or trainer.clip_norm, or look at the batch: {', '.join(ids[:20])}{' …' if len(ids) > 20 else ''}"
+    )
+
+
+class Signals:
+    """Turns the first SIGINT or SIGTERM into a flag, so that a step is finished and saved; a second one ends at once."""
+
+    def __enter__(self) -> Signals:
+        self.caught = 0
+        self._before = {s: signal.signal(s, self._catch) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _catch(self, signum: int, frame: Any) -> None:
+        self.caught = signum
+        for s in self._before:
+            signal.signal(s, signal.SIG_DFL)
+
+    def __exit__(self, *exc: Any) -> None:
+        for s, handler in self._before.items():
+            signal.signal(s, handler)
+
+
+class Display:
+    """The progress bar: steps, loss, examples a second, time left."""
+
+    def __init__(self, total: int, done: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("train"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.1f} examples/s"),
+            TimeRemainingColumn(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("train", total=total, completed=done, loss=math.nan, rate=0.0)
+        self._examples = 0
+        self._since = time.perf_counter()
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._bar.stop()
+
+    def advance(self, loss: float, examples: int) -> None:
+        self._examples += examples
+        self._bar.update(self._task, advance=1, loss=loss, rate=self._speed())
+
+    def rate(self) -> float:
+        """Examples a second since the last call."""
+        speed = self._speed()
+        self._examples, self._since = 0, time.perf_counter()
+        return round(speed, 2)
+
+    def _speed(self) -> float:
+        return self._examples / max(time.perf_counter() - self._since, 1e-9)
+
+    def pause(self) -> None:
+        """Stop the clock: what follows is not training."""
+        self._paused = time.perf_counter()
+
+    def resume(self) -> None:
+        self._since += time.perf_counter() - self._paused

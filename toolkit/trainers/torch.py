@@ -1,0 +1,86 @@
+"""The torch engine, on Lightning Fabric; and the same parts under the stock Lightning ``Trainer``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+
+from toolkit import weights
+from toolkit.build import build
+from toolkit.checkpoint import State
+from toolkit.layers import torch as layers
+from toolkit.loaders import torch as loaders
+from toolkit.loaders.spec import Collator
+from toolkit.optimizers import torch as optimizers
+
+from .loop import NonFinite
+
+PRECISION = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
+
+
+def make_task(run: Any, features: Mapping[str, np.ndarray], outputs: int) -> Any:
+    """The run's task, a ``LightningModule``, with its initial weights.
+
+    Args:
+        run: the run's specs.
+        features: what the features learned from the training split.
+        outputs: size of the vocabulary.
+    """
+    model = build(run.model, "torch", run.features.bands, outputs)
+    layers.set_weights(model, weights.initial(run.model.parameters(run.features.bands, outputs), run.seed))
+    layers.bind(model, run.seed)
+    return build(run.task, "torch", build(run.features, "torch", features), model)
+
+
+class Engine:
+    """One process of a torch run (see ``loop.Engine``)."""
+
+    def __init__(self, run: Any, features: Mapping[str, np.ndarray], outputs: int) -> None:
+        self.trainer = run.trainer
+        self.fabric = lightning.Fabric(accelerator="auto", devices=1, precision=PRECISION[run.trainer.precision])
+        self.fabric.launch()
+        self.task = make_task(run, features, outputs)
+        self.model = self.task.model
+        optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))
+        self.module, self.optimizer = self.fabric.setup(self.task, optimizer)
+        self.module.mark_forward_method("batch_loss")
+        self.module.mark_forward_method("evaluate_batch")
+
+    def batches(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
+        return loaders.load(collator, batches, epoch, self.trainer.workers)
+
+    def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
+        self.module.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        total = 0.0
+        for i, batch in enumerate(batches):
+            layers.set_step(self.model, position + i)
+            loss = self.module.batch_loss(self.fabric.to_device(batch), True) / len(batches)
+            self.fabric.backward(loss)
+            total += float(loss)
+        limit = self.trainer.clip_norm or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        if not np.isfinite(norm):
+            self.optimizer.zero_grad()
+            raise NonFinite
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return total, norm
+
+    @torch.no_grad()
+    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
+        self.module.eval()
+        found = self.module.evaluate_batch(self.fabric.to_device(batch))
+        return {k: v.cpu().numpy() for k, v in found.items()} | {"example": batch["example"].numpy()}
+
+    def state(self) -> State:
+        return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.model))
+
+    def load(self, state: State) -> None:
+        layers.set_weights(self.model, state.model)
+        optimizers.set_state(self.optimizer, self.model, state.optimizer)
