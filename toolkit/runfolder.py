@@ -15,7 +15,17 @@ from typing import Any, TextIO
 
 from toolkit.checkpoint import write
 
-PACKAGES = ("torch", "lightning", "tensorflow", "tensorflow-text", "keras", "numpy", "hydra-core", "safetensors", "soxr")
+PACKAGES = (
+    "torch",
+    "lightning",
+    "tensorflow",
+    "tensorflow-text",
+    "keras",
+    "numpy",
+    "hydra-core",
+    "safetensors",
+    "soxr",
+)
 
 
 class RunFolder:

@@ -45,7 +45,5 @@ class Collator:
             none = np.zeros((len(positions), 1, 2), np.int32)
             return none, none
         frames = self.features.frames(samples)
-        drawn = [
-            self.features.draw(int(f), self.seed, epoch, int(i)) for f, i in zip(frames, positions, strict=True)
-        ]
+        drawn = [self.features.draw(int(f), self.seed, epoch, int(i)) for f, i in zip(frames, positions, strict=True)]
         return np.stack([t for t, _ in drawn]), np.stack([f for _, f in drawn])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import tensorflow as tf
 
@@ -22,8 +20,8 @@ def signature() -> dict[str, tf.TensorSpec]:
     }
 
 
-def dataset(collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0) -> tf.data.Dataset:
-    """``batches`` (positions in the split) in their order, as a data set of dicts."""
+def loader(collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0) -> tf.data.Dataset:
+    """``batches`` (positions in the split) in their order."""
     specs = signature()
     dtypes = [s.dtype for s in specs.values()]
 
@@ -36,10 +34,3 @@ def dataset(collator: Collator, batches: list[np.ndarray], epoch: int = 0, worke
         return {name: tf.ensure_shape(v, s.shape) for (name, s), v in zip(specs.items(), values, strict=True)}
 
     return tf.data.Dataset.range(len(batches)).map(one, num_parallel_calls=workers or None).prefetch(PREFETCH)
-
-
-def load(
-    collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0
-) -> Iterator[dict[str, tf.Tensor]]:
-    """Iterate over ``batches`` (positions in the split) in their order."""
-    return iter(dataset(collator, batches, epoch, workers))

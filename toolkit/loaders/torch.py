@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -24,17 +22,13 @@ class _Batches(Dataset):
         return {k: torch.from_numpy(v) for k, v in self.collator(self.batches[index], self.epoch).items()}
 
 
-def load(
-    collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Iterate over ``batches`` (positions in the split) in their order."""
-    return iter(
-        DataLoader(
-            _Batches(collator, batches, epoch),
-            batch_size=None,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-            # a forked worker would inherit the threads of the parent
-            multiprocessing_context="spawn" if workers else None,
-        )
+def loader(collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0) -> DataLoader:
+    """``batches`` (positions in the split) in their order."""
+    return DataLoader(
+        _Batches(collator, batches, epoch),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        # a forked worker would inherit the threads of the parent
+        multiprocessing_context="spawn" if workers else None,
     )

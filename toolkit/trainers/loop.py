@@ -43,6 +43,12 @@ class Engine(Protocol):
             NonFinite: before the update.
         """
 
+    def set_step(self, lr: float, position: int) -> None:
+        """Set the learning rate, and the position that keys the dropout masks."""
+
+    def fit_stock(self, stock: Stock) -> None:
+        """Train under the framework's stock loop, which calls ``stock`` back."""
+
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
         """What the task's ``evaluate_batch`` returns, as numpy, and the batch's ``example``."""
 
@@ -83,6 +89,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
     """
     trainer = run.trainer
     total = total_steps(trainer, len(train.plan))
+    loss = math.nan
     with Signals() as signals, Display(total, at.step) as display:
         while at.step < total and not _patience_over(trainer, at):
             planned = train.plan.epoch(at.epoch)
@@ -112,6 +119,56 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 _validate(run, engine, valid, tokenizer, folder, at, loss)
                 checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
                 display.resume()
+
+
+@dataclass
+class Stock:
+    """What ``trainer=stock`` adds to Lightning's ``Trainer`` and Keras' ``fit``, which call its methods back.
+
+    Plan, schedule, validation, checkpoints and the log are those of :func:`fit`; a resumed run begins the interrupted
+    epoch again.
+    """
+
+    run: Any
+    engine: Engine
+    train: Data
+    valid: Data
+    tokenizer: Any
+    folder: RunFolder
+    at: Progress
+
+    def __post_init__(self) -> None:
+        self.at.batch = 0
+        self.total = total_steps(self.run.trainer, len(self.train.plan))
+        self.signals = Signals()
+
+    def batch_begin(self) -> None:
+        lr = self.run.optimizer.lr * self.run.schedule.factor(self.at.step, self.total)
+        self.engine.set_step(lr, self.at.epoch * len(self.train.plan) + self.at.batch)
+
+    def batch_end(self, loss: float) -> bool:
+        """Returns whether the run is over."""
+        at, accumulate = self.at, self.run.trainer.accumulate
+        at.batch += 1
+        stepped = at.batch % accumulate == 0 or at.batch == len(self.train.plan)
+        at.step += stepped
+        if stepped and at.step % self.run.trainer.log_every == 0:
+            self.folder.record(at.step, at.epoch, "train", {"loss": loss})
+        if self.signals.caught:
+            checkpoint.save(self.folder.checkpoints, self.engine.state(), at, self.run.trainer.keep)
+            raise Interrupted(self.signals.caught)
+        return at.step >= self.total
+
+    def epoch_end(self, loss: float) -> bool:
+        """Returns whether the run is over."""
+        at, trainer = self.at, self.run.trainer
+        if at.batch == len(self.train.plan):
+            at.epoch, at.batch = at.epoch + 1, 0
+        over = at.step >= self.total
+        if over or at.epoch % trainer.validate_every == 0:
+            _validate(self.run, self.engine, self.valid, self.tokenizer, self.folder, at, loss)
+            checkpoint.save(self.folder.checkpoints, self.engine.state(), at, trainer.keep)
+        return over or _patience_over(trainer, at)
 
 
 def total_steps(trainer: Any, batches: int) -> int:

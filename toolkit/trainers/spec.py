@@ -38,4 +38,7 @@ class Trainer:
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1 and self.max_steps is not None:
-            yield "max_steps", "trainer=stock counts batches, not steps: give max_epochs with accumulate, or loop=neutral"
+            yield (
+                "max_steps",
+                "trainer=stock counts batches, not steps: give max_epochs with accumulate, or loop=neutral",
+            )

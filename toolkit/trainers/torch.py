@@ -17,7 +17,7 @@ from toolkit.loaders import torch as loaders
 from toolkit.loaders.spec import Collator
 from toolkit.optimizers import torch as optimizers
 
-from .loop import NonFinite
+from .loop import NonFinite, Stock
 
 PRECISION = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
 
@@ -51,15 +51,18 @@ class Engine:
         self.module.mark_forward_method("evaluate_batch")
 
     def batches(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
-        return loaders.load(collator, batches, epoch, self.trainer.workers)
+        return iter(loaders.loader(collator, batches, epoch, self.trainer.workers))
+
+    def set_step(self, lr: float, position: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        layers.set_step(self.model, position)
 
     def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
         self.module.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         total = 0.0
         for i, batch in enumerate(batches):
-            layers.set_step(self.model, position + i)
+            self.set_step(lr, position + i)
             loss = self.module.batch_loss(self.fabric.to_device(batch), True) / len(batches)
             self.fabric.backward(loss)
             total += float(loss)
@@ -84,3 +87,53 @@ class Engine:
     def load(self, state: State) -> None:
         layers.set_weights(self.model, state.model)
         optimizers.set_state(self.optimizer, self.model, state.optimizer)
+
+    def fit_stock(self, stock: Stock) -> None:
+        run = stock.run.trainer
+        self.task.optimizer = self.optimizer.optimizer
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=1,
+            precision=PRECISION[run.precision],
+            max_epochs=run.max_epochs - stock.at.epoch,
+            accumulate_grad_batches=run.accumulate,
+            gradient_clip_val=run.clip_norm,
+            reload_dataloaders_every_n_epochs=1,
+            callbacks=[_StockCallback(stock)],
+            default_root_dir=stock.folder.path,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+        with stock.signals:
+            trainer.fit(self.task, datamodule=_StockData(stock))
+
+
+class _StockData(lightning.LightningDataModule):
+    """The plan's batches of the epoch at hand."""
+
+    def __init__(self, stock: Stock) -> None:
+        super().__init__()
+        self.stock = stock
+
+    def train_dataloader(self) -> Any:
+        train, at = self.stock.train, self.stock.at
+        batches = train.plan.epoch(at.epoch)
+        return loaders.loader(train.collator, batches, at.epoch, self.stock.run.trainer.workers)
+
+
+class _StockCallback(lightning.Callback):
+    def __init__(self, stock: Stock) -> None:
+        self.stock = stock
+        self.loss = float("nan")
+
+    def on_train_batch_start(self, trainer: Any, task: Any, batch: Any, index: int) -> None:
+        self.stock.batch_begin()
+
+    def on_train_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, index: int) -> None:
+        self.loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+        trainer.should_stop |= self.stock.batch_end(self.loss)
+
+    def on_train_epoch_end(self, trainer: Any, task: Any) -> None:
+        trainer.should_stop |= self.stock.epoch_end(self.loss)
+        task.train()

@@ -1,0 +1,208 @@
+"""One run from its specs to its results: data, learned parts, training, evaluation, summary."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit import checkpoint, speech
+from toolkit.checkpoint import Progress
+from toolkit.errors import ConfigError
+from toolkit.loaders.spec import Collator
+from toolkit.plan import Plan, padding_efficiency
+from toolkit.runfolder import RunFolder
+from toolkit.trainers import loop
+from toolkit.trainers.loop import Data, Engine
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run works with, before a framework is loaded.
+
+    Args:
+        data: the splits by name.
+        tokenizer: the learned tokenizer.
+        features: what the features learned, by name.
+        fingerprint: of the data set.
+    """
+
+    data: dict[str, Data]
+    tokenizer: Any
+    features: Mapping[str, np.ndarray]
+    fingerprint: str
+
+
+def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
+    """Do the run that ``run`` describes.
+
+    Args:
+        run: ``toolkit.config.Run``, checked.
+        config: the same, as plain data, for the run folder.
+        overrides: the command line.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        UserError: bad data, a failed run; nothing that was there before is lost.
+    """
+    began = time.perf_counter()
+    source = _source(run)
+    folder = RunFolder(Path(run.run_dir))
+    try:
+        folder.describe(config, overrides)
+        parts = prepare(run, folder, source)
+        engine = load_engine(run, parts)
+        at = Progress(facts={"seed": run.seed, "dataset": parts.fingerprint})
+        last = checkpoint.find(source / "checkpoints", "best" if run.evaluate else "last") if source else None
+        if last:
+            state, at = checkpoint.load(last)
+            engine.load(state)
+            folder.say(f"{'evaluating' if run.evaluate else 'going on from'} {last}")
+        trained = time.perf_counter()
+        if not run.evaluate:
+            folder.rewind(at.step)
+            _train(run, engine, parts, folder, at)
+        trained = time.perf_counter() - trained
+        _finish(run, engine, parts, folder, at, trained, began)
+    finally:
+        folder.close()
+    return 0
+
+
+def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
+    """Fetch, decode and check the data; learn or reload the tokenizer and the features.
+
+    Args:
+        run: the run's specs.
+        folder: where what is learned goes.
+        learned: an earlier run's folder to take it from instead.
+    """
+    corpus = speech.prepare(run.dataset)
+    train = corpus.splits["train"]
+    for name, learn in (
+        ("tokenizer", lambda to: run.tokenizer.learn(train.texts, to)),
+        ("features", lambda to: run.features.learn((train.waveform(i) for i in range(len(train))), to)),
+    ):
+        to = folder.path / name
+        if learned is None:
+            to.mkdir(exist_ok=True)
+            learn(to)
+        elif learned != folder.path:
+            _copy(learned / name, to)
+    tokenizer = run.tokenizer.load(folder.path / "tokenizer")
+    corpus = speech.check(
+        corpus, tokenizer, lambda n: run.model.output_length(run.features.frames(n)), run.dataset.on_bad
+    )
+    for line in corpus.report.lines():
+        folder.say(line)
+    data = {name: _data(run, split, tokenizer, name == "train") for name, split in corpus.splits.items()}
+    return Parts(data, tokenizer, run.features.load(folder.path / "features"), corpus.fingerprint)
+
+
+def load_engine(run: Any, parts: Parts) -> Engine:
+    """Load the framework, at last, and build the engine in it."""
+    module = importlib.import_module(f"toolkit.trainers.{run.backend}")
+    return module.Engine(run, parts.features, parts.tokenizer.size)
+
+
+def _data(run: Any, split: Any, tokenizer: Any, train: bool) -> Data:
+    plan = Plan(split.lengths / run.dataset.sample_rate, run.trainer.batch_budget, run.trainer.batch_examples, run.seed)
+    tokens = [np.array(tokenizer.encode(text), np.int32) for text in split.texts]
+    return Data(split, plan, Collator(split, tokens, run.features, run.seed if train else None))
+
+
+def _source(run: Any) -> Path | None:
+    """The folder of the earlier run that this one goes on with or measures; None for a fresh start."""
+    if run.resume == "auto":
+        folder = Path(run.run_dir)
+        return folder if checkpoint.find(folder / "checkpoints", "last") else None
+    named = run.evaluate or run.resume
+    if named is None:
+        return None
+    if not checkpoint.find(Path(named) / "checkpoints", "last"):
+        raise ConfigError(f"{named}: has no checkpoint to {'measure' if run.evaluate else 'go on from'}")
+    return Path(named)
+
+
+def _copy(source: Path, to: Path) -> None:
+    import shutil
+
+    shutil.copytree(source, to, dirs_exist_ok=True)
+
+
+def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> None:
+    train, valid = parts.data["train"], parts.data["validation"]
+    hours = train.split.lengths.sum() / run.dataset.sample_rate / 3600
+    folder.say(
+        f"{run.recipe}, {run.backend}: {len(train.split)} examples ({hours:.2f} h), {len(train.plan)} batches an epoch, "
+        f"{loop.total_steps(run.trainer, len(train.plan))} steps"
+    )
+    if run.trainer.loop == "stock":
+        engine.fit_stock(loop.Stock(run, engine, train, valid, parts.tokenizer, folder, at))
+    else:
+        loop.fit(run, engine, train, valid, parts.tokenizer, folder, at)
+
+
+def _finish(
+    run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress, trained: float, began: float
+) -> None:
+    """Measure the best checkpoint on every split but ``train``; leave predictions, results and a summary."""
+    best = None if run.evaluate else checkpoint.find(folder.checkpoints, "best")
+    if best:
+        state, at = checkpoint.load(best)
+        engine.load(state)
+    metrics = {}
+    for name, data in parts.data.items():
+        if name != "train":
+            found = loop.evaluate(run, engine, data, parts.tokenizer)
+            metrics[name] = found.metrics
+            folder.predictions(name, (row | {"alignment": run.task.align(row)} for row in found.rows))
+    train = parts.data["train"]
+    results = {
+        "recipe": run.recipe,
+        "backend": run.backend,
+        "seed": run.seed,
+        "metrics": metrics,
+        "step": at.step,
+        "epoch": at.epoch,
+        "parameters": sum(
+            int(np.prod(p.shape))
+            for p in run.model.parameters(run.features.bands, parts.tokenizer.size).values()
+            if p.trainable
+        ),
+        "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)),
+        "train_seconds": round(trained, 1),
+        "wall_seconds": round(time.perf_counter() - began, 1),
+        "dataset_fingerprint": parts.fingerprint,
+    }
+    folder.results(results)
+    _summary(results, folder)
+
+
+def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:
+    """The table at the end of a run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(n for m in results["metrics"].values() for n in m))
+    table = Table(title=f"{results['recipe']}, {results['backend']}, seed {results['seed']}")
+    for heading in ("split", *names):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, found in results["metrics"].items():
+        table.add_row(split, *(f"{found[n]:.3f}" if n == "loss" else f"{100 * found[n]:.2f} %" for n in names))
+    console = Console(width=100)
+    with console.capture() as text:
+        console.print(table)
+    folder.say(text.get().rstrip())
+    folder.say(
+        f"{results['parameters']:,} parameters, best of step {results['step']}, "
+        f"{results['train_seconds']:.0f} s of training, {results['wall_seconds']:.0f} s in all"
+    )
+    folder.say(f"run folder: {folder.path}")

@@ -1,0 +1,182 @@
+"""The TensorFlow engine, ``strategy.run`` under ``tf.function``; and the same parts under the stock Keras ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from toolkit import weights
+from toolkit.build import build
+from toolkit.checkpoint import State
+from toolkit.layers import tf as layers
+from toolkit.loaders import tf as loaders
+from toolkit.loaders.spec import Collator
+from toolkit.optimizers import tf as optimizers
+
+from .loop import NonFinite, Stock
+
+POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16"}
+
+
+def make_task(run: Any, features: Mapping[str, np.ndarray], outputs: int) -> Any:
+    """The run's task, a ``keras.Model``, with its initial weights. Call it under the strategy's scope.
+
+    Args:
+        run: the run's specs.
+        features: what the features learned from the training split.
+        outputs: size of the vocabulary.
+    """
+    keras.config.set_floatx("float64" if run.trainer.precision == "64" else "float32")
+    keras.config.set_dtype_policy(POLICY[run.trainer.precision])
+    model = build(run.model, "tf", run.features.bands, outputs)
+    task = build(run.task, "tf", build(run.features, "tf", features), model)
+    # one second of silence creates the variables, which Keras makes at the first call
+    frames = int(run.features.frames(run.features.sample_rate))
+    model(tf.zeros([1, frames, run.features.bands], keras.config.floatx()), tf.constant([frames]))
+    layers.set_weights(model, weights.initial(run.model.parameters(run.features.bands, outputs), run.seed))
+    layers.bind(model, run.seed)
+    return task
+
+
+def default_strategy() -> tf.distribute.Strategy:
+    """The first GPU where there is one, else the CPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+
+
+class Engine:
+    """One process of a TensorFlow run (see ``loop.Engine``)."""
+
+    def __init__(self, run: Any, features: Mapping[str, np.ndarray], outputs: int) -> None:
+        self.trainer = run.trainer
+        self.strategy = default_strategy()
+        with self.strategy.scope():
+            self.task = make_task(run, features, outputs)
+            self.model = self.task.model
+            self.slots = layers.canonical_variables(self.model)
+            self.variables = self.model.trainable_variables
+            self.optimizer = optimizers.build(run.optimizer, self.slots)
+            many = run.trainer.accumulate > 1
+            self.sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables] if many else []
+        batch = loaders.signature()
+        self._step = self._function(self._replica_step, batch)
+        self._add = self._function(self._replica_add, batch, tf.TensorSpec([], tf.int32))
+        self._apply = self._function(self._replica_apply)
+        self._evaluate = self._function(self.task.evaluate_batch, batch)
+
+    def _function(self, replica: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            return self.strategy.run(replica, args=args)
+
+        return tf.function(run, input_signature=list(signature), jit_compile=False)
+
+    def batches(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
+        return iter(loaders.loader(collator, batches, epoch, self.trainer.workers))
+
+    def set_step(self, lr: float, position: int) -> None:
+        self.optimizer.learning_rate.assign(lr)
+        layers.set_step(self.model, position)
+
+    def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
+        try:
+            if not self.sums:
+                self.set_step(lr, position)
+                loss, norm = self._step(batches[0])
+                return float(loss), float(norm)
+            total = 0.0
+            for i, batch in enumerate(batches):
+                self.set_step(lr, position + i)
+                total += float(self._add(batch, len(batches)))
+            return total, float(self._apply())
+        except tf.errors.InvalidArgumentError as error:
+            if "not finite" not in str(error):
+                raise
+            for s in self.sums:
+                s.assign(tf.zeros_like(s))
+            raise NonFinite from error
+
+    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
+        return {k: v.numpy() for k, v in self._evaluate(batch).items()} | {"example": batch["example"].numpy()}
+
+    def state(self) -> State:
+        return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.slots))
+
+    def load(self, state: State) -> None:
+        layers.set_weights(self.model, state.model)
+        optimizers.set_state(self.optimizer, self.slots, state.optimizer)
+
+    def _gradients(self, batch: Any, parts: Any = 1) -> tuple[Any, list[Any]]:
+        with tf.GradientTape() as tape:
+            loss = self.task.batch_loss(batch, True)
+            loss = loss / tf.cast(parts, loss.dtype)
+        return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.variables)]
+
+    def _update(self, gradients: list[Any]) -> Any:
+        gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm)
+        with tf.control_dependencies([tf.debugging.assert_all_finite(norm, "not finite")]):
+            self.optimizer.apply([tf.identity(g) for g in gradients], self.variables)
+        return norm
+
+    def _replica_step(self, batch: Any) -> tuple[Any, Any]:
+        loss, gradients = self._gradients(batch)
+        return loss, self._update(gradients)
+
+    def _replica_add(self, batch: Any, parts: Any) -> Any:
+        loss, gradients = self._gradients(batch, parts)
+        for total, gradient in zip(self.sums, gradients, strict=True):
+            total.assign_add(gradient)
+        return loss
+
+    def _replica_apply(self) -> Any:
+        norm = self._update([s.read_value() for s in self.sums])
+        with tf.control_dependencies([norm]):
+            for s in self.sums:
+                s.assign(tf.zeros_like(s))
+        return norm
+
+    def fit_stock(self, stock: Stock) -> None:
+        run = stock.run.trainer
+        self.task.clip_norm = run.clip_norm
+        self.task.compile(optimizer=self.optimizer, jit_compile=False)
+        with stock.signals:
+            self.task.fit(_StockData(stock), epochs=run.max_epochs - stock.at.epoch, callbacks=[_StockCallback(stock)])
+
+
+class _StockData(keras.utils.PyDataset):
+    """The plan's batches of the epoch at hand."""
+
+    def __init__(self, stock: Stock) -> None:
+        super().__init__(workers=max(1, stock.run.trainer.workers))
+        self.train, self.epoch = stock.train, stock.at.epoch
+        self.batches = self.train.plan.epoch(self.epoch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.train.collator(self.batches[index], self.epoch)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self.batches = self.train.plan.epoch(self.epoch)
+
+
+class _StockCallback(keras.callbacks.Callback):
+    def __init__(self, stock: Stock) -> None:
+        super().__init__()
+        self.stock = stock
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.stock.batch_begin()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.model.stop_training |= self.stock.batch_end(logs["loss"])
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model.stop_training |= self.stock.epoch_end(logs["loss"])
