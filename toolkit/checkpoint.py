@@ -1,8 +1,9 @@
 """The checkpoint on disk: a folder of safetensors and JSON, never a pickle.
 
-``step-00001234/`` holds ``model.safetensors`` (canonical names and layouts), ``optimizer.safetensors`` (its moments under
-the same names) and ``state.json`` (step, position in the plan, checksums of the other two). It is written beside, synced
-to the disk and renamed, so that a folder of that name is always whole. ``index.json`` names the best and the last.
+``step-00001234/`` holds ``model.safetensors`` (canonical names and layouts), ``optimizer.safetensors`` (its moments
+under the same names) and ``state.json`` (step, position in the plan, checksums of the other two). It is written beside,
+synced to the disk and renamed, so that a folder of that name is always whole. ``index.json`` names the best and the
+last.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def save(folder: Path, state: State, progress: Progress, keep: int) -> Path:
         need = sum(map(len, blobs.values()))
         free = shutil.disk_usage(folder).free
         raise RunError(
-            f"{final}: the checkpoint could not be written ({error.strerror}): needs {need:,} bytes, {free:,} are free. "
-            "Earlier checkpoints are whole; make room and go on with resume="
+            f"{final}: the checkpoint could not be written ({error.strerror}): needs {need:,} bytes, {free:,} are "
+            "free. Earlier checkpoints are whole; make room and go on with resume="
         ) from error
     _drop_old(folder, keep)
     return final

@@ -141,8 +141,8 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
     train, valid = parts.data["train"], parts.data["validation"]
     hours = train.split.lengths.sum() / run.dataset.sample_rate / 3600
     folder.say(
-        f"{run.recipe}, {run.backend}: {len(train.split)} examples ({hours:.2f} h), {len(train.plan)} batches an epoch, "
-        f"{loop.total_steps(run.trainer, len(train.plan))} steps"
+        f"{run.recipe}, {run.backend}: {len(train.split)} examples ({hours:.2f} h), {len(train.plan)} batches an epoch"
+        f", {loop.total_steps(run.trainer, len(train.plan))} steps"
     )
     if run.trainer.loop == "stock":
         engine.fit_stock(loop.Stock(run, engine, train, valid, parts.tokenizer, folder, at))

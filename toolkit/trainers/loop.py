@@ -228,7 +228,7 @@ def _not_finite(train: Data, planned: list[np.ndarray], at: Progress, batches: i
 
 
 class Signals:
-    """Turns the first SIGINT or SIGTERM into a flag, so that a step is finished and saved; a second one ends at once."""
+    """Turns the first SIGINT or SIGTERM into a flag, so that the step is finished and saved; a second ends at once."""
 
     def __enter__(self) -> Signals:
         self.caught = 0

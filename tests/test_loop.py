@@ -1,0 +1,196 @@
+"""The neutral loop, driven with an engine that needs no framework."""
+
+import json
+import os
+import signal
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from toolkit import checkpoint
+from toolkit.checkpoint import Progress, State
+from toolkit.errors import Interrupted, RunError
+from toolkit.plan import Plan
+from toolkit.runfolder import RunFolder
+from toolkit.schedules import Cosine
+from toolkit.trainers import loop
+from toolkit.trainers.spec import Trainer
+
+
+class Task:
+    monitor = "cer"
+
+    def decode(self, log_probs, lengths):
+        return [([int(x)], 0.0) for x in log_probs]
+
+    def measure(self, references, hypotheses):
+        return {"cer": float(np.mean([a != b for a, b in zip(references, hypotheses, strict=True)]))}
+
+
+class Engine:
+    """Its one weight is a digest of everything the loop ever gave it."""
+
+    def __init__(self, at_step=None, bad_step=None):
+        self.weight = np.zeros(1)
+        self.seen: list = []
+        self.at_step = at_step or {}
+        self.bad_step = bad_step
+
+    def batches(self, collator, batches, epoch):
+        return iter([(b, epoch) for b in batches])
+
+    def train_step(self, batches, lr, position):
+        if len(self.seen) + 1 == self.bad_step:
+            raise loop.NonFinite
+        self.seen.append(([(b.tolist(), e) for b, e in batches], lr, position))
+        for b, e in batches:
+            self.weight = np.sin(self.weight * 3 + b.sum() + lr * 1e3 + position + e)
+        self.at_step.get(len(self.seen), lambda: None)()
+        return float(self.weight[0]), 1.0
+
+    def eval_step(self, batch):
+        examples = batch[0]
+        guess = (examples + int(1e6 * abs(self.weight[0]))) % 3
+        return {"example": examples, "loss": guess * 1.0, "log_probs": guess, "lengths": guess}
+
+    def state(self):
+        return State({"w": self.weight.copy()}, {"step": np.array([len(self.seen)])})
+
+    def load(self, state):
+        self.weight = state.model["w"]
+
+
+@dataclass
+class Split:
+    ids: list
+    texts: list
+
+    def __len__(self):
+        return len(self.ids)
+
+
+def data(examples, seed=0):
+    lengths = np.random.default_rng(seed).uniform(1, 5, examples)
+    split = Split([f"u{i}" for i in range(examples)], ["0"] * examples)
+    return loop.Data(split, Plan(lengths, 20.0, 8, seed), None)
+
+
+def run(**trainer):
+    chosen = {"max_epochs": 4, "validate_every": 2, "log_every": 1, "checkpoint_every": 5, "keep": 100} | trainer
+    return SimpleNamespace(
+        trainer=Trainer(**chosen), task=Task(), optimizer=SimpleNamespace(lr=0.1), schedule=Cosine(warmup_steps=3)
+    )
+
+
+TOKENIZER = SimpleNamespace(decode=lambda ids: str(ids[0]))
+TRAIN, VALID = data(40), data(9, 1)
+
+
+def fit(path, engine, at=None, **trainer):
+    folder = RunFolder(path)
+    at = at or Progress()
+    try:
+        loop.fit(run(**trainer), engine, TRAIN, VALID, TOKENIZER, folder, at)
+    finally:
+        folder.close()
+    return at
+
+
+def log(path):
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("time", "examples_per_second")} for row in rows]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_every_batch_once_an_epoch_with_the_schedule(tmp_path, accumulate):
+    engine = Engine()
+    at = fit(tmp_path, engine, accumulate=accumulate)
+    batches = len(TRAIN.plan)
+    steps = -(-batches // accumulate)
+    assert at.step == len(engine.seen) == 4 * steps and (at.epoch, at.batch) == (4, 0)
+    for epoch in range(4):
+        mine = [b for group, _, _ in engine.seen[epoch * steps : (epoch + 1) * steps] for b, e in group if e == epoch]
+        assert mine == [b.tolist() for b in TRAIN.plan.epoch(epoch)]
+    schedule = Cosine(warmup_steps=3)
+    assert [lr for _, lr, _ in engine.seen] == [0.1 * schedule.factor(i, 4 * steps) for i in range(4 * steps)]
+    rows = log(tmp_path)
+    assert [r["step"] for r in rows if r["split"] == "train"] == list(range(1, 4 * steps + 1))
+    assert [r["epoch"] for r in rows if r["split"] == "validation"] == [2, 4]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("stop", range(1, 4 * 8, 3))
+def test_resumed_at_any_step_it_ends_as_the_unbroken_run(tmp_path, stop, accumulate):
+    whole = Engine()
+    fit(tmp_path / "whole", whole, accumulate=accumulate)
+    if stop >= len(whole.seen):
+        stop = len(whole.seen) - 1
+
+    first = Engine(at_step={stop: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    with pytest.raises(Interrupted) as caught:
+        fit(tmp_path / "broken", first, accumulate=accumulate)
+    assert caught.value.code == 143 and len(first.seen) == stop
+
+    state, at = checkpoint.load(checkpoint.find(tmp_path / "broken" / "checkpoints", "last"))
+    second = Engine()
+    second.load(state)
+    RunFolder(tmp_path / "broken").rewind(at.step)
+    fit(tmp_path / "broken", second, at, accumulate=accumulate)
+    assert first.seen + second.seen == whole.seen
+    assert second.weight == whole.weight
+    assert log(tmp_path / "broken") == log(tmp_path / "whole")
+
+
+def test_resume_from_a_regular_checkpoint_at_an_epochs_end(tmp_path):
+    batches = len(TRAIN.plan)
+    whole = Engine()
+    fit(tmp_path / "a", whole, checkpoint_every=2 * batches)
+    state, at = checkpoint.load(tmp_path / "a" / "checkpoints" / f"step-{2 * batches:08d}")
+    second = Engine()
+    second.load(state)
+    folder = RunFolder(tmp_path / "a")
+    folder.rewind(at.step)
+    fit(tmp_path / "a", second, at, checkpoint_every=2 * batches)
+    assert second.weight == whole.weight
+
+
+def test_max_steps_ends_in_the_middle_of_an_epoch_with_a_validation(tmp_path):
+    at = fit(tmp_path, Engine(), max_steps=3)
+    assert at.step == 3
+    assert [r["split"] for r in log(tmp_path)] == ["train"] * 3 + ["validation"]
+
+
+def test_best_and_patience(tmp_path, monkeypatch):
+    values = iter([0.5, 0.3, 0.4, 0.35, 0.1])
+    monkeypatch.setattr(Task, "measure", lambda self, r, h: {"cer": next(values)})
+    at = fit(tmp_path, Engine(), max_epochs=20, validate_every=1, patience=2)
+    assert at.epoch == 4 and at.best == 0.3 and at.best_step == 2 * len(TRAIN.plan)
+    assert checkpoint.find(tmp_path / "checkpoints", "best").name == f"step-{at.best_step:08d}"
+
+
+def test_a_loss_that_is_not_finite_names_the_examples(tmp_path):
+    engine = Engine(bad_step=3)
+    with pytest.raises(RunError) as caught:
+        fit(tmp_path, engine)
+    assert str(caught.value).startswith("step 3: ")
+    for example in TRAIN.plan.epoch(0)[2]:
+        assert f"u{example}" in str(caught.value)
+
+
+def test_validation_shows_pairs(tmp_path, capsys):
+    fit(tmp_path, Engine(), max_epochs=2)
+    shown = (tmp_path / "run.log").read_text()
+    assert shown.count("reference ") == shown.count("hypothesis ") == 3
+    assert "cer" in shown and shown in capsys.readouterr().out
+
+
+def test_evaluation_rows_stand_in_the_splits_order():
+    found = loop.evaluate(run(), Engine(), VALID, TOKENIZER)
+    assert [row["id"] for row in found.rows] == VALID.split.ids
+
+
+def test_stock_is_checked():
+    spec = replace(Trainer(), loop="stock", accumulate=2, max_steps=3)
+    assert [field for field, _ in spec.check()] == ["max_steps"]
