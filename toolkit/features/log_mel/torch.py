@@ -1,0 +1,75 @@
+"""Log-mel features in PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from toolkit.features.log_mel import spec as log_mel
+
+
+class LogMel(nn.Module):
+    """See :class:`toolkit.features.log_mel.spec.LogMel`.
+
+    Args:
+        spec: the neutral description.
+        state: what ``spec.load`` returned.
+    """
+
+    window: Tensor
+    mel: Tensor
+    mean: Tensor
+    variance: Tensor
+    like: Tensor
+
+    def __init__(self, spec: log_mel.LogMel, state: dict[str, np.ndarray]) -> None:
+        super().__init__()
+        self.spec = spec
+        constants = {"window": spec.window_function(), "mel": spec.mel_matrix(), **state}
+        for name, array in constants.items():
+            self.register_buffer(name, torch.from_numpy(array), persistent=False)
+        # has the dtype that the module was cast to, which the constants must not follow
+        self.register_buffer("like", torch.empty(0), persistent=False)
+
+    def forward(
+        self, waveforms: Tensor, lengths: Tensor, time_masks: Tensor, frequency_masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the features of a batch.
+
+        Args:
+            waveforms: ``(batch, samples)``, full scale 1.0.
+            lengths: ``(batch,)`` samples.
+            time_masks: ``(batch, masks, 2)`` int, (first frame, frames).
+            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands).
+
+        Returns:
+            ``(batch, frames, mel)``, zero where masked and beyond the end, and ``(batch,)`` frames.
+        """
+        spec = self.spec
+        frames = waveforms.double().unfold(1, spec.window_samples, spec.hop_samples) * self.window
+        spectrum = torch.view_as_real(torch.fft.rfft(frames, spec.fft))
+        values = torch.log(torch.clamp(spectrum.square().sum(-1) @ self.mel, min=spec.log_floor))
+        frame_lengths = spec.frames(lengths)
+        time, band = (torch.arange(n, device=values.device) for n in values.shape[1:])
+        valid = time < frame_lengths[:, None]
+        values = self._normalize(values, valid[..., None], frame_lengths)
+        keep = (valid & ~_covered(time_masks, time))[:, :, None] & ~_covered(frequency_masks, band)[:, None, :]
+        return torch.where(keep, values, 0.0).to(self.like.dtype), frame_lengths
+
+    def _normalize(self, values: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
+        if self.spec.normalize == "utterance":
+            count = lengths.clamp(min=1)[:, None, None]
+            mean = torch.where(valid, values, 0.0).sum(1, keepdim=True) / count
+            values = values - mean
+            variance = torch.where(valid, values, 0.0).square().sum(1, keepdim=True) / count
+            return values / torch.sqrt(variance + self.spec.epsilon)
+        if self.spec.normalize == "training_set":
+            return (values - self.mean) / torch.sqrt(self.variance + self.spec.epsilon)
+        return values
+
+
+def _covered(masks: Tensor, index: Tensor) -> Tensor:
+    """Whether each position lies in a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)``."""
+    first, width = masks[:, :, 0, None], masks[:, :, 1, None]
+    return ((index >= first) & (index < first + width)).any(1)

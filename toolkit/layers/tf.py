@@ -1,0 +1,247 @@
+"""Layers of the TensorFlow twins, and their weights by canonical name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from toolkit.layers import spec as shared
+
+
+class Dropout(keras.layers.Layer):
+    """Dropout whose mask is a hash of (seed, path, step, element): the same bits on both backends and after a resume.
+
+    :func:`bind` must be called once and :func:`set_step` before every training step.
+
+    Args:
+        rate: probability of an element to be dropped; the others are scaled by ``1 / (1 - rate)``.
+        native: draw from TensorFlow's stateless generator instead, keyed by the same. The masks are not those of the
+            other backend.
+    """
+
+    def __init__(self, rate: float, native: bool = False) -> None:
+        super().__init__()
+        self.rate = rate
+        self.native = native
+        self.base: int | None = None
+        self.step: tf.Variable | None = None
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Drop elements of ``x``, whose last axis is the channels."""
+        if not training or not self.rate:
+            return x
+        if self.base is None or self.step is None:
+            raise RuntimeError("dropout has no key: call toolkit.layers.tf.bind(model, seed) first")
+        if self.native:
+            seed = tf.stack([tf.constant(self.base, tf.int64), self.step])
+            return tf.nn.experimental.stateless_dropout(x, self.rate, seed)
+        step = tf.cast(tf.bitwise.bitwise_and(self.step, 0xFFFFFFFF), tf.uint32)
+        key = _hash32(tf.bitwise.bitwise_xor(_word(self.base), _hash32(step)))
+        index = _hash32(tf.reshape(tf.cast(tf.range(tf.size(x)), tf.uint32), tf.shape(x)))
+        keep = _hash32(tf.bitwise.bitwise_xor(index, key)) >= _word(shared.dropout_threshold(self.rate))
+        return x * (tf.cast(keep, x.dtype) * tf.constant(1.0 / (1.0 - self.rate), x.dtype))
+
+
+def bind(model: keras.layers.Layer, seed: int) -> None:
+    """Give every dropout of ``model`` its key, from the seed and its path, and one counter of steps to all."""
+    step = tf.Variable(0, trainable=False, dtype=tf.int64, name="dropout_step")
+    for path, layer in _sublayers(model):
+        if isinstance(layer, Dropout):
+            layer.base = shared.dropout_base(seed, path)
+            layer.step = step
+
+
+def set_step(model: keras.layers.Layer, step: int | tf.Tensor) -> None:
+    """Tell every dropout of ``model`` which micro-batch of the run comes next."""
+    for _, layer in _sublayers(model):
+        if isinstance(layer, Dropout) and layer.step is not None:
+            layer.step.assign(step)
+            return
+
+
+def _word(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.uint32)
+
+
+def _hash32(x: tf.Tensor) -> tf.Tensor:
+    """:func:`toolkit.layers.spec.hash32`."""
+    xor, shift = tf.bitwise.bitwise_xor, tf.bitwise.right_shift
+    x = xor(x, shift(x, _word(16))) * _word(0x7FEB352D)
+    x = xor(x, shift(x, _word(15))) * _word(0x846CA68B)
+    return xor(x, shift(x, _word(16)))
+
+
+class BatchNorm(keras.layers.Layer):
+    """Batch normalisation (Ioffe & Szegedy 2015) over the valid frames only, so that padding never counts.
+
+    Otherwise ``torch.nn.BatchNorm1d``: biased variance of the batch, unbiased running variance.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(autocast=False)  # statistics of bfloat16 activations need float32
+        self.weight = self.add_weight(shape=(channels,), initializer="ones", name="weight")
+        self.bias = self.add_weight(shape=(channels,), initializer="zeros", name="bias")
+        self.running_mean = self.add_weight(
+            shape=(channels,), initializer="zeros", trainable=False, name="running_mean"
+        )
+        self.running_var = self.add_weight(shape=(channels,), initializer="ones", trainable=False, name="running_var")
+        self.built = True
+
+    def call(self, x: tf.Tensor, valid: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Normalise ``x`` ``(batch, time, channels)``; ``valid`` ``(batch, time)`` says which frames are no padding."""
+        dtype = x.dtype
+        x = tf.cast(x, self.variable_dtype)
+        if training:
+            weight = tf.cast(valid[..., None], x.dtype)
+            count = tf.maximum(tf.reduce_sum(weight), 1.0)
+            mean = tf.reduce_sum(x * weight, [0, 1]) / count
+            x = x - mean
+            variance = tf.reduce_sum(tf.square(x) * weight, [0, 1]) / count
+            momentum = tf.constant(shared.BATCH_NORM_MOMENTUM, x.dtype)
+            unbiased = variance * (count / tf.maximum(count - 1.0, 1.0))
+            self.running_mean.assign_add(momentum * (mean - self.running_mean))
+            self.running_var.assign_add(momentum * (unbiased - self.running_var))
+        else:
+            x, variance = x - self.running_mean, tf.convert_to_tensor(self.running_var)
+        scale = self.weight * tf.math.rsqrt(variance + shared.NORM_EPSILON)
+        return tf.cast(x * scale + self.bias, dtype)
+
+
+class Subsample(keras.layers.Layer):
+    """Two convolutions of stride 2 with ReLU, then a projection: a quarter of the frames (see ``spec.subsampled``)."""
+
+    def __init__(self, inputs: int, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = built(keras.layers.Conv2D(channels, 3, 2, padding="valid"), None, None, 1)
+        self.conv2 = built(keras.layers.Conv2D(channels, 3, 2, padding="valid"), None, None, channels)
+        self.flat = channels * shared.subsampled(inputs)
+        self.out = dense(self.flat, outputs)
+        self.built = True
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """``(batch, frames, inputs)`` -> ``(batch, time, outputs)``."""
+        x = tf.nn.relu(self.conv2(tf.nn.relu(self.conv1(x[..., None]))))
+        shape = tf.shape(x)
+        return self.out(tf.reshape(x, [shape[0], shape[1], self.flat]))
+
+
+def built(layer: Any, *shape: int | None) -> Any:
+    """Give ``layer`` its variables at once, for inputs ``(batch, *shape)``, and return it."""
+    layer.build((None, *shape))
+    return layer
+
+
+def dense(inputs: int, outputs: int, bias: bool = True, **options: Any) -> keras.layers.Dense:
+    """A Dense layer that has its variables already."""
+    return built(keras.layers.Dense(outputs, use_bias=bias, **options), inputs)
+
+
+def layer_norm(channels: int) -> keras.layers.LayerNormalization:
+    """Layer normalisation with PyTorch's epsilon."""
+    return built(keras.layers.LayerNormalization(epsilon=shared.NORM_EPSILON), None, channels)
+
+
+def valid_frames(lengths: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
+    """``(batch,)`` lengths -> ``(batch, longest)`` bool, true where there is no padding."""
+    return tf.range(longest) < tf.cast(lengths, tf.int32)[:, None]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A variable under its canonical name, with the way between Keras's layout and the canonical one."""
+
+    name: str
+    variable: keras.Variable
+    to_keras: Callable[[np.ndarray], np.ndarray]
+    to_canonical: Callable[[np.ndarray], np.ndarray]
+
+
+def canonical_variables(model: keras.layers.Layer) -> list[Slot]:
+    """Every variable of ``model`` with its canonical name: the path of attributes, then PyTorch's name for the leaf.
+
+    Raises:
+        TypeError: a variable is reached by no rule.
+    """
+    slots = [
+        Slot(f"{path}.{leaf}" if path else leaf, variable, to_keras, to_canonical)
+        for path, layer in _sublayers(model)
+        for leaf, variable, to_keras, to_canonical in _leaves(layer)
+    ]
+    lost = {id(v): v.path for v in model.variables}
+    for slot in slots:
+        lost.pop(id(slot.variable), None)
+    if lost:
+        raise TypeError(f"no canonical name for {', '.join(lost.values())}")
+    return slots
+
+
+def get_weights(model: keras.layers.Layer) -> dict[str, np.ndarray]:
+    """The variables of ``model`` by canonical name, in the canonical layout, copied."""
+    return {
+        slot.name: np.array(slot.to_canonical(slot.variable.numpy()), order="C") for slot in canonical_variables(model)
+    }
+
+
+def set_weights(model: keras.layers.Layer, weights: Mapping[str, np.ndarray]) -> None:
+    """Overwrite every variable of ``model``.
+
+    Raises:
+        ValueError: a name is missing or unexpected, or a shape differs.
+    """
+    slots = canonical_variables(model)
+    shared.match(weights, {slot.name: slot.to_canonical(slot.variable.numpy()).shape for slot in slots})
+    for slot in slots:
+        slot.variable.assign(np.ascontiguousarray(slot.to_keras(weights[slot.name])))
+
+
+Leaf = tuple[str, keras.Variable, Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]
+
+
+def _leaves(layer: keras.layers.Layer) -> Iterator[Leaf]:
+    """The variables that a layer holds itself, with the rules of Keras's layouts; own layers have PyTorch's already."""
+    kinds = keras.layers
+    if isinstance(layer, kinds.Dense):
+        yield "weight", layer.kernel, *_transposed(1, 0)
+    elif isinstance(layer, kinds.DepthwiseConv1D):  # before Conv1D: (channels, 1, k) <-> (k, channels, 1)
+        yield "weight", layer.kernel, *_transposed(2, 0, 1)
+    elif isinstance(layer, kinds.Conv1D):  # (out, in, k) <-> (k, in, out)
+        yield "weight", layer.kernel, *_transposed(2, 1, 0)
+    elif isinstance(layer, kinds.Conv2D):  # (out, in, h, w) <-> (h, w, in, out)
+        yield "weight", layer.kernel, *_transposed(2, 3, 1, 0)
+    elif isinstance(layer, kinds.LayerNormalization):
+        yield "weight", layer.gamma, *_transposed(0)
+        yield "bias", layer.beta, *_transposed(0)
+    elif isinstance(layer, kinds.Embedding):
+        yield "weight", layer.embeddings, *_transposed(0, 1)
+    else:
+        for name, value in vars(layer).items():
+            if isinstance(value, keras.Variable) and not name.startswith("_"):
+                yield name, value, *_transposed(*range(len(value.shape)))
+    if getattr(layer, "use_bias", False):
+        yield "bias", layer.bias, *_transposed(0)
+
+
+def _transposed(*axes: int) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    back = np.argsort(axes)
+    return lambda array: array.transpose(axes), lambda array: array.transpose(back)
+
+
+def _sublayers(layer: keras.layers.Layer, path: str = "") -> Iterator[tuple[str, keras.layers.Layer]]:
+    """``layer`` and all below it with their paths of attributes; lists count from 0, as ``torch.nn.ModuleList``."""
+    yield path, layer
+    for name, value in vars(layer).items():
+        if name.startswith("_"):
+            continue
+        below = f"{path}.{name}" if path else name
+        if isinstance(value, keras.layers.Layer):
+            yield from _sublayers(value, below)
+        elif isinstance(value, list):
+            for number, item in enumerate(value):
+                if isinstance(item, keras.layers.Layer):
+                    yield from _sublayers(item, f"{below}.{number}")

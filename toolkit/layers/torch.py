@@ -1,0 +1,163 @@
+"""Layers of the PyTorch twins, and their weights by canonical name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toolkit.layers import spec as shared
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is a hash of (seed, path, step, element): the same bits on both backends and after a resume.
+
+    :func:`bind` must be called once and :func:`set_step` before every training step.
+
+    Args:
+        rate: probability of an element to be dropped; the others are scaled by ``1 / (1 - rate)``.
+        native: draw from PyTorch's generator instead, seeded anew at every step. Costs about half, but the masks
+            are not those of the other backend.
+    """
+
+    def __init__(self, rate: float, native: bool = False) -> None:
+        super().__init__()
+        self.rate = rate
+        self.native = native
+        self.base: int | None = None
+        self.step = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop elements of ``x``, whose last axis is the channels."""
+        if not self.training or not self.rate:
+            return x
+        if self.native:
+            return F.dropout(x, self.rate)
+        if self.base is None:
+            raise RuntimeError("dropout has no key: call toolkit.layers.torch.bind(model, seed) first")
+        keep = _keep(x.numel(), shared.dropout_key(self.base, self.step), self.rate, x.device)
+        return x * keep.view(x.shape).to(x.dtype).mul_(1.0 / (1.0 - self.rate))
+
+
+def bind(model: nn.Module, seed: int) -> None:
+    """Give every dropout of ``model`` its key, from the seed and its path."""
+    for path, module in model.named_modules():
+        if isinstance(module, Dropout):
+            module.base = shared.dropout_base(seed, path)
+
+
+def set_step(model: nn.Module, step: int) -> None:
+    """Tell every dropout of ``model`` which micro-batch of the run comes next."""
+    native = None
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.step = step
+            native = module if module.native and module.rate else native
+    if native is not None:
+        if native.base is None:
+            raise RuntimeError("dropout has no key: call toolkit.layers.torch.bind(model, seed) first")
+        torch.manual_seed(shared.dropout_key(native.base, step))
+
+
+def _keep(elements: int, key: int, rate: float, device: torch.device) -> Tensor:
+    """:func:`toolkit.layers.spec.dropout_mask` on int32, the words' two's complement."""
+    capacity = 1 << max(elements - 1, 0).bit_length()
+    words = _hash32(_hashed_indices(capacity, device)[:elements] ^ _signed(key))
+    # signed comparison orders like the unsigned one once the top bit is flipped
+    return words.bitwise_xor_(-(2**31)) >= shared.dropout_threshold(rate) - 2**31
+
+
+@functools.lru_cache(maxsize=4)
+def _hashed_indices(capacity: int, device: torch.device) -> Tensor:
+    """Hashes of 0, 1, ...: the half of the work that is the same at every step."""
+    return _hash32(torch.arange(capacity, dtype=torch.int32, device=device))
+
+
+def _hash32(x: Tensor) -> Tensor:
+    """:func:`toolkit.layers.spec.hash32`, in place; the masks turn int32's arithmetic shift into a logical one."""
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(0x7FEB352D)
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(_signed(0x846CA68B))
+    return x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
+
+
+def _signed(word: int) -> int:
+    return word - 2**32 if word >= 2**31 else word
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) over the valid frames only, so that padding never counts.
+
+    Otherwise ``torch.nn.BatchNorm1d``: biased variance of the batch, unbiased running variance.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Normalise ``x`` ``(batch, time, channels)``; ``valid`` ``(batch, time)`` says which frames are no padding."""
+        dtype = x.dtype
+        x = x.to(self.weight.dtype)  # statistics of bfloat16 activations need float32
+        if self.training:
+            weight = valid[..., None].to(x.dtype)
+            count = weight.sum().clamp(min=1.0)
+            mean = (x * weight).sum((0, 1)) / count
+            x = x - mean
+            variance = (x.square() * weight).sum((0, 1)) / count
+            with torch.no_grad():
+                momentum = shared.BATCH_NORM_MOMENTUM
+                unbiased = variance * (count / (count - 1.0).clamp(min=1.0))
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(unbiased, momentum)
+        else:
+            x, variance = x - self.running_mean, self.running_var
+        scale = self.weight * torch.rsqrt(variance + shared.NORM_EPSILON)
+        return (x * scale + self.bias).to(dtype)
+
+
+class Subsample(nn.Module):
+    """Two convolutions of stride 2 with ReLU, then a projection: a quarter of the frames (see ``spec.subsampled``)."""
+
+    def __init__(self, inputs: int, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, channels, 3, 2)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 2)
+        self.out = nn.Linear(channels * shared.subsampled(inputs), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, frames, inputs)`` -> ``(batch, time, outputs)``."""
+        x = F.relu(self.conv2(F.relu(self.conv1(x[:, None]))))
+        return self.out(x.permute(0, 2, 3, 1).flatten(2))
+
+
+def valid_frames(lengths: Tensor, longest: int) -> Tensor:
+    """``(batch,)`` lengths -> ``(batch, longest)`` bool, true where there is no padding."""
+    return torch.arange(longest, device=lengths.device) < lengths[:, None]
+
+
+def get_weights(model: nn.Module) -> dict[str, np.ndarray]:
+    """The parameters and buffers of ``model`` by canonical name, copied."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
+
+
+def set_weights(model: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
+    """Overwrite every parameter and buffer of ``model``.
+
+    Raises:
+        ValueError: a name is missing or unexpected, or a shape differs.
+    """
+    state = model.state_dict()
+    shared.match(weights, {name: tuple(value.shape) for name, value in state.items()})
+    with torch.no_grad():
+        for name, value in state.items():
+            value.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))

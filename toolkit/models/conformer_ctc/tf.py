@@ -1,0 +1,179 @@
+"""Conformer encoder with a CTC head, in TensorFlow."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+from toolkit.layers import spec as shared
+from toolkit.layers.tf import BatchNorm, Dropout, Subsample, built, dense, layer_norm, valid_frames
+from toolkit.models.conformer_ctc import spec as conformer
+
+
+class FeedForward(keras.layers.Layer):
+    """Norm, expansion, SiLU, projection (figure 4 of the paper)."""
+
+    def __init__(self, spec: conformer.ConformerCTC) -> None:
+        super().__init__()
+        self.norm = layer_norm(spec.dim)
+        self.linear1 = dense(spec.dim, spec.feed_forward)
+        self.linear2 = dense(spec.feed_forward, spec.dim)
+        self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
+        self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """``(batch, time, dim)`` -> the same."""
+        x = self.dropout1(tf.nn.silu(self.linear1(self.norm(x))), training=training)
+        return self.dropout2(self.linear2(x), training=training)
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head self-attention over relative positions (figure 3 of the paper)."""
+
+    def __init__(self, spec: conformer.ConformerCTC) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.size = spec.dim // spec.heads
+        self.norm = layer_norm(spec.dim)
+        self.query = dense(spec.dim, spec.dim)
+        self.key = dense(spec.dim, spec.dim, bias=False)
+        self.value = dense(spec.dim, spec.dim)
+        self.position = dense(spec.dim, spec.dim, bias=False)
+        self.out = dense(spec.dim, spec.dim)
+        self.position_bias_u = self.add_weight(shape=(spec.heads, self.size), name="position_bias_u")
+        self.position_bias_v = self.add_weight(shape=(spec.heads, self.size), name="position_bias_v")
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+        self.built = True
+
+    def call(self, x: tf.Tensor, positions: tf.Tensor, valid: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """``(batch, time, dim)``, ``(2 time - 1, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
+        batch, time = tf.shape(x)[0], tf.shape(x)[1]
+        split = [batch, time, self.heads, self.size]
+        x = self.norm(x)
+        query = tf.reshape(self.query(x), split)
+        key = tf.transpose(tf.reshape(self.key(x), split), [0, 2, 3, 1])
+        value = tf.transpose(tf.reshape(self.value(x), split), [0, 2, 1, 3])
+        position = tf.transpose(tf.reshape(self.position(positions), [-1, self.heads, self.size]), [1, 2, 0])
+        content_scores = tf.matmul(tf.transpose(query + self.position_bias_u, [0, 2, 1, 3]), key)
+        position_scores = _shift(tf.matmul(tf.transpose(query + self.position_bias_v, [0, 2, 1, 3]), position))
+        scores = (content_scores + position_scores) / math.sqrt(self.size)
+        scores = tf.where(valid[:, None, None, :], scores, tf.constant(shared.MASKED_SCORE, scores.dtype))
+        mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), value), [0, 2, 1, 3])
+        mixed = tf.reshape(mixed, [batch, time, self.heads * self.size])
+        return self.dropout(self.out(mixed), training=training)
+
+
+def _shift(scores: tf.Tensor) -> tf.Tensor:
+    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t - 1)`` -> ``(.., t, t)``.
+
+    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``.
+    """
+    shape = tf.shape(scores)
+    batch, heads, time = shape[0], shape[1], shape[2]
+    padded = tf.reshape(tf.pad(scores, [[0, 0], [0, 0], [0, 0], [1, 0]]), [batch, heads, 2 * time, time])
+    return tf.reshape(padded[:, :, 1:], [batch, heads, time, 2 * time - 1])[..., :time]
+
+
+class Convolution(keras.layers.Layer):
+    """Gated pointwise convolution, depthwise convolution, batch norm, SiLU, pointwise convolution (figure 2)."""
+
+    def __init__(self, spec: conformer.ConformerCTC) -> None:
+        super().__init__()
+        self.norm = layer_norm(spec.dim)
+        self.pointwise1 = dense(spec.dim, 2 * spec.dim)
+        depthwise = keras.layers.DepthwiseConv1D(spec.kernel, padding="same", use_bias=False)
+        self.depthwise = built(depthwise, None, spec.dim)
+        self.batch_norm = BatchNorm(spec.dim)
+        self.pointwise2 = dense(spec.dim, spec.dim)
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+        self.built = True
+
+    def call(self, x: tf.Tensor, valid: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """``(batch, time, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
+        values, gates = tf.split(self.pointwise1(self.norm(x)), 2, axis=-1)
+        x = values * tf.sigmoid(gates)
+        x = x * tf.cast(valid[..., None], x.dtype)  # an utterance ends in zeros, as it would alone
+        x = tf.nn.silu(self.batch_norm(self.depthwise(x), valid, training=training))
+        return self.dropout(self.pointwise2(x), training=training)
+
+
+class Block(keras.layers.Layer):
+    """One Conformer block (equation 1 of the paper)."""
+
+    def __init__(self, spec: conformer.ConformerCTC) -> None:
+        super().__init__()
+        self.feed_forward1 = FeedForward(spec)
+        self.attention = Attention(spec)
+        self.convolution = Convolution(spec)
+        self.feed_forward2 = FeedForward(spec)
+        self.norm = layer_norm(spec.dim)
+        self.built = True
+
+    def call(
+        self, x: tf.Tensor, positions: tf.Tensor, valid: tf.Tensor, training: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """The output of every module of the block, in order; the last is the block's."""
+        feed_forward1 = x + 0.5 * self.feed_forward1(x, training=training)
+        attention = feed_forward1 + self.attention(feed_forward1, positions, valid, training=training)
+        convolution = attention + self.convolution(attention, valid, training=training)
+        feed_forward2 = convolution + 0.5 * self.feed_forward2(convolution, training=training)
+        return {
+            "feed_forward1": feed_forward1,
+            "attention": attention,
+            "convolution": convolution,
+            "feed_forward2": feed_forward2,
+            "norm": self.norm(feed_forward2),
+        }
+
+
+class ConformerCTC(keras.Model):
+    """See :class:`toolkit.models.conformer_ctc.spec.ConformerCTC`.
+
+    Args:
+        spec: the neutral description.
+        inputs: size of a frame of features.
+        outputs: size of the vocabulary with the blank.
+    """
+
+    def __init__(self, spec: conformer.ConformerCTC, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.subsample = Subsample(inputs, spec.subsampling_channels, spec.dim)
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+        self.blocks = [Block(spec) for _ in range(spec.layers)]
+        self.head = dense(spec.dim, outputs, dtype=keras.config.floatx())
+        self.table = tf.constant(shared.positions(spec.max_positions, spec.dim))
+        self.built = True
+
+    def call(
+        self, features: tf.Tensor, lengths: tf.Tensor, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        """Compute the logits of a batch.
+
+        Args:
+            features: ``(batch, frames, inputs)``.
+            lengths: ``(batch,)`` frames.
+
+        Returns:
+            ``(batch, time, outputs)`` logits, ``(batch,)`` their lengths, and the intermediates by name, in order.
+
+        Raises:
+            tf.errors.InvalidArgumentError: the input is longer than ``max_positions``.
+        """
+        x = self.subsample(features)
+        lengths = self.spec.output_length(lengths)
+        intermediates = {"features": features, "subsample": x}
+        time, longest = tf.shape(x)[1], self.spec.max_positions
+        tf.debugging.assert_less_equal(time, longest, "the input has more steps than model.max_positions")
+        positions = tf.cast(self.table[longest - time : longest + time - 1], x.dtype)
+        valid = valid_frames(lengths, time)
+        x = self.dropout(x, training=training)
+        for number, block in enumerate(self.blocks):
+            outputs = block(x, positions, valid, training=training)
+            x = outputs["norm"]
+            intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
+        logits = self.head(x)
+        return logits, lengths, intermediates | {"logits": logits}

@@ -1,0 +1,172 @@
+"""Conformer encoder with a CTC head, in PyTorch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toolkit.layers import spec as shared
+from toolkit.layers.torch import BatchNorm, Dropout, Subsample, valid_frames
+from toolkit.models.conformer_ctc import spec as conformer
+
+
+class FeedForward(nn.Module):
+    """Norm, expansion, SiLU, projection (figure 4 of the paper)."""
+
+    def __init__(self, spec: conformer.ConformerCTC) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
+        self.linear1 = nn.Linear(spec.dim, spec.feed_forward)
+        self.linear2 = nn.Linear(spec.feed_forward, spec.dim)
+        self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
+        self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, time, dim)`` -> the same."""
+        return self.dropout2(self.linear2(self.dropout1(F.silu(self.linear1(self.norm(x))))))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over relative positions (figure 3 of the paper)."""
+
+    def __init__(self, spec: conformer.ConformerCTC) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.size = spec.dim // spec.heads
+        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
+        self.query = nn.Linear(spec.dim, spec.dim)
+        self.key = nn.Linear(spec.dim, spec.dim, bias=False)
+        self.value = nn.Linear(spec.dim, spec.dim)
+        self.position = nn.Linear(spec.dim, spec.dim, bias=False)
+        self.out = nn.Linear(spec.dim, spec.dim)
+        self.position_bias_u = nn.Parameter(torch.zeros(spec.heads, self.size))
+        self.position_bias_v = nn.Parameter(torch.zeros(spec.heads, self.size))
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+
+    def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
+        """``(batch, time, dim)``, ``(2 time - 1, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
+        batch, time, dim = x.shape
+        x = self.norm(x)
+        query = self.query(x).view(batch, time, self.heads, self.size)
+        key = self.key(x).view(batch, time, self.heads, self.size).permute(0, 2, 3, 1)
+        value = self.value(x).view(batch, time, self.heads, self.size).transpose(1, 2)
+        position = self.position(positions).view(2 * time - 1, self.heads, self.size).permute(1, 2, 0)
+        content_scores = (query + self.position_bias_u).transpose(1, 2) @ key
+        position_scores = _shift((query + self.position_bias_v).transpose(1, 2) @ position)
+        scores = (content_scores + position_scores) / math.sqrt(self.size)
+        scores = scores.masked_fill(~valid[:, None, None, :], shared.MASKED_SCORE)
+        mixed = torch.softmax(scores, -1) @ value
+        return self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, time, dim)))
+
+
+def _shift(scores: Tensor) -> Tensor:
+    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t - 1)`` -> ``(.., t, t)``.
+
+    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``.
+    """
+    batch, heads, time, _ = scores.shape
+    padded = F.pad(scores, (1, 0)).view(batch, heads, 2 * time, time)
+    return padded[:, :, 1:].reshape(batch, heads, time, 2 * time - 1)[..., :time]
+
+
+class Convolution(nn.Module):
+    """Gated pointwise convolution, depthwise convolution, batch norm, SiLU, pointwise convolution (figure 2)."""
+
+    def __init__(self, spec: conformer.ConformerCTC) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
+        self.pointwise1 = nn.Linear(spec.dim, 2 * spec.dim)
+        self.depthwise = nn.Conv1d(
+            spec.dim, spec.dim, spec.kernel, padding=spec.kernel // 2, groups=spec.dim, bias=False
+        )
+        self.batch_norm = BatchNorm(spec.dim)
+        self.pointwise2 = nn.Linear(spec.dim, spec.dim)
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """``(batch, time, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
+        x = F.glu(self.pointwise1(self.norm(x)), -1)
+        x = x * valid[..., None].to(x.dtype)  # an utterance ends in zeros, as it would alone
+        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        return self.dropout(self.pointwise2(F.silu(self.batch_norm(x, valid))))
+
+
+class Block(nn.Module):
+    """One Conformer block (equation 1 of the paper)."""
+
+    def __init__(self, spec: conformer.ConformerCTC) -> None:
+        super().__init__()
+        self.feed_forward1 = FeedForward(spec)
+        self.attention = Attention(spec)
+        self.convolution = Convolution(spec)
+        self.feed_forward2 = FeedForward(spec)
+        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
+
+    def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """The output of every module of the block, in order; the last is the block's."""
+        feed_forward1 = x + 0.5 * self.feed_forward1(x)
+        attention = feed_forward1 + self.attention(feed_forward1, positions, valid)
+        convolution = attention + self.convolution(attention, valid)
+        feed_forward2 = convolution + 0.5 * self.feed_forward2(convolution)
+        return {
+            "feed_forward1": feed_forward1,
+            "attention": attention,
+            "convolution": convolution,
+            "feed_forward2": feed_forward2,
+            "norm": self.norm(feed_forward2),
+        }
+
+
+class ConformerCTC(nn.Module):
+    """See :class:`toolkit.models.conformer_ctc.spec.ConformerCTC`.
+
+    Args:
+        spec: the neutral description.
+        inputs: size of a frame of features.
+        outputs: size of the vocabulary with the blank.
+    """
+
+    table: Tensor
+
+    def __init__(self, spec: conformer.ConformerCTC, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.subsample = Subsample(inputs, spec.subsampling_channels, spec.dim)
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
+        self.head = nn.Linear(spec.dim, outputs)
+        table = torch.from_numpy(shared.positions(spec.max_positions, spec.dim))
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Compute the logits of a batch.
+
+        Args:
+            features: ``(batch, frames, inputs)``.
+            lengths: ``(batch,)`` frames.
+
+        Returns:
+            ``(batch, time, outputs)`` logits, ``(batch,)`` their lengths, and the intermediates by name, in order.
+
+        Raises:
+            ValueError: the input is longer than ``max_positions``.
+        """
+        x = self.subsample(features)
+        lengths = self.spec.output_length(lengths)
+        intermediates = {"features": features, "subsample": x}
+        time, longest = x.shape[1], self.spec.max_positions
+        if time > longest:
+            raise ValueError(f"the input has {time} steps, more than model.max_positions ({longest})")
+        positions = self.table[longest - time : longest + time - 1]
+        valid = valid_frames(lengths, time)
+        x = self.dropout(x)
+        for number, block in enumerate(self.blocks):
+            outputs = block(x, positions, valid)
+            x = outputs["norm"]
+            intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
+        with torch.autocast(x.device.type, enabled=False):
+            logits = self.head(x.to(self.head.weight.dtype))
+        return logits, lengths, intermediates | {"logits": logits}
