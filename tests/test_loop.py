@@ -192,5 +192,5 @@ def test_evaluation_rows_stand_in_the_splits_order():
 
 
 def test_stock_is_checked():
-    spec = replace(Trainer(), loop="stock", accumulate=2, max_steps=3)
-    assert [field for field, _ in spec.check()] == ["max_steps"]
+    spec = replace(Trainer(), loop="stock", accumulate=2)
+    assert [field for field, _ in spec.check()] == ["accumulate"]

@@ -148,11 +148,9 @@ class Stock:
 
     def batch_end(self, loss: float) -> bool:
         """Returns whether the run is over."""
-        at, accumulate = self.at, self.run.trainer.accumulate
-        at.batch += 1
-        stepped = at.batch % accumulate == 0 or at.batch == len(self.train.plan)
-        at.step += stepped
-        if stepped and at.step % self.run.trainer.log_every == 0:
+        at = self.at
+        at.step, at.batch = at.step + 1, at.batch + 1
+        if at.step % self.run.trainer.log_every == 0:
             self.folder.record(at.step, at.epoch, "train", {"loss": loss})
         if self.signals.caught:
             checkpoint.save(self.folder.checkpoints, self.engine.state(), at, self.run.trainer.keep)

@@ -37,8 +37,5 @@ class Trainer:
     show: int = option(3, "reference/hypothesis pairs shown at each validation", ge=0)
 
     def check(self) -> Iterator[tuple[str, str]]:
-        if self.loop == "stock" and self.accumulate > 1 and self.max_steps is not None:
-            yield (
-                "max_steps",
-                "trainer=stock counts batches, not steps: give max_epochs with accumulate, or loop=neutral",
-            )
+        if self.loop == "stock" and self.accumulate > 1:
+            yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"

@@ -118,7 +118,7 @@ class Engine:
         return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.variables)]
 
     def _update(self, gradients: list[Any]) -> Any:
-        gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm)
+        gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm or float("inf"))
         with tf.control_dependencies([tf.debugging.assert_all_finite(norm, "not finite")]):
             self.optimizer.apply([tf.identity(g) for g in gradients], self.variables)
         return norm
@@ -142,7 +142,7 @@ class Engine:
 
     def fit_stock(self, stock: Stock) -> None:
         run = stock.run.trainer
-        self.task.clip_norm = run.clip_norm
+        self.optimizer.max_norm = run.clip_norm
         self.task.compile(optimizer=self.optimizer, jit_compile=False)
         with stock.signals:
             self.task.fit(_StockData(stock), epochs=run.max_epochs - stock.at.epoch, callbacks=[_StockCallback(stock)])

@@ -96,7 +96,6 @@ class Engine:
             devices=1,
             precision=PRECISION[run.precision],
             max_epochs=run.max_epochs - stock.at.epoch,
-            accumulate_grad_batches=run.accumulate,
             gradient_clip_val=run.clip_norm,
             reload_dataloaders_every_n_epochs=1,
             callbacks=[_StockCallback(stock)],
@@ -131,7 +130,7 @@ class _StockCallback(lightning.Callback):
         self.stock.batch_begin()
 
     def on_train_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, index: int) -> None:
-        self.loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+        self.loss = float(outputs["loss"])
         trainer.should_stop |= self.stock.batch_end(self.loss)
 
     def on_train_epoch_end(self, trainer: Any, task: Any) -> None:
