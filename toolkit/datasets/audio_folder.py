@@ -1,0 +1,320 @@
+"""``dataset=audio_folder``: one's own recordings, in a folder.
+
+Layouts, tried in this order:
+
+- ``metadata.csv`` or ``metadata.jsonl`` in the folder: ``file_name`` and a transcript (``transcription``, ``text`` or
+  ``sentence``), maybe ``split``;
+- folders ``train``, ``validation`` (or ``dev``, ``val``, ``valid``), ``test``, each with such a file or with pairs;
+- pairs ``NAME.wav`` + ``NAME.txt`` (any audio format), also in subfolders.
+
+A validation or test split that the data does not have is cut from the training split, by default so that no
+transcript is in two splits.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import glob
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from toolkit.audio import FORMATS
+from toolkit.spec import option, spec
+from toolkit.speech import SPLITS, Problem, Recording, Speech, clean
+
+TEXT_COLUMNS = ("transcription", "text", "sentence")
+METADATA = ("metadata.csv", "metadata.jsonl")
+ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "testing": "test"}
+
+Record = tuple[str, dict[str, Any]]  # where it stands, its fields
+
+
+@spec
+class AudioFolder(Speech):
+    """One's own recordings with transcripts."""
+
+    path: str | None = option(None, "the folder with the recordings and their transcripts")
+    text_column: str | None = option(None, f"column of the transcript; none: the first of {', '.join(TEXT_COLUMNS)}")
+    validation_fraction: float = option(0.1, "part to cut from train if there is no validation split", ge=0, lt=1)
+    test_fraction: float = option(0.1, "part to cut from train if there is no test split", ge=0, lt=1)
+    split_seed: int = option(0, "another seed cuts other splits", ge=0)
+    disjoint: bool = option(
+        True, "cut splits so that no transcript is in two; false for isolated words, where every split needs every word"
+    )
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if not self.path:
+            yield "path", "is missing: give the folder of your recordings, dataset.path=FOLDER"
+        if self.validation_fraction + self.test_fraction >= 1:
+            yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
+
+    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+        root = Path(self.path or "").expanduser()
+        if problem := unusable(root):
+            yield problem
+            return
+        found = list(self._read(root))
+        yield from (item for item in found if isinstance(item, Problem))
+        recordings = [item for item in found if isinstance(item, Recording)]
+        # A split that the data names but leaves empty is not cut: that would hide the mistake.
+        given = {r.split for r in recordings} | {split for split, _ in split_folders(root)}
+        yield from cut(
+            recordings,
+            0 if "validation" in given else self.validation_fraction,
+            0 if "test" in given else self.test_fraction,
+            self.split_seed,
+            self.disjoint,
+        )
+
+    def _read(self, root: Path) -> Iterator[Recording | Problem]:
+        folders = split_folders(root)
+        if any((root / name).exists() for name in METADATA):
+            yield from self._folder(root, root, "")
+        elif folders:
+            for split, folder in folders:
+                yield from self._folder(root, folder, split)
+            yield from stray_folders(root, folders)
+        else:
+            yield from self._folder(root, root, "")
+
+    def _folder(self, root: Path, folder: Path, split: str) -> Iterator[Recording | Problem]:
+        files = [folder / name for name in METADATA if (folder / name).exists()]
+        if len(files) > 1:
+            message = "found both metadata.csv and metadata.jsonl, expected one of them"
+            yield Problem("ambiguous metadata", _name(root, folder), message, fatal=True)
+        elif files:
+            records = _csv_records(root, files[0]) if files[0].suffix == ".csv" else _json_records(root, files[0])
+            for record in records:
+                item = record if isinstance(record, Problem) else self._recording(root, folder, split, *record)
+                if isinstance(item, Problem) and item.kind == "missing column" and files[0].suffix == ".csv":
+                    # One header serves all records, so saying it once is enough.
+                    yield dataclasses.replace(item, where=f"{_name(root, files[0])}, line 1", fatal=True)
+                    return
+                yield item
+        else:
+            yield from _pairs(root, folder, split or "train")
+
+    def _recording(
+        self, root: Path, folder: Path, split: str, where: str, fields: dict[str, Any]
+    ) -> Recording | Problem:
+        column = self.text_column or next((c for c in TEXT_COLUMNS if c in fields), TEXT_COLUMNS[0])
+        for name in ("file_name", column):
+            if name not in fields:
+                return Problem(
+                    "missing column", where, f"found {_names(fields)}, expected {name!r}{_nearest(name, fields)}"
+                )
+            if not isinstance(fields[name], str):
+                found = f"{fields[name]!r} ({type(fields[name]).__name__})"
+                return Problem("wrong type", where, f"{name} is {found}, expected text")
+        file_name = fields["file_name"]
+        if problem := _bad_file(folder, file_name, where):
+            return problem
+        named = str(fields.get("split") or "").strip().lower()
+        named = ALIASES.get(named, named)
+        if split and named and named != split:
+            message = f"the column split says {named!r}, but the folder is {split!r}"
+            return Problem("contradicting split", where, message)
+        path = folder / file_name
+        identity = str(fields.get("id") or _identity(root, path))
+        return Recording(identity, split or named or "train", fields[column], path, where)
+
+
+def unusable(root: Path) -> Problem | None:
+    """What is wrong with a path that should be a folder with something in it."""
+    where = f"dataset.path={root}"
+    if not root.exists():
+        siblings = [p.name for p in root.parent.iterdir()] if root.parent.is_dir() else []
+        message = f"no such folder (looked for {root.absolute()}){_nearest(root.name, siblings)}"
+        return Problem("missing folder", where, message, fatal=True)
+    if not root.is_dir():
+        return Problem("not a folder", where, "found a file, expected the folder that holds the recordings", fatal=True)
+    if not any(root.iterdir()):
+        return Problem("empty folder", where, f"found nothing, expected {_layouts()}", fatal=True)
+    return None
+
+
+def split_folders(root: Path) -> list[tuple[str, Path]]:
+    """``(split, folder)`` of the subfolders that are named like a split, in the order of SPLITS."""
+    named = [(ALIASES.get(p.name.lower(), p.name.lower()), p) for p in sorted(root.iterdir()) if p.is_dir()]
+    return sorted(((s, p) for s, p in named if s in SPLITS), key=lambda item: SPLITS.index(item[0]))
+
+
+def stray_folders(root: Path, known: list[tuple[str, Path]]) -> Iterator[Problem]:
+    """Folders beside the splits that hold metadata too, so are probably misspelt splits."""
+    folders = {folder for _, folder in known}
+    for folder in sorted(root.iterdir()):
+        if folder not in folders and any((folder / name).exists() for name in METADATA):
+            options = [*SPLITS, *ALIASES]
+            message = f"found the folder {folder.name!r}, expected {', '.join(SPLITS)}{_nearest(folder.name, options)}"
+            yield Problem("unknown split", f"{folder.name}/", message, fatal=True)
+
+
+def cut(
+    recordings: Sequence[Recording], validation: float, test: float, seed: int, disjoint: bool
+) -> Iterator[Recording | Problem]:
+    """Move parts of the training split to validation and test.
+
+    Recordings with the same transcript stay together (``disjoint``). The order in which they are taken is that of a
+    hash of seed and transcript, so it depends neither on the order of the files nor on the other recordings.
+
+    Args:
+        recordings: of all splits.
+        validation, test: fractions of the training split.
+        seed: another one gives other splits.
+        disjoint: keep equal transcripts together.
+    """
+    groups: dict[str, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        if recording.split == "train":
+            groups[clean(recording.text) if disjoint else recording.id].append(recording)
+    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "replace")).digest())
+    total = sum(len(group) for group in groups.values())
+    moved: dict[str, str] = {}
+    for split, fraction in (("test", test), ("validation", validation)):
+        room = round(fraction * total) or int(fraction > 0)
+        for key in keys:
+            # One group must stay for training. A group too large for what is left waits for the next split.
+            if key not in moved and len(groups[key]) <= room and len(moved) + 1 < len(keys):
+                moved[key] = split
+                room -= len(groups[key])
+        if fraction and groups and split not in moved.values():
+            message = (
+                f"none of the {len(keys)} different transcripts of {total} recordings is rare enough to be set apart; "
+                "give splits of your own, or dataset.disjoint=false to have a transcript in several of them"
+            )
+            yield Problem("no split", split, message, fatal=split == "test")
+    split_of = {recording.id: split for key, split in moved.items() for recording in groups[key]}
+    for recording in recordings:
+        own = recording.split == "train" and split_of.get(recording.id)
+        yield dataclasses.replace(recording, split=own) if own else recording
+
+
+def _csv_records(root: Path, file: Path) -> Iterator[Record | Problem]:
+    """The records of a CSV file by the rules of RFC 4180, with the line on which each begins."""
+    where = _name(root, file)
+    # Undecodable bytes become surrogates, so that they are reported with their line and not as a broken file.
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        reader = csv.reader(stream, strict=True)
+        header: list[str] | None = None
+        while True:
+            line = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                break
+            except csv.Error as error:
+                # An unclosed quote swallows the lines behind it, so then the rest of the file is unknown.
+                message = f"not valid CSV: {error}; is a quote missing or single inside a quoted text?"
+                yield Problem("bad line", f"{where}, line {line}", message, fatal=bool(reader.line_num > line))
+                continue
+            if not row:
+                continue
+            if header is None:
+                header = [name.strip() for name in row]
+                continue
+            if len(row) != len(header):
+                message = f"{len(row)} fields, the header has {len(header)} ({', '.join(header)})"
+                hint = "; a text with a comma needs quotes" if len(row) > len(header) else ""
+                yield Problem("bad line", f"{where}, line {line}", message + hint)
+                continue
+            fields = dict(zip(header, row, strict=True))
+            yield _not_utf8(f"{where}, line {line}", row) or (f"{where}, line {line}", fields)
+    if header is None:
+        yield Problem("empty metadata", where, f"found no header, expected file_name and {TEXT_COLUMNS[0]}", fatal=True)
+
+
+def _json_records(root: Path, file: Path) -> Iterator[Record | Problem]:
+    where = _name(root, file)
+    with file.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            at = f"{where}, line {number}"
+            if problem := _not_utf8(at, [line]):
+                yield problem
+                continue
+            try:
+                fields = json.loads(line)
+            except json.JSONDecodeError as error:
+                yield Problem("bad line", at, f"not valid JSON: {error.msg} at column {error.colno}")
+                continue
+            if isinstance(fields, dict):
+                yield at, fields
+            else:
+                yield Problem("bad line", at, f"found a JSON {type(fields).__name__}, expected an object {{...}}")
+
+
+def _pairs(root: Path, folder: Path, split: str) -> Iterator[Recording | Problem]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    audio = [path for path in files if path.suffix.lower() in FORMATS]
+    texts = {path.with_suffix("") for path in files if path.suffix.lower() == ".txt"}
+    if not audio or not texts:
+        found = ", ".join(path.name for path in files[:5]) or "no file"
+        yield Problem("no transcripts", _name(root, folder), f"found {found}; expected {_layouts()}", fatal=True)
+        return
+    for path in audio:
+        where = _name(root, path)
+        if path.with_suffix("") not in texts:
+            yield Problem("missing transcript", where, f"found no {path.stem}.txt beside it")
+            continue
+        raw = path.with_suffix(".txt").read_bytes()
+        text = raw.decode("utf-8-sig", "surrogateescape")
+        yield _not_utf8(f"{where[: -len(path.suffix)]}.txt", [text]) or Recording(
+            _identity(root, path), split, text, path, where
+        )
+    for stem in sorted(texts - {path.with_suffix("") for path in audio}):
+        yield Problem("missing file", f"{_name(root, stem)}.txt", f"found no audio file {stem.name}.* beside it")
+
+
+def _not_utf8(where: str, texts: Sequence[str]) -> Problem | None:
+    for text in texts:
+        for character in text:
+            if "\udc80" <= character <= "\udcff":
+                message = f"byte 0x{ord(character) - 0xDC00:02x} is not UTF-8; save the file as UTF-8"
+                return Problem("not UTF-8", where, message)
+    return None
+
+
+def _bad_file(folder: Path, file_name: str, where: str) -> Problem | None:
+    if not file_name.strip() or "\0" in file_name:
+        return Problem("missing file", where, f"file_name is {file_name!r}, expected the name of an audio file")
+    pure = PurePosixPath(file_name)
+    if pure.is_absolute() or ".." in pure.parts:
+        message = f"file_name is {file_name!r}, expected a file inside the folder (no '..', no absolute path)"
+        return Problem("outside the folder", where, message)
+    path = folder / file_name
+    if path.is_file():
+        return None
+    if path.exists():
+        return Problem("missing file", where, f"{file_name!r} is not a file")
+    beside = sorted(p.name for p in path.parent.glob(f"{glob.escape(path.stem)}.*")) if path.parent.is_dir() else []
+    hint = f"; did you mean {beside[0]!r}?" if beside else ""
+    return Problem("missing file", where, f"found no file {file_name!r}{hint}")
+
+
+def _identity(root: Path, path: Path) -> str:
+    return path.relative_to(root).with_suffix("").as_posix()
+
+
+def _name(root: Path, path: Path) -> str:
+    """A path as the user sees it: relative to the dataset's folder."""
+    return path.relative_to(root).as_posix() if path != root else "."
+
+
+def _names(fields: dict[str, Any]) -> str:
+    return "the columns " + ", ".join(map(str, fields))
+
+
+def _nearest(name: str, options: Any) -> str:
+    nearest = difflib.get_close_matches(name, [str(o) for o in options], 1, 0.6)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _layouts() -> str:
+    return "metadata.csv (file_name, transcription) beside the audio files, or NAME.wav + NAME.txt"

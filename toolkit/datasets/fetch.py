@@ -1,0 +1,189 @@
+"""Fetching archives and unpacking them under checks."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import posixpath
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from toolkit.errors import DataError
+
+# An archive that promises more than this when unpacked is not a speech corpus but an attack on the disk.
+LARGEST = 1 << 30  # bytes
+
+
+class FetchError(Exception):
+    """One way of getting a file failed; another one may work."""
+
+
+def debian_package(package: str, folder: Path, progress: Any) -> Path:
+    """Download a Debian package by apt-get, without root and with the machine's own package sources.
+
+    Where the machine's package lists are missing or too old, fresh ones are fetched into ``folder``.
+
+    Args:
+        package: its name.
+        folder: an existing folder for the file.
+        progress: a running ``rich.progress.Progress``.
+
+    Returns:
+        The ``.deb`` file.
+
+    Raises:
+        FetchError: no apt-get, no network, or the package is not among the machine's sources.
+    """
+    if shutil.which("apt-get") is None:
+        raise FetchError("apt-get is not on this machine")
+    lists = folder / "lists"
+    private = [f"Dir::State::lists={lists}", f"Dir::Cache={folder / 'cache'}", "Debug::NoLocking=true"]
+    task = progress.add_task(f"apt-get download {package}", total=1)
+    said = ""
+    for options, refresh in (([], False), (private, True)):
+        if refresh:
+            (lists / "partial").mkdir(parents=True, exist_ok=True)
+            (folder / "cache/archives/partial").mkdir(parents=True, exist_ok=True)
+            said += _apt(["update"], [*options, "Acquire::Languages=none"], folder)
+        said += _apt(["download", package], options, folder)
+        for file in folder.glob(f"{package}_*.deb"):
+            progress.advance(task)
+            return file
+    raise FetchError(f"apt-get could not download {package}: {said or 'it gave no reason'}")
+
+
+def _apt(arguments: list[str], options: list[str], folder: Path) -> str:
+    command = ["apt-get", "-q", *(word for option in options for word in ("-o", option)), *arguments]
+    environment = os.environ | {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else " ".join(line for line in done.stderr.splitlines() if line.startswith("E:"))
+
+
+def url(address: str, folder: Path, progress: Any) -> Path:
+    """Download a file over HTTPS.
+
+    Raises:
+        FetchError: it cannot be reached.
+    """
+    target = folder / PurePosixPath(address).name
+    try:
+        with urllib.request.urlopen(address, timeout=60) as response, target.open("wb") as out:
+            task = progress.add_task(
+                f"downloading {target.name}", total=int(response.headers.get("Content-Length") or 0)
+            )
+            while block := response.read(1 << 20):
+                out.write(block)
+                progress.advance(task, len(block))
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise FetchError(f"{address}: {getattr(error, 'reason', error)}") from error
+    return target
+
+
+def checksum(files: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of files, in the order given."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int:
+    """Unpack chosen regular files of a ``.deb`` or ``.tar.*`` file. Nothing else is ever written: no link, no device.
+
+    Args:
+        file: the archive.
+        target: an existing folder.
+        wanted: member name -> name below ``target``, or None to leave it.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        DataError: damaged, too large, or a member whose name or kind could leave ``target``.
+    """
+    count, left = 0, LARGEST
+    try:
+        with file.open("rb") as raw, tarfile.open(fileobj=_tar_stream(raw, file.name)) as archive:
+            for member in archive:
+                _require_safe(member, file.name)
+                name = wanted(member.name)
+                if name is None or not member.isfile():
+                    continue
+                left -= member.size
+                if left < 0:
+                    raise DataError(f"{file.name}: more than {LARGEST:,} bytes when unpacked, refused")
+                stream = archive.extractfile(member)
+                assert stream is not None  # a regular file
+                out = target / name
+                out.parent.mkdir(parents=True, exist_ok=True)
+                data = stream.read()
+                out.write_bytes(gunzip(data, file.name) if member.name.endswith(".gz") else data)
+                count += 1
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{file.name}: a damaged archive ({error}), remove it and try again") from error
+    return count
+
+
+def gunzip(data: bytes, what: str) -> bytes:
+    """Decompress at most LARGEST bytes.
+
+    Raises:
+        DataError: there are more.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        out = stream.read(LARGEST + 1)
+    if len(out) > LARGEST:
+        raise DataError(f"{what}: more than {LARGEST:,} bytes when unpacked, refused")
+    return out
+
+
+def _require_safe(member: tarfile.TarInfo, archive: str) -> None:
+    targets = [member.name]
+    if member.issym():  # read from its own folder
+        targets.append(posixpath.join(posixpath.dirname(member.name), member.linkname))
+    elif member.islnk():  # read from the root of the archive
+        targets.append(member.linkname)
+    for target in targets:
+        if target.startswith("/") or posixpath.normpath(target).split("/")[0] == ".." or ".." in member.name.split("/"):
+            raise DataError(f"{archive}: the member {member.name!r} points outside the archive ({target!r}), refused")
+
+
+def _tar_stream(raw: BinaryIO, name: str) -> BinaryIO:
+    """The tar file inside; that of a Debian package is ``data.tar.*`` in an ``ar`` archive (deb(5))."""
+    if not name.endswith(".deb"):
+        return raw
+    if raw.read(8) != b"!<arch>\n":
+        raise DataError(f"{name}: not a Debian package")
+    while len(header := raw.read(60)) == 60:
+        size = int(header[48:58])
+        if header[:16].strip().rstrip(b"/").startswith(b"data.tar"):
+            return io.BytesIO(raw.read(size))
+        raw.seek(size + size % 2, os.SEEK_CUR)
+    raise DataError(f"{name}: a Debian package without data.tar")
+
+
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A new folder that becomes ``target`` when the block ends without an error, and is removed otherwise."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        yield folder
+        try:
+            folder.rename(target)
+        except OSError:
+            # Of two runs that fetch at the same time the first one wins; the other's copy is the same.
+            if not target.exists():
+                raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

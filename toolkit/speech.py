@@ -1,0 +1,382 @@
+"""Speech corpora: recordings of a dataset, checked, decoded once and memory-mapped.
+
+``prepare`` takes what a dataset names (``toolkit/datasets``), decodes it into one Arrow file in the cache and returns
+the splits. ``check`` is the second stage, which needs the tokenizer and the model. Both list every problem at once
+and, by the dataset's ``on_bad``, refuse the data or leave the bad recordings out with a count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import itertools
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from toolkit.errors import DataError
+from toolkit.spec import option, spec
+
+SPLITS = ("train", "validation", "test")
+
+# Problems printed in full; the rest is counted by kind.
+LISTED = 50
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a dataset says about one recording, before anything is decoded.
+
+    Args:
+        id: unique in the corpus.
+        split: "train", "validation" or "test".
+        text: the transcript.
+        audio: a file, its bytes, or a function that returns its bytes (then ``stamp`` is needed).
+        origin: where the user finds it: "train/metadata.csv, line 12".
+        name: file name of audio that is no path; its suffix tells the format.
+        stamp: changes whenever the bytes of ``audio`` change; empty: derived from the file's size and times.
+    """
+
+    id: str
+    split: str
+    text: str
+    audio: Path | bytes | Callable[[], bytes]
+    origin: str
+    name: str = ""
+    stamp: str = ""
+
+    @property
+    def file_name(self) -> str:
+        return self.audio.name if isinstance(self.audio, Path) else self.name
+
+    def read(self) -> bytes:
+        """The undecoded bytes of the recording."""
+        if isinstance(self.audio, Path):
+            return self.audio.read_bytes()
+        return self.audio if isinstance(self.audio, bytes) else self.audio()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the data.
+
+    Args:
+        kind: one of a few words that problems are counted by.
+        where: the file and record.
+        message: what was found, what was expected, how to mend it.
+        fatal: the data cannot be used without it, so ``on_bad=drop`` does not help.
+    """
+
+    kind: str
+    where: str
+    message: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was left out under ``on_bad=drop``: kind of problem -> recordings, and one line each."""
+
+    dropped: dict[str, int]
+    lines: list[str]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split. The waveforms stay in the memory-mapped file ``path``; ``rows`` are their places in it."""
+
+    name: str
+    ids: list[str]
+    texts: list[str]
+    lengths: np.ndarray  # (recordings,) int64, samples
+    origins: list[str]
+    digests: list[str]  # SHA-256 of the undecoded audio
+    path: Path
+    rows: np.ndarray  # (recordings,) int64
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def waveform(self, i: int) -> np.ndarray:
+        """``(samples,)`` float32, a read-only view of the cache file; full scale is 1.0."""
+        from toolkit import speech_cache
+
+        return speech_cache.waveform(self.path, int(self.rows[i]))
+
+    def select(self, kept: Sequence[int]) -> Split:
+        """The split with only the recordings at these positions."""
+
+        def pick(values: list[str]) -> list[str]:
+            return [values[i] for i in kept]
+
+        return dataclasses.replace(
+            self,
+            ids=pick(self.ids),
+            texts=pick(self.texts),
+            lengths=self.lengths[list(kept)],
+            origins=pick(self.origins),
+            digests=pick(self.digests),
+            rows=self.rows[list(kept)],
+        )
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All splits. ``fingerprint`` is a hash of ids, texts, splits, audio and sample rate of what is in them."""
+
+    splits: dict[str, Split]
+    fingerprint: str
+    sample_rate: int  # Hz
+    report: Report
+
+
+@spec
+class Speech:
+    """Fields that every speech dataset has."""
+
+    sample_rate: int = option(16_000, "sample rate that everything is resampled to, in Hz", ge=4_000, le=192_000)
+    on_bad: Literal["refuse", "drop"] = option(
+        "refuse",
+        "a bad recording: refuse the data and list all problems, or drop it and count",
+        choices=("refuse", "drop"),
+    )
+    min_seconds: float = option(0.05, "a shorter recording is bad, in seconds", ge=0)
+    max_seconds: float = option(60.0, "a longer recording is bad, in seconds", gt=0)
+
+
+class Dataset(Protocol):
+    """What ``prepare`` needs of a dataset spec, besides the fields of :class:`Speech`."""
+
+    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+        """Yield what there is, in a stable order, and what is wrong with it.
+
+        Args:
+            cache: folder for downloads.
+            progress: a running ``rich.progress.Progress``.
+        """
+        ...
+
+
+class Tokenizer(Protocol):
+    def encode(self, text: str) -> list[int]: ...
+
+    def unknown(self, text: str) -> list[str]: ...
+
+
+def cache_folder() -> Path:
+    """Where downloads and decoded audio are kept: TOOLKIT_CACHE, else ``toolkit`` in the user's cache folder."""
+    if chosen := os.environ.get("TOOLKIT_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
+
+
+def clean(text: str) -> str:
+    """A transcript as it is trained on: Unicode NFC, runs of white space as one blank, none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
+    """Fetch, check, decode and memory-map a dataset.
+
+    Args:
+        dataset: a spec with the fields of :class:`Speech` and the method of :class:`Dataset`.
+        cache: instead of :func:`cache_folder`.
+
+    Raises:
+        DataError: every problem that was found, unless ``dataset.on_bad`` is "drop" and all can be left out.
+        RunError: the cache cannot be written.
+    """
+    from toolkit import speech_cache
+
+    cache = cache or cache_folder()
+    with _progress() as progress:
+        found = list(dataset.recordings(cache, progress))
+        problems = [item for item in found if isinstance(item, Problem)]
+        recordings, more = _sound([item for item in found if isinstance(item, Recording)])
+        problems += more
+        store = speech_cache.store(recordings, dataset.sample_rate, cache, progress)
+    problems += [Problem(kind, _where(recordings[i]), message) for i, kind, message in store.problems]
+    kept = []
+    for row, position in enumerate(store.positions):
+        seconds = store.lengths[row] / dataset.sample_rate
+        if dataset.min_seconds <= seconds <= dataset.max_seconds:
+            kept.append(row)
+            continue
+        kind, bound = ("too short", "min") if seconds < dataset.min_seconds else ("too long", "max")
+        limit = getattr(dataset, f"{bound}_seconds")
+        message = (
+            f"{seconds:.3f} s, expected at {'least' if bound == 'min' else 'most'} {limit:g} (dataset.{bound}_seconds)"
+        )
+        problems.append(Problem(kind, _where(recordings[position]), message))
+    splits = {name: _split(name, recordings, store, kept) for name in SPLITS}
+    if not any(problem.fatal for problem in problems):
+        problems += _empty_splits(splits)
+    report = _judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
+    return Corpus(splits, _fingerprint(splits, dataset.sample_rate), dataset.sample_rate, report)
+
+
+def check(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    frames_of_samples: Callable[[np.ndarray], np.ndarray],
+    on_bad: Literal["refuse", "drop"] = "refuse",
+) -> Corpus:
+    """Second stage: hold every transcript against the tokenizer and the model.
+
+    Args:
+        corpus: from :func:`prepare`.
+        tokenizer: as learned from the training split.
+        frames_of_samples: ``(n,)`` samples -> ``(n,)`` frames that the model emits for them.
+        on_bad: the dataset's policy.
+
+    Returns:
+        The corpus, without bad recordings if they are dropped.
+
+    Raises:
+        DataError: characters that the tokenizer lacks; an utterance with fewer output frames than CTC needs, one a
+            token and one more between two equal tokens (Graves et al. 2006, section 3); a split that is left empty.
+    """
+    problems: list[Problem] = []
+    splits = {}
+    for name, split in corpus.splits.items():
+        frames = np.asarray(frames_of_samples(split.lengths)) if len(split) else np.zeros(0, np.int64)
+        kept = []
+        for i, text in enumerate(split.texts):
+            problem = _untrainable(text, int(frames[i]), f"{split.origins[i]} ({split.ids[i]})", tokenizer)
+            if problem:
+                problems.append(problem)
+            else:
+                kept.append(i)
+        splits[name] = split if len(kept) == len(split) else split.select(kept)
+    problems += _empty_splits(splits)
+    report = _judge(problems, on_bad, "this tokenizer and model")
+    dropped = dict(Counter(corpus.report.dropped) + Counter(report.dropped))
+    merged = Report(dropped, corpus.report.lines + report.lines)
+    return Corpus(splits, _fingerprint(splits, corpus.sample_rate), corpus.sample_rate, merged)
+
+
+def _untrainable(text: str, frames: int, where: str, tokenizer: Tokenizer) -> Problem | None:
+    if lacking := sorted(set(tokenizer.unknown(text))):
+        found = ", ".join(f"{c!r} (U+{ord(c[0]):04X} {unicodedata.name(c[0], 'no name')})" for c in lacking)
+        return Problem("unknown character", where, f"the tokenizer, learned from the training split, lacks {found}")
+    ids = tokenizer.encode(text)
+    repeats = sum(a == b for a, b in itertools.pairwise(ids))
+    if frames < len(ids) + repeats:
+        message = f"{frames} output frames, CTC needs {len(ids) + repeats} ({len(ids)} tokens, {repeats} repeats)"
+        return Problem(
+            "too short for its transcript", where, f"{message} for {text[:60]!r}: is it the right transcript?"
+        )
+    return None
+
+
+def _where(recording: Recording) -> str:
+    return f"{recording.origin} ({recording.file_name or recording.id})"
+
+
+def _sound(recordings: list[Recording]) -> tuple[list[Recording], list[Problem]]:
+    """The recordings with a usable transcript, split name and id, and the problems of the others."""
+    kept: list[Recording] = []
+    problems: list[Problem] = []
+    first: dict[str, Recording] = {}
+    for recording in recordings:
+        earlier = first.setdefault(recording.id, recording)
+        kind, message = _bad_text(recording.text)
+        if earlier is not recording:
+            same = isinstance(recording.audio, Path) and recording.audio == earlier.audio
+            kind = "duplicate file" if same else "duplicate id"
+            message = f"{recording.id!r} was already given by {earlier.origin}, expected every one once"
+        elif recording.split not in SPLITS:
+            kind = "unknown split"
+            nearest = difflib.get_close_matches(recording.split, SPLITS, 1, 0.3)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            message = f"found {recording.split!r}, expected one of {', '.join(SPLITS)}{hint}"
+        if kind:
+            problems.append(Problem(kind, _where(recording), message))
+        else:
+            kept.append(dataclasses.replace(recording, text=clean(recording.text)))
+    return kept, problems
+
+
+def _bad_text(text: str) -> tuple[str, str]:
+    """Kind and message of what is wrong with a transcript; two empty strings if nothing is."""
+    for place, character in enumerate(text):
+        if character in "\t\n\r":
+            continue
+        if unicodedata.category(character) in ("Cc", "Cs") or character == "\N{REPLACEMENT CHARACTER}":
+            what = f"U+{ord(character):04X} at character {place + 1} of {text[:40]!r}"
+            return "broken transcript", f"found {what}, expected text: was it saved in another encoding than UTF-8?"
+    if not text.strip():
+        return "empty transcript", "found no text, expected what is spoken"
+    return "", ""
+
+
+def _split(name: str, recordings: list[Recording], store: Any, kept: list[int]) -> Split:
+    rows = [row for row in kept if recordings[store.positions[row]].split == name]
+    chosen = [recordings[store.positions[row]] for row in rows]
+    return Split(
+        name,
+        [r.id for r in chosen],
+        [r.text for r in chosen],
+        np.array([store.lengths[row] for row in rows], np.int64),
+        [r.origin for r in chosen],
+        [store.digests[row] for row in rows],
+        store.path,
+        np.array(rows, np.int64),
+    )
+
+
+def _empty_splits(splits: dict[str, Split]) -> Iterator[Problem]:
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
+    for name in ("train", "test"):
+        if not len(splits[name]):
+            message = f"no usable recording is left in it ({sizes}), expected at least one"
+            yield Problem("empty split", name, message, fatal=True)
+
+
+def _fingerprint(splits: dict[str, Split], sample_rate: int) -> str:
+    digest = hashlib.sha256(f"{sample_rate}\n".encode())
+    for name, split in splits.items():
+        for record in zip(split.ids, split.texts, split.digests, strict=True):
+            digest.update("\0".join((name, *record, "")).encode())
+    return digest.hexdigest()
+
+
+def _judge(problems: list[Problem], on_bad: str, what: str) -> Report:
+    """Refuse or count.
+
+    Raises:
+        DataError: there are problems and the policy is to refuse, or some cannot be left out.
+    """
+    counts = dict(Counter(problem.kind for problem in problems))
+    fatal = [problem for problem in problems if problem.fatal]
+    if not problems or (on_bad == "drop" and not fatal):
+        return Report(counts, [str(problem) for problem in problems])
+    ordered = fatal + [problem for problem in problems if not problem.fatal]
+    lines = [str(problem) for problem in ordered[:LISTED]]
+    if more := Counter(problem.kind for problem in ordered[LISTED:]):
+        lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
+    if len(fatal) < len(problems):
+        left_out = len(problems) - len(fatal)
+        lines.append(f"Mend them, or leave {left_out} of them out of training and evaluation with dataset.on_bad=drop")
+    noun = "problem" if len(problems) == 1 else "problems"
+    raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
+
+
+def _progress() -> Any:
+    """Bars on standard error while it is a terminal, silence otherwise."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
