@@ -6,6 +6,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import keyword
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,8 +21,10 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
 }
 FOREIGN: dict[str, frozenset[str]] = {
     "tf": frozenset(
-        ("torch", "torchvision", "torchaudio", "lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics")
-        + ("torchdata", "triton")
+        (
+            *("torch", "torchvision", "torchaudio", "torchdata", "torchmetrics", "triton"),
+            *("lightning", "lightning_fabric", "pytorch_lightning"),
+        )
     ),
     "torch": frozenset(("tensorflow", "tensorflow_text", "keras", "keras_hub", "tf_keras")),
 }
@@ -60,7 +63,11 @@ def find(target: str, allow: Sequence[str] = (), package: str = "toolkit") -> ty
     except Exception as error:  # whatever a module of the user's raises while it is imported
         raise ConfigError(f"{target}: cannot import {module_name} ({type(error).__name__}: {error})") from error
     found = vars(module).get(name)
-    if not is_spec(found) or (found.__module__, found.__qualname__) != (module_name, name):
+    if (
+        not isinstance(found, type)
+        or not is_spec(found)
+        or (found.__module__, found.__qualname__) != (module_name, name)
+    ):
         raise ConfigError(f"{target} is not a spec defined in {module_name}")
     return found
 
@@ -118,3 +125,11 @@ def hide(names: Iterable[str]) -> None:
     """Make top-level packages unimportable in this process, as if they were not installed."""
     _Finder.hidden = frozenset(names)
     sys.meta_path[:] = [_Finder if finder is importlib.machinery.PathFinder else finder for finder in sys.meta_path]
+
+
+def isolate(backend: str) -> None:
+    """Prepare this process for ``backend``, before anything else that might load a framework is imported."""
+    hide(FOREIGN[backend])
+    if backend == "tf":
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

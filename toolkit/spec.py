@@ -69,14 +69,15 @@ def problems(instance: Any) -> Iterator[tuple[str, str]]:
                 broken = True
                 yield f"{field.name}.{inner}", message
             continue
-        for message in _out_of_bounds(value, field.metadata):
+        for message in out_of_bounds(value, field.metadata):
             broken = True
             yield field.name, message
     if not broken and hasattr(instance, "check"):
         yield from instance.check()
 
 
-def _out_of_bounds(value: Any, bounds: Any) -> Iterator[str]:
+def out_of_bounds(value: Any, bounds: Any) -> Iterator[str]:
+    """Yield a message for each of a field's bounds that ``value`` breaks; ``bounds`` is the field's metadata."""
     values = value if isinstance(value, (tuple, list)) else [value]
     for item in values:
         if bounds.get("choices") is not None and item not in bounds["choices"]:

@@ -1,0 +1,256 @@
+"""The run's schema, and the check of a config against it: every problem at once, before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from toolkit import build
+from toolkit.errors import ConfigError
+from toolkit.recipe_source import PACKAGES, Composed, compose, unknown
+from toolkit.spec import is_spec, option, out_of_bounds, problems
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
+EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, checked: what is trained, with what, from which seed, and where its results go."""
+
+    recipe: str = option(doc="what to train: the name of a file in recipes/")
+    dataset: Any = option(doc="where the examples come from")
+    features: Any = option(doc="what the model sees of an example")
+    tokenizer: Any = option(doc="how text becomes numbers")
+    model: Any = option(doc="the network")
+    task: Any = option(doc="loss, decoding, and what is measured")
+    optimizer: Any = option(doc="how a gradient becomes a step")
+    schedule: Any = option(doc="the learning rate as a function of the step")
+    trainer: Any = option(doc="batches, length, precision, checkpoints")
+    run_dir: str = option(doc="folder of the results")
+    backend: Literal["torch", "tf"] = option("torch", "the framework")
+    seed: int = option(0, "of the initial weights, the order of the batches and all augmentation", ge=0, lt=2**63)
+    resume: str | None = option(None, "run folder to go on from; auto: this run's own folder, if it has a checkpoint")
+    evaluate: str | None = option(None, "run folder to measure again, without training")
+    allow: tuple[str, ...] = option((), "packages of your own whose specs may be named; on the command line only")
+
+
+def check(arguments: Sequence[str], folders: Sequence[Path] = (), *, complete: bool = True) -> Run:
+    """Compose and check the config that command-line arguments describe.
+
+    Args:
+        arguments: Hydra overrides.
+        folders: more folders of groups and recipes, in the shape of ``conf/``.
+        complete: whether the run is to be started, so that no value may be missing and the framework must be there.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    composed = compose(arguments, folders)
+    found = list(composed.problems)
+    run = _run(composed, found, complete)
+    if complete and run is not None and run.backend in build.FRAMEWORKS and (line := build.missing(run.backend)):
+        found.append(line)
+    if found or run is None:
+        raise ConfigError(list(dict.fromkeys(found)), "the config cannot be run:")
+    return run
+
+
+def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
+    """A run from a composed config, such as a run folder's ``config.yaml``.
+
+    Args:
+        config: plain nested data, or an OmegaConf node.
+        allow: packages beside the toolkit whose specs may be named. What the config itself says of it does not count,
+            since a config may come from someone else.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    found: list[str] = []
+    run = _run(Composed(dict(typing.cast(Mapping[str, Any], plain)), found, set(), {}, tuple(allow)), found)
+    if found or run is None:
+        raise ConfigError(found, "the config cannot be run:")
+    return run
+
+
+def plain(run: Run) -> dict[str, Any]:
+    """The config that describes ``run``: nested data for YAML or JSON; :func:`resolve` is its inverse."""
+    return {f.name: _plain(getattr(run, f.name)) for f in dataclasses.fields(run)}
+
+
+def _plain(value: Any) -> Any:
+    if not is_spec(type(value)):
+        return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    kind = type(value)
+    fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}"} | fields
+
+
+def _run(composed: Composed, found: list[str], complete: bool = True) -> Run | None:
+    reader = _Reader(composed, complete)
+    values: dict[str, Any] = {}
+    hints = typing.get_type_hints(Run)
+    names = [f.name for f in dataclasses.fields(Run)]
+    for key in composed.config.keys() - set(names):
+        reader.unknown(str(key), names)
+    for field in dataclasses.fields(Run):
+        if field.name in composed.absent:
+            continue
+        node = composed.config.get(field.name, field.default)
+        if field.name in PACKAGES:
+            values[field.name] = reader.component(field.name, node)
+        else:
+            values[field.name] = reader.field(field.name, node, hints[field.name], field)
+    if composed.config.get("allow") and list(composed.config["allow"]) != list(composed.allow):
+        origin = composed.origins.get("allow", "the config")
+        reader.found.append(f"allow: found in {origin}; give it on the command line, where only you can")
+    found += reader.found
+    if found or any(value is _BAD for value in values.values()) or composed.absent:
+        return None
+    return Run(**values | {"allow": composed.allow})
+
+
+_BAD = object()  # stands for a value that was reported
+
+
+class _Reader:
+    """Turns plain data into typed values by the type hints, and keeps a line about everything that does not fit."""
+
+    def __init__(self, composed: Composed, complete: bool) -> None:
+        self.composed = composed
+        self.complete = complete
+        self.found: list[str] = []
+
+    def unknown(self, key: str, names: Sequence[str]) -> None:
+        parent = key.rpartition(".")[0]
+        names = [f"{parent}.{name}" if parent else name for name in names]
+        self.found.append(unknown(key, names, self.composed.origins.get(key)))
+
+    def component(self, group: str, node: Any) -> Any:
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            found = "???" if node is dataclasses.MISSING else node
+            self.found.append(f"{group}: found {found!r}, expected a component with _target_ and its fields")
+            return _BAD
+        try:
+            kind = build.find(node["_target_"], self.composed.allow, PACKAGES[group])
+        except ConfigError as error:
+            self.found += [f"{group}._target_: {line}" for line in error.problems]
+            return _BAD
+        return self.spec(group, {key: value for key, value in node.items() if key != "_target_"}, kind)
+
+    def spec(self, path: str, node: Mapping[str, Any], kind: type[Any]) -> Any:
+        """An instance of a spec class; ``_BAD`` when a field is bad, after looking at all of them."""
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        hints = typing.get_type_hints(kind)
+        before = len(self.found)
+        for key in node.keys() - fields.keys():
+            if str(key).startswith("_") and str(key).endswith("_"):
+                self.found.append(f"{path}.{key}: not allowed in a config, which names specs and their fields only")
+            else:
+                self.unknown(f"{path}.{key}", list(fields))
+        values = {
+            name: self.field(f"{path}.{name}", node.get(name, field.default), hints[name], field)
+            for name, field in fields.items()
+        }
+        if any(value is _BAD for value in values.values()):
+            for name, value in values.items():
+                if value is not _BAD and not is_spec(type(value)):
+                    self.found += [f"{path}.{name}: {line}" for line in out_of_bounds(value, fields[name].metadata)]
+            return _BAD
+        made = kind(**values)
+        self.found += [f"{path}.{name}: {line}" for name, line in problems(made)]
+        return made if len(self.found) == before else _BAD
+
+    def field(self, path: str, value: Any, hint: Any, field: Any) -> Any:
+        if value is dataclasses.MISSING or value == "???":
+            if self.complete:
+                expected = "" if hint is Any else f"{_name(hint)}: "
+                self.found.append(f"{path}: not given ({expected}{field.metadata['doc']}); give {path}=...")
+            return _BAD
+        made = self.value(path, value, hint)
+        if made is not _BAD and path in Run.__dataclass_fields__:
+            self.found += [f"{path}: {line}" for line in out_of_bounds(made, field.metadata)]
+        return made
+
+    def value(self, path: str, value: Any, hint: Any) -> Any:
+        """``value`` as ``hint`` wants it."""
+        origin, inner = typing.get_origin(hint), typing.get_args(hint)
+        if is_spec(hint):
+            if isinstance(value, hint):
+                return value  # a spec's own default
+            if isinstance(value, Mapping):
+                return self.spec(path, value, hint)
+        elif origin in (Union, types.UnionType):
+            if value is None and type(None) in inner:
+                return None
+            rest = [kind for kind in inner if kind is not type(None)]
+            if len(rest) == 1 and value is not None:
+                return self.value(path, value, rest[0])
+            for kind in rest:
+                if (made := _scalar(value, kind)) is not _BAD:
+                    return made
+        elif origin is tuple:
+            if isinstance(value, (list, tuple)):
+                hints = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+                if len(hints) == len(value):
+                    made = [
+                        self.value(f"{path}.{i}", item, h) for i, (item, h) in enumerate(zip(value, hints, strict=True))
+                    ]
+                    return _BAD if any(item is _BAD for item in made) else tuple(made)
+        elif (made := _scalar(value, hint)) is not _BAD:
+            return made
+        self.found.append(f"{path}: found {_shown(value)}, expected {_name(hint)}")
+        return _BAD
+
+
+def _scalar(value: Any, hint: Any) -> Any:
+    if hint is Any:
+        return value
+    if typing.get_origin(hint) is Literal:
+        for choice in typing.get_args(hint):
+            # precision=32 is a number to YAML, and "32" to the spec
+            if type(value) is type(choice) and value == choice:
+                return choice
+            if isinstance(choice, str) and type(value) is int and str(value) == choice:
+                return choice
+        return _BAD
+    if hint is float and not isinstance(value, bool):
+        if isinstance(value, (int, float)):
+            return float(value)
+        if isinstance(value, str) and NUMBER.fullmatch(value):
+            return float(value)
+    if hint is str and type(value) is int:
+        return str(value)  # a folder called 2024
+    return value if type(value) is hint else _BAD
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _name(hint: Any) -> str:
+    """A type in words."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if kind is type(None) else _name(kind) for kind in inner)
+    if origin is tuple:
+        if inner[-1] is Ellipsis:
+            return f"a list, each of it {_name(inner[0])}"
+        return f"a list of {len(inner)} values ({', '.join(map(_name, inner))})"
+    if is_spec(hint):
+        return f"the fields of {hint.__name__}"
+    return EXPECTED.get(hint, getattr(hint, "__name__", str(hint)))
