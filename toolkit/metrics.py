@@ -1,0 +1,74 @@
+"""Measures of text against text: word and character error rate, accuracy, alignment.
+
+Both sides are brought to Unicode NFC and their runs of white space become one space before they are compared; case and
+punctuation count.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Word error rate of a corpus as a fraction; see :func:`error_rate`."""
+    return error_rate([_clean(r).split() for r in references], [_clean(h).split() for h in hypotheses])
+
+
+def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Character error rate of a corpus as a fraction, spaces counted; see :func:`error_rate`."""
+    return error_rate([_clean(r) for r in references], [_clean(h) for h in hypotheses])
+
+
+def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> float:
+    """All edits (Levenshtein: substitutions, deletions, insertions) over the length of all references.
+
+    So a long utterance weighs more than a short one, and the rate can exceed 1. Where every reference is empty, each
+    inserted unit counts 1.
+
+    Raises:
+        ValueError: there are not as many hypotheses as references.
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    edits = sum(Levenshtein.distance(r, h) for r, h in zip(references, hypotheses, strict=True))
+    return edits / max(1, sum(len(r) for r in references))
+
+
+def accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Share of the hypotheses that are wholly right, as a fraction; 0 of an empty list.
+
+    Raises:
+        ValueError: there are not as many hypotheses as references.
+    """
+    right = sum(_clean(r) == _clean(h) for r, h in zip(references, hypotheses, strict=True))
+    return right / max(1, len(references))
+
+
+def align(reference: str, hypothesis: str) -> list[list[str]]:
+    """The fewest edits from reference to hypothesis, word by word.
+
+    Returns:
+        a list of ``[kind, reference word, hypothesis word]``, where the kind is ``=`` (right), ``S`` (substituted),
+        ``D`` (deleted, no hypothesis word) or ``I`` (inserted, no reference word).
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    wanted, found = _clean(reference).split(), _clean(hypothesis).split()
+    rows: list[list[str]] = []
+    for op in Levenshtein.opcodes(wanted, found):
+        a, b = wanted[op.src_start : op.src_end], found[op.dest_start : op.dest_end]
+        match op.tag:
+            case "equal":
+                rows += [["=", word, other] for word, other in zip(a, b, strict=True)]
+            case "replace":
+                rows += [["S", word, other] for word, other in zip(a, b, strict=True)]
+            case "delete":
+                rows += [["D", word, ""] for word in a]
+            case "insert":
+                rows += [["I", "", word] for word in b]
+    return rows
+
+
+def _clean(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())

@@ -1,0 +1,180 @@
+"""The TensorFlow twin of the task: a plain ``keras.Model``, and CTC in float64.
+
+``tf.nn.ctc_loss`` does not serve: its dense form takes memory by batch x frames x tokens x vocabulary and returns
+finite nonsense for an utterance that is too short, its sparse form is exact to 1e-3 only in float32, and
+``keras.losses.CTC`` ignores lengths.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from toolkit.optimizers.tf import clip
+
+from .spec import CTC as Spec
+
+IMPOSSIBLE = -1e30  # a log-probability; finite, so that differences of two of them are no NaN
+
+
+@tf.custom_gradient
+def ctc_loss(logits: tf.Tensor, tokens: tf.Tensor, token_lengths: tf.Tensor, lengths: tf.Tensor) -> Any:
+    """Negative log-likelihood of each utterance, in nats, by the forward-backward algorithm (Graves et al. 2006).
+
+    After u tokens a path is either in blank u or in token u, for u from 0 to all; there is no token 0. Both are held in
+    arrays with u as last axis. The backward pass is the forward pass over the reversed utterance, so both run
+    in one loop over time as a batch of twice the size: a step costs what its operations cost to launch, not their work.
+
+    Args:
+        logits: ``(batch, time, vocabulary)`` float64, blank 0.
+        tokens: ``(batch, tokens)`` int32.
+        token_lengths: ``(batch,)`` int32.
+        lengths: ``(batch,)`` int32, frames.
+
+    Returns:
+        ``(batch,)``; 0, with gradient 0, where the frames cannot hold the tokens.
+    """
+    log_probs = tf.nn.log_softmax(logits)
+    after = tf.pad(tokens, [[0, 0], [1, 0]])  # column u: the token that ends in u; column 0: the blank
+    emitted = tf.gather(log_probs, after, batch_dims=1, axis=2)
+    blank_emitted, token_emitted = emitted[:, :, :1], emitted[:, :, 1:]
+    back = [_reverse(blank_emitted, lengths, 1), _reverse(_reverse(token_emitted, lengths, 1), token_lengths, 2)]
+    blank, token = _forward(
+        tf.concat([tokens, _reverse(tokens, token_lengths, 1)], 0),
+        tf.concat([blank_emitted, back[0]], 0),
+        tf.concat([token_emitted, back[1]], 0),
+    )
+    (blank, blank_back), (token, token_back) = tf.split(blank, 2), tf.split(token, 2)
+
+    repeats = (tokens[:, 1:] == tokens[:, :-1]) & tf.sequence_mask(token_lengths, tf.shape(tokens)[1])[:, 1:]
+    needed = token_lengths + tf.reduce_sum(tf.cast(repeats, tf.int32), 1)
+    possible = (needed <= lengths) & (lengths > 0)
+    last = tf.maximum(lengths - 1, 0)
+    log_likelihood = _log_add(
+        *(tf.gather(tf.gather(x, last, batch_dims=1), token_lengths, batch_dims=1) for x in (blank, token))
+    )
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
+        def occupied(forth: tf.Tensor, back: tf.Tensor, emitted: tf.Tensor, states: tf.Tensor) -> tf.Tensor:
+            back = _reverse(_reverse(back, lengths, 1), states, 2)
+            share = tf.exp(tf.minimum(forth + back - emitted - log_likelihood[:, None, None], 0.0))
+            return tf.where(tf.sequence_mask(states, tf.shape(forth)[2])[:, None], share, 0.0)
+
+        blanks = occupied(blank, blank_back, blank_emitted, token_lengths + 1)
+        by_token = occupied(token[:, :, 1:], token_back[:, :, 1:], token_emitted, token_lengths)
+        share = _sum_by_token(by_token, tokens, tf.shape(logits)[2])
+        share += tf.pad(tf.reduce_sum(blanks, 2, keepdims=True), [[0, 0], [0, 0], [0, tf.shape(logits)[2] - 1]])
+        counts = tf.sequence_mask(lengths, tf.shape(logits)[1]) & possible[:, None]
+        found = tf.where(counts[:, :, None], tf.exp(log_probs) - share, 0.0)
+        return found * upstream[:, None, None], None, None, None
+
+    return tf.where(possible, -log_likelihood, 0.0), gradient
+
+
+def _forward(tokens: tf.Tensor, blank_emitted: tf.Tensor, token_emitted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Log-probability of being in each state after each frame, the frame's emission included.
+
+    What lies beyond an utterance's own tokens or frames is computed along and never flows back into them.
+
+    Args:
+        tokens: ``(batch, tokens)``.
+        blank_emitted: ``(batch, time, 1)`` log-probabilities.
+        token_emitted: ``(batch, time, tokens)``.
+
+    Returns:
+        blanks and tokens, each ``(batch, time, tokens + 1)``.
+    """
+    dtype = token_emitted.dtype
+    batch, width = tf.shape(tokens)[0], tf.shape(tokens)[1]
+    frames = tf.transpose(tf.concat([blank_emitted, tf.zeros_like(blank_emitted), token_emitted], 2), [1, 0, 2])
+    after = tf.pad(tokens, [[0, 0], [1, 0]])
+    # token u + 1 may follow token u without a blank between them where they differ
+    differs = tf.pad(after[:, 1:] != after[:, :-1], [[0, 0], [0, 1]])
+    nowhere = tf.fill([batch, 1], tf.constant(IMPOSSIBLE, dtype))
+    token = tf.fill([batch, width + 1], tf.constant(IMPOSSIBLE, dtype))
+    blank = tf.concat([tf.zeros([batch, 1], dtype), token[:, 1:]], 1)  # before the first frame: no token yet
+
+    def step(t: tf.Tensor, blank: tf.Tensor, token: tf.Tensor, seen: tf.TensorArray) -> tuple[Any, ...]:
+        either = _log_add(blank, token)
+        entered = tf.concat([nowhere, tf.where(differs, either, blank)[:, :-1]], 1)
+        blank = either + frames[t, :, :1]
+        token = _log_add(token, entered) + frames[t, :, 1:]
+        return t + 1, blank, token, seen.write(t, tf.concat([blank, token], 1))
+
+    seen = tf.TensorArray(dtype, size=tf.shape(frames)[0])
+    *_, seen = tf.while_loop(lambda t, *_: t < tf.shape(frames)[0], step, (0, blank, token, seen))
+    states = tf.reshape(seen.stack(), [-1, batch, 2 * (width + 1)])
+    return tuple(tf.split(tf.transpose(states, [1, 0, 2]), 2, axis=2))
+
+
+def _log_add(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    larger = tf.maximum(a, b)
+    return larger + tf.nn.softplus(tf.minimum(a, b) - larger)
+
+
+def _reverse(x: tf.Tensor, lengths: tf.Tensor, axis: int) -> tf.Tensor:
+    return tf.reverse_sequence(x, lengths, seq_axis=axis, batch_axis=0)
+
+
+def _sum_by_token(shares: tf.Tensor, tokens: tf.Tensor, vocabulary: tf.Tensor) -> tf.Tensor:
+    """``(batch, time, tokens)`` to ``(batch, time, vocabulary)``: occurrences of a token are added."""
+    batch, time = tf.shape(shares)[0], tf.shape(shares)[1]
+    rows = tf.reshape(tf.transpose(shares, [0, 2, 1]), [-1, time])
+    ids = tf.reshape(tf.range(batch)[:, None] * vocabulary + tokens, [-1])
+    summed = tf.math.unsorted_segment_sum(rows, ids, batch * vocabulary)
+    return tf.transpose(tf.reshape(summed, [batch, vocabulary, time]), [0, 2, 1])
+
+
+class CTC(keras.Model):
+    """Features, model and CTC loss: waveforms in, loss or log-probabilities out.
+
+    Args:
+        spec: the task's spec.
+        features: maps ``(waveforms, lengths, time_masks, frequency_masks)`` to ``(features, frame lengths)``.
+        model: maps those to ``(logits, lengths, intermediates)``.
+    """
+
+    clip_norm: float | None = None  # for the stock fit
+
+    def __init__(self, spec: Spec, features: keras.layers.Layer, model: keras.Model) -> None:
+        super().__init__()
+        self.spec = spec
+        self.features = features
+        self.model = model
+
+    def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, tf.Tensor, dict[str, Any]]:
+        """Returns ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
+        features, lengths = self.features(
+            batch["waveforms"], batch["waveform_lengths"], batch["time_masks"], batch["frequency_masks"]
+        )
+        return self.model(features, lengths, training=training)
+
+    def batch_loss(self, batch: dict[str, tf.Tensor], training: bool = True) -> tf.Tensor:
+        """Mean over the utterances, in float32 (float64 where the model is)."""
+        logits, lengths, _ = self(batch, training=training)
+        loss = tf.reduce_mean(self._losses(logits, lengths, batch))
+        return loss if logits.dtype == tf.float64 else tf.cast(loss, tf.float32)
+
+    def evaluate_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Without dropout: ``loss (batch,)``, ``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)``."""
+        logits, lengths, _ = self(batch, training=False)
+        log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64))
+        losses = self._losses(logits, lengths, batch)
+        return {"loss": losses, "log_probs": tf.cast(log_probs, tf.float32), "lengths": lengths}
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One batch under the stock ``fit``. The loss is the batch's own, not Keras' running mean."""
+        batch = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            loss = self.batch_loss(batch, training=True)
+        variables = self.trainable_variables
+        gradients, _ = clip(tape.gradient(loss, variables), self.clip_norm)
+        self.optimizer.apply(gradients, variables)
+        return {"loss": loss}
+
+    @staticmethod
+    def _losses(logits: tf.Tensor, lengths: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        tokens, token_lengths = tf.cast(batch["tokens"], tf.int32), tf.cast(batch["token_lengths"], tf.int32)
+        return ctc_loss(tf.cast(logits, tf.float64), tokens, token_lengths, tf.cast(lengths, tf.int32))

@@ -1,0 +1,77 @@
+"""The PyTorch twin of the task: a plain ``LightningModule``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .spec import CTC as Spec
+
+
+def ctc_loss(logits: Tensor, tokens: Tensor, token_lengths: Tensor, lengths: Tensor) -> Tensor:
+    """Negative log-likelihood of each utterance, in nats.
+
+    Args:
+        logits: ``(batch, time, vocabulary)``, blank 0.
+        tokens: ``(batch, tokens)``, padded with anything.
+        token_lengths: ``(batch,)``.
+        lengths: ``(batch,)`` frames.
+
+    Returns:
+        ``(batch,)`` float64; 0, with gradient 0, where the frames cannot hold the tokens.
+    """
+    log_probs = functional.log_softmax(logits.double(), -1).transpose(0, 1)
+    return functional.ctc_loss(
+        log_probs, tokens.long(), lengths.long(), token_lengths.long(), blank=0, reduction="none", zero_infinity=True
+    )
+
+
+class CTC(lightning.LightningModule):
+    """Features, model and CTC loss: waveforms in, loss or log-probabilities out.
+
+    Args:
+        spec: the task's spec.
+        features: maps ``(waveforms, lengths, time_masks, frequency_masks)`` to ``(features, frame lengths)``.
+        model: maps those to ``(logits, lengths, intermediates)``.
+    """
+
+    optimizer: torch.optim.Optimizer  # for the stock Trainer
+
+    def __init__(self, spec: Spec, features: nn.Module, model: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.features = features
+        self.model = model
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Returns ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
+        features, lengths = self.features(
+            batch["waveforms"], batch["waveform_lengths"], batch["time_masks"], batch["frequency_masks"]
+        )
+        return self.model(features, lengths)
+
+    def batch_loss(self, batch: dict[str, Tensor], training: bool = True) -> Tensor:
+        """Mean over the utterances, in float32 (float64 where the model is); sets the module's mode."""
+        self.train(training)
+        logits, lengths, _ = self(batch)
+        loss = ctc_loss(logits, batch["tokens"], batch["token_lengths"], lengths).mean()
+        return loss if logits.dtype == torch.float64 else loss.float()
+
+    def evaluate_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without dropout: ``loss (batch,)``, ``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)``."""
+        self.eval()
+        logits, lengths, _ = self(batch)
+        losses = ctc_loss(logits, batch["tokens"], batch["token_lengths"], lengths)
+        return {"loss": losses, "log_probs": functional.log_softmax(logits.double(), -1).float(), "lengths": lengths}
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """One batch under the stock ``Trainer``."""
+        return self.batch_loss(batch, training=True)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer that was set as ``self.optimizer``."""
+        return self.optimizer
