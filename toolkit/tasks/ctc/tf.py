@@ -154,18 +154,23 @@ class CTC(keras.Model):
     def batch_loss(self, batch: dict[str, tf.Tensor], training: bool = True) -> tf.Tensor:
         """Mean over the utterances, in float32 (float64 where the model is)."""
         logits, lengths, _ = self(batch, training=training)
-        loss = tf.reduce_mean(self._losses(logits, lengths, batch))
+        loss = tf.reduce_mean(_utterance_losses(logits, lengths, batch))
         return loss if logits.dtype == tf.float64 else tf.cast(loss, tf.float32)
 
     def evaluate_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Without dropout: ``loss (batch,)``, ``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)``."""
         logits, lengths, _ = self(batch, training=False)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64))
-        losses = self._losses(logits, lengths, batch)
+        losses = _utterance_losses(logits, lengths, batch)
         return {"loss": losses, "log_probs": tf.cast(log_probs, tf.float32), "lengths": lengths}
 
+    @property
+    def metrics(self) -> list[Any]:
+        """None: ``fit`` would put its running mean, here empty, in the place of the loss of :meth:`train_step`."""
+        return []
+
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One batch under the stock ``fit``. The loss is the batch's own, not Keras' running mean."""
+        """One batch under the stock ``fit``. The loss is that batch's own."""
         batch = data[0] if isinstance(data, tuple) else data
         with tf.GradientTape() as tape:
             loss = self.batch_loss(batch, training=True)
@@ -174,7 +179,7 @@ class CTC(keras.Model):
         self.optimizer.apply(gradients, variables)
         return {"loss": loss}
 
-    @staticmethod
-    def _losses(logits: tf.Tensor, lengths: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        tokens, token_lengths = tf.cast(batch["tokens"], tf.int32), tf.cast(batch["token_lengths"], tf.int32)
-        return ctc_loss(tf.cast(logits, tf.float64), tokens, token_lengths, tf.cast(lengths, tf.int32))
+
+def _utterance_losses(logits: tf.Tensor, lengths: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    tokens, token_lengths = tf.cast(batch["tokens"], tf.int32), tf.cast(batch["token_lengths"], tf.int32)
+    return ctc_loss(tf.cast(logits, tf.float64), tokens, token_lengths, tf.cast(lengths, tf.int32))

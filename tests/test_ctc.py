@@ -1,0 +1,364 @@
+"""The CTC task: decoding, the loss of the twins against each other, and the task's methods on a stub model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolkit.tasks.ctc.spec import CTC, beam_search, greedy
+
+VOCABULARY = 6
+
+# One process for each framework: losses and gradients of every case, then the task's methods on a stub model.
+TORCH = """
+import sys, numpy as np, torch
+torch.set_num_threads(1)
+from toolkit.tasks.ctc.spec import CTC as Spec
+from toolkit.tasks.ctc.torch import CTC, ctc_loss
+data, out = dict(np.load(sys.argv[1])), {}
+for name in sorted({k.split("/")[0] for k in data if not k.startswith("task/")}):
+    logits, tokens, token_lengths, lengths, weight = (
+        torch.from_numpy(data[f"{name}/{k}"]) for k in ("logits", "tokens", "token_lengths", "lengths", "weight"))
+    for kind in (torch.float64, torch.float32, torch.bfloat16):
+        x = logits.to(kind).detach().clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
+            loss = ctc_loss(x, tokens, token_lengths, lengths)
+        (loss * weight).sum().backward()
+        short = str(kind).split(".")[1]
+        out[f"{name}/{short}/loss"], out[f"{name}/{short}/gradient"] = loss.detach().numpy(), x.grad.float().numpy()
+        if kind == torch.float64:
+            out[f"{name}/{short}/gradient"] = x.grad.numpy()
+
+class Features(torch.nn.Module):
+    def forward(self, waveforms, lengths, time_masks, frequency_masks):
+        return waveforms.reshape(len(waveforms), -1, 4), lengths // 4
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(4, 6)
+    def forward(self, features, lengths):
+        return self.head(features) * (2 if self.training else 1), lengths, {"features": features}
+
+for kind in ("float32", "float64"):
+    batch = {k[5:]: torch.from_numpy(v) for k, v in data.items() if k.startswith("task/")}
+    batch["waveforms"] = batch["waveforms"].to(getattr(torch, kind))
+    task = CTC(Spec(), Features(), Model().to(getattr(torch, kind)))
+    with torch.no_grad():
+        task.model.head.weight.copy_(batch["weight"]); task.model.head.bias.copy_(batch["bias"])
+    found = task.evaluate_batch(batch)
+    assert not task.training
+    loss = task.batch_loss(batch, True)
+    assert task.training and loss.dtype == getattr(torch, kind) and loss.shape == ()
+    loss.backward()
+    out[f"task/{kind}/loss"] = loss.detach().numpy()
+    out[f"task/{kind}/gradient"] = task.model.head.weight.grad.numpy()
+    out |= {f"task/{kind}/evaluate/{k}": v.detach().numpy() for k, v in found.items()}
+assert found["log_probs"].dtype == torch.float32
+task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
+assert task.configure_optimizers() is task.optimizer
+assert float(task.training_step(batch, 0)) == float(loss)
+np.savez(sys.argv[2], **out)
+"""
+
+TF = """
+import sys, keras, numpy as np, tensorflow as tf
+from toolkit.tasks.ctc.spec import CTC as Spec
+from toolkit.tasks.ctc.tf import CTC, ctc_loss
+data, out = dict(np.load(sys.argv[1])), {}
+SIGNATURE = [tf.TensorSpec([None] * 3, tf.float64), tf.TensorSpec([None, None], tf.int32)]
+SIGNATURE += [tf.TensorSpec([None], tf.int32)] * 2 + [tf.TensorSpec([None], tf.float64)]
+
+@tf.function(input_signature=SIGNATURE)
+def both(logits, tokens, token_lengths, lengths, weight):
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = ctc_loss(logits, tokens, token_lengths, lengths)
+        total = tf.reduce_sum(loss * weight)
+    return loss, tape.gradient(total, logits)
+
+for name in sorted({k.split("/")[0] for k in data if not k.startswith("task/")}):
+    for kind in (tf.float64, tf.float32, tf.bfloat16):
+        logits = tf.cast(tf.cast(data[f"{name}/logits"], kind), tf.float64)
+        rest = [data[f"{name}/{k}"] for k in ("tokens", "token_lengths", "lengths", "weight")]
+        loss, gradient = both(logits, *rest)
+        gradient = tf.cast(gradient, kind)
+        if kind == tf.bfloat16:
+            gradient = tf.cast(gradient, tf.float32)
+        out[f"{name}/{kind.name}/loss"], out[f"{name}/{kind.name}/gradient"] = loss.numpy(), gradient.numpy()
+assert both.experimental_get_tracing_count() == 1
+
+class Features(keras.layers.Layer):
+    def call(self, waveforms, lengths, time_masks, frequency_masks):
+        return tf.reshape(waveforms, [tf.shape(waveforms)[0], -1, 4]), lengths // 4
+
+class Model(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = keras.layers.Dense(6)
+    def call(self, features, lengths, training=False):
+        return self.head(features) * (2 if training else 1), lengths, {"features": features}
+
+for kind in ("float32", "float64"):
+    keras.config.set_floatx(kind)
+    keras.config.set_dtype_policy(kind)
+    batch = {k[5:]: v for k, v in data.items() if k.startswith("task/")}
+    batch["waveforms"] = batch["waveforms"].astype(kind)
+    weight, bias = batch.pop("weight"), batch.pop("bias")
+    batch = {k: tf.constant(v) for k, v in batch.items()}
+    task = CTC(Spec(), Features(), Model())
+    task.evaluate_batch(batch)
+    task.model.head.set_weights([weight.T, bias])
+    found = tf.function(task.evaluate_batch)(batch)
+    with tf.GradientTape() as tape:
+        loss = task.batch_loss(batch, True)
+    assert loss.dtype == kind and loss.shape == ()
+    out[f"task/{kind}/loss"] = loss.numpy()
+    out[f"task/{kind}/gradient"] = tape.gradient(loss, task.model.head.kernel).numpy().T
+    out |= {f"task/{kind}/evaluate/{k}": v.numpy() for k, v in found.items()}
+assert found["log_probs"].dtype == tf.float32
+
+# under the stock fit: the raw loss of each batch, and a step that was clipped
+task.clip_norm = 1e-3
+task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
+before = [w.numpy() for w in task.trainable_variables]
+history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
+moved = sum(float(((w.numpy() - b) ** 2).sum()) for w, b in zip(task.trainable_variables, before)) ** 0.5
+out["fit/loss"], out["fit/moved"] = history["loss"][0], moved
+np.savez(sys.argv[2], **out)
+"""
+
+
+def brute_force(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
+    """Log-probability of every transcript, by going through every path."""
+    found: dict[tuple[int, ...], list[float]] = {}
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        ids = tuple(token for token, _ in itertools.groupby(path) if token)
+        found.setdefault(ids, []).append(float(sum(row[c] for row, c in zip(log_probs, path, strict=True))))
+    return {ids: float(np.logaddexp.reduce(scores)) for ids, scores in found.items()}
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def random_case(seed: int, batch: int, time: int, tokens: int, scale: float) -> dict[str, np.ndarray]:
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    token_lengths = rng.integers(0, tokens + 1, batch).astype(np.int32)
+    lengths = rng.integers(1, time + 1, batch).astype(np.int32)
+    token_lengths[0], lengths[0] = tokens, time
+    ids = rng.integers(1, VOCABULARY, (batch, tokens)).astype(np.int32)
+    ids[np.arange(tokens) >= token_lengths[:, None]] = 0
+    logits = rng.standard_normal((batch, time, VOCABULARY)) * scale
+    return dict(
+        logits=logits, tokens=ids, token_lengths=token_lengths, lengths=lengths, weight=rng.uniform(0.5, 2.0, batch)
+    )
+
+
+def given_case(tokens: list[list[int]], lengths: list[int], time: int) -> dict[str, np.ndarray]:
+    case = random_case(9, len(tokens), time, max(1, *map(len, tokens)), 2.0)
+    case["lengths"], case["token_lengths"] = np.array(lengths, np.int32), np.array(list(map(len, tokens)), np.int32)
+    case["tokens"][:] = 0
+    for row, ids in zip(case["tokens"], tokens, strict=True):
+        row[: len(ids)] = ids
+    return case
+
+
+def cases() -> dict[str, dict[str, np.ndarray]]:
+    made = {
+        "usual": random_case(1, 8, 40, 12, 1.0),
+        "peaked": random_case(2, 6, 60, 10, 12.0),
+        "long": random_case(3, 2, 400, 100, 3.0),
+        # as many frames as are needed, one too few, for plain and for repeated tokens; an empty one; one frame
+        "edges": given_case(
+            [[1, 2, 3], [1, 2, 3], [1, 1, 2, 2], [1, 1, 2, 2], [], [4], [4], [2, 2]], [3, 2, 6, 5, 7, 1, 7, 3], 7
+        ),
+        "all empty": given_case([[], []], [4, 2], 4),
+    }
+    made["no tokens axis"] = made["all empty"] | {"tokens": np.zeros((2, 0), np.int32)}
+    return made
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("ctc")
+    rng = np.random.Generator(np.random.Philox(key=4))
+    data = {f"{name}/{key}": value for name, case in cases().items() for key, value in case.items()}
+    data |= {
+        "task/waveforms": rng.standard_normal((3, 40)).astype(np.float32),
+        "task/waveform_lengths": np.array([40, 32, 12], np.int32),
+        "task/tokens": np.array([[1, 2, 2, 5], [3, 0, 0, 0], [1, 1, 1, 0]], np.int32),  # the last cannot be
+        "task/token_lengths": np.array([4, 1, 3], np.int32),
+        "task/time_masks": np.zeros((3, 1, 2), np.int32),
+        "task/frequency_masks": np.zeros((3, 1, 2), np.int32),
+        "task/weight": rng.standard_normal((6, 4)).astype(np.float32),
+        "task/bias": rng.standard_normal(6).astype(np.float32),
+    }
+    np.savez(folder / "in.npz", **data)
+    found = []
+    for name, code in (("torch", TORCH), ("tf", TF)):
+        run_alone(code, folder / "in.npz", folder / f"{name}.npz")
+        found.append(dict(np.load(folder / f"{name}.npz")))
+    return found[0], found[1]
+
+
+def run_alone(code: str, *args: Path) -> None:
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("name", cases())
+def test_twins_agree_in_float64(name: str, twins) -> None:
+    torch, tf = twins
+    for what in ("loss", "gradient"):
+        a, b = torch[f"{name}/float64/{what}"], tf[f"{name}/float64/{what}"]
+        np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-8, err_msg=what)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_narrow_logits_lose_nothing_more(name: str, twins) -> None:
+    """The loss is computed in float64 from what the logits were rounded to, so it differs by float64 alone; the
+    gradient is that of float64, rounded to the logits' type once."""
+    torch, tf = twins
+    for kind, tolerance in (("float32", 2e-7), ("bfloat16", 2e-2)):
+        np.testing.assert_allclose(tf[f"{name}/{kind}/loss"], torch[f"{name}/{kind}/loss"], rtol=1e-8, atol=1e-8)
+        a, b = torch[f"{name}/{kind}/gradient"], tf[f"{name}/{kind}/gradient"]
+        np.testing.assert_allclose(b, a, rtol=0, atol=tolerance)
+
+
+def test_loss_is_the_sum_over_all_paths(twins) -> None:
+    case = cases()["edges"]
+    expected = []
+    for logits, n, ids, m in zip(case["logits"], case["lengths"], case["tokens"], case["token_lengths"], strict=True):
+        expected.append(-brute_force(log_softmax(logits[:n])).get(tuple(ids[:m].tolist()), -0.0))
+    for found in twins:
+        np.testing.assert_allclose(found["edges/float64/loss"], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_what_cannot_be_has_no_loss_and_no_gradient(twins) -> None:
+    for found in twins:
+        for row in (1, 3):
+            assert found["edges/float64/loss"][row] == 0
+            assert not found["edges/float64/gradient"][row].any()
+        for row in (0, 2, 4, 5, 6, 7):
+            assert found["edges/float64/loss"][row] > 0
+            assert found["edges/float64/gradient"][row].any()
+
+
+def test_frames_beyond_the_length_have_no_gradient(twins) -> None:
+    case = cases()["usual"]
+    for found in twins:
+        for gradient, n in zip(found["usual/float64/gradient"], case["lengths"], strict=True):
+            assert not gradient[n:].any()
+
+
+def test_task_methods_agree(twins) -> None:
+    torch, tf = twins
+    keys = [k for k in torch if k.startswith("task/")]
+    assert len(keys) == 10
+    for key in keys:
+        tolerance = 1e-8 if "float64" in key and "log_probs" not in key else 1e-6
+        np.testing.assert_allclose(tf[key], torch[key], rtol=tolerance, atol=tolerance, err_msg=key)
+    assert tf["task/float32/evaluate/loss"][2] == 0
+    losses = tf["task/float64/evaluate/loss"]
+    # the stub doubles its logits in training, so the mode was passed on
+    assert not math.isclose(float(tf["task/float64/loss"]), float(losses.mean()), rel_tol=1e-3)
+
+
+def test_stock_fit_reports_the_raw_loss_and_clips(twins) -> None:
+    tf = twins[1]
+    assert tf["fit/loss"] == pytest.approx(float(tf["task/float64/loss"]), rel=1e-6)
+    assert tf["fit/moved"] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_not_a_number_stays_one(tmp_path: Path) -> None:
+    case = cases()["usual"]
+    case["logits"][0, 3, 2] = np.nan
+    np.savez(tmp_path / "in.npz", **case)
+    for name in ("torch", "tf"):
+        code = f"""
+import sys, numpy as np, {dict(torch="torch", tf="tensorflow")[name]} as f
+from toolkit.tasks.ctc.{name} import ctc_loss
+data = dict(np.load(sys.argv[1]))
+make = f.from_numpy if "{name}" == "torch" else f.constant
+loss = ctc_loss(*(make(data[k]) for k in ("logits", "tokens", "token_lengths", "lengths"))).numpy()
+assert np.isnan(loss[0]) and np.isfinite(loss[1:]).all(), loss
+"""
+        run_alone(code, tmp_path / "in.npz")
+
+
+def test_greedy_collapses_the_best_path() -> None:
+    paths = np.array([[1, 1, 0, 1, 2, 2, 0], [0, 0, 3, 3, 3, 1, 1]])
+    log_probs = np.log(np.eye(4)[paths] * 0.7 + 0.1).astype(np.float32)
+    found = greedy(log_probs, np.array([7, 5]))
+    assert [ids for ids, _ in found] == [[1, 1, 2], [3]]
+    assert [score for _, score in found] == pytest.approx([7 * math.log(0.8), 5 * math.log(0.8)])
+    json.dumps(found)  # plain numbers, as the predictions file needs
+
+
+def test_greedy_without_frames() -> None:
+    assert greedy(np.zeros((2, 0, 4), np.float32), np.array([0, 0])) == [([], 0.0)] * 2
+    assert greedy(np.zeros((1, 3, 4), np.float32), np.array([0])) == [([], 0.0)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_wide_beam_finds_the_best_transcript(seed: int) -> None:
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    log_probs = log_softmax(rng.standard_normal((6, 4)) * 1.5).astype(np.float32)
+    scores = brute_force(log_probs.astype(np.float64))
+    best = max(scores, key=lambda ids: scores[ids])
+    ids, score = beam_search(log_probs, 1000, 4)
+    assert tuple(ids) == best
+    assert score == pytest.approx(scores[best], rel=1e-9)
+
+
+def test_beam_beats_the_best_path_where_paths_add_up() -> None:
+    """Blank is the best token of both frames, yet most probability is on transcripts of one token."""
+    log_probs = np.log(np.array([[0.4, 0.35, 0.25], [0.4, 0.35, 0.25]], np.float32))
+    assert greedy(log_probs[None], np.array([2]))[0][0] == []
+    assert beam_search(log_probs, 8, 3)[0] == [1]
+
+
+def test_beam_prunes_tokens_and_prefixes() -> None:
+    log_probs = np.log(np.array([[0.4, 0.35, 0.25], [0.4, 0.35, 0.25]], np.float32))
+    assert beam_search(log_probs, 8, 1)[0] == []  # the blank alone
+    assert beam_search(log_probs, 1, 3)[0] == []  # the likeliest prefix alone
+
+
+def test_beam_ties_go_to_the_first_found() -> None:
+    same = np.full((5, 6), -math.log(6), np.float32)
+    assert all(beam_search(same, 4, 4) == beam_search(same, 4, 4) for _ in range(3))
+    one = np.log(np.array([[0.2, 0.4, 0.4]], np.float32))
+    assert beam_search(one, 3, 3)[0] == [1]
+    assert beam_search(np.zeros((0, 3), np.float32), 3, 3) == ([], 0.0)
+
+
+def test_decode_takes_the_chosen_decoder_and_lengths() -> None:
+    rng = np.random.Generator(np.random.Philox(key=5))
+    log_probs = log_softmax(rng.standard_normal((3, 9, 5))).astype(np.float32)
+    lengths = np.array([9, 4, 0], np.int32)
+    assert CTC().decode(log_probs, lengths) == greedy(log_probs, lengths)
+    found = CTC(decoder="beam", beam_width=3, beam_tokens=2).decode(log_probs, lengths)
+    assert found == [beam_search(frames[:n], 3, 2) for frames, n in zip(log_probs, lengths, strict=True)]
+
+
+def test_needed_frames_counts_repeats() -> None:
+    task = CTC()
+    assert [task.needed_frames(ids) for ids in ([], [1], [1, 2], [1, 1], [1, 1, 1, 2, 2])] == [0, 1, 2, 3, 8]
+
+
+def test_measure_and_align() -> None:
+    task = CTC()
+    assert task.measure(["please enter", "hello"], ["please under", "hello"]) == {"wer": 1 / 3, "cer": 2 / 17}
+    row = {"reference": "please enter", "hypothesis": "please under", "id": "x"}
+    assert task.align(row) == [["=", "please", "please"], ["S", "enter", "under"]]
