@@ -56,12 +56,20 @@ def batch_norm(channels: int) -> Parameters:
 
 
 def subsample(inputs: int, channels: int, outputs: int) -> Parameters:
-    """See :func:`subsampled`."""
-    return (
+    """See :func:`subsampled`.
+
+    The biases are uniform within ``1 / sqrt(fan in)``. With zero biases a silent or masked stretch of features becomes
+    a zero vector, whose layer normalisation multiplies gradients by ``1 / sqrt(epsilon)``.
+    """
+    flat = channels * int(subsampled(inputs))
+    made = (
         under("conv1", conv2d(1, channels, 3))
         | under("conv2", conv2d(channels, channels, 3))
-        | under("out", dense(channels * int(subsampled(inputs)), outputs))
+        | under("out", dense(flat, outputs))
     )
+    for name, fan_in in (("conv1", 9), ("conv2", 9 * channels), ("out", flat)):
+        made[f"{name}.bias"] = Parameter(made[f"{name}.bias"].shape, Uniform(fan_in**-0.5))
+    return made
 
 
 def bilstm(inputs: int, units: int) -> Parameters:
