@@ -100,8 +100,10 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
     corpus = speech.check(
         corpus, tokenizer, lambda n: run.model.output_length(run.features.frames(n)), run.dataset.on_bad
     )
-    for line in corpus.report.lines():
-        folder.say(line)
+    if corpus.report.dropped:
+        folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
+        for line in corpus.report.lines[: speech.LISTED]:
+            folder.say(f"    {line}")
     data = {name: _data(run, split, tokenizer, name == "train") for name, split in corpus.splits.items()}
     return Parts(data, tokenizer, run.features.load(folder.path / "features"), corpus.fingerprint)
 

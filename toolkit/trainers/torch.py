@@ -59,13 +59,12 @@ class Engine:
         layers.set_step(self.model, position)
 
     def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
-        self.module.train()
         total = 0.0
         for i, batch in enumerate(batches):
             self.set_step(lr, position + i)
             loss = self.module.batch_loss(self.fabric.to_device(batch), True) / len(batches)
             self.fabric.backward(loss)
-            total += float(loss)
+            total += float(loss.detach())
         limit = self.trainer.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not np.isfinite(norm):
@@ -77,7 +76,6 @@ class Engine:
 
     @torch.no_grad()
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
-        self.module.eval()
         found = self.module.evaluate_batch(self.fabric.to_device(batch))
         return {k: v.cpu().numpy() for k, v in found.items()} | {"example": batch["example"].numpy()}
 
