@@ -51,9 +51,8 @@ def find(target: str, allow: Sequence[str] = (), package: str = "toolkit") -> ty
     if not parents or not all(part.isidentifier() and not keyword.iskeyword(part) for part in [*parents, name]):
         raise ConfigError(f"found {target!r}, expected the name of a spec as {package}.module.Class")
     if top not in ("toolkit", *allow):
-        raise ConfigError(
-            f"{target} is not a spec of the toolkit; if it is one of a package of your own, give allow=[{top}]"
-        )
+        own = "" if top in sys.stdlib_module_names else f"; if it is one of a package of your own, give allow=[{top}]"
+        raise ConfigError(f"{target} is not a spec of the toolkit{own}")
     if top == "toolkit" and not f"{module_name}.".startswith(f"{package}."):
         raise ConfigError(f"{target} does not belong here, expected a spec from {package}")
     if parents[-1] in ("torch", "tf"):

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union
 
 from toolkit import build
 from toolkit.errors import ConfigError
-from toolkit.recipe_source import PACKAGES, Composed, compose, unknown
+from toolkit.recipe_source import HEADLINE, PACKAGES, Composed, compose, unknown
 from toolkit.spec import is_spec, option, out_of_bounds, problems
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
@@ -41,25 +41,40 @@ class Run:
     allow: tuple[str, ...] = option((), "packages of your own whose specs may be named; on the command line only")
 
 
-def check(arguments: Sequence[str], folders: Sequence[Path] = (), *, complete: bool = True) -> Run:
+def check(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Run:
     """Compose and check the config that command-line arguments describe.
 
     Args:
         arguments: Hydra overrides.
         folders: more folders of groups and recipes, in the shape of ``conf/``.
-        complete: whether the run is to be started, so that no value may be missing and the framework must be there.
 
     Raises:
         ConfigError: with every problem that there is.
     """
+    run, found = _checked(arguments, folders, complete=True)
+    if run is not None and (line := build.missing(run.backend)):
+        found.append(line)
+    if found or run is None:
+        raise ConfigError(found, HEADLINE)
+    return run
+
+
+def check_shown(arguments: Sequence[str], folders: Sequence[Path] = ()) -> None:
+    """The same for a config that is only shown: values may be missing, and the framework too.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    _, found = _checked(arguments, folders, complete=False)
+    if found:
+        raise ConfigError(found, HEADLINE)
+
+
+def _checked(arguments: Sequence[str], folders: Sequence[Path], complete: bool) -> tuple[Run | None, list[str]]:
     composed = compose(arguments, folders)
     found = list(composed.problems)
     run = _run(composed, found, complete)
-    if complete and run is not None and run.backend in build.FRAMEWORKS and (line := build.missing(run.backend)):
-        found.append(line)
-    if found or run is None:
-        raise ConfigError(list(dict.fromkeys(found)), "the config cannot be run:")
-    return run
+    return run, list(dict.fromkeys(found))
 
 
 def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
@@ -77,9 +92,11 @@ def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
 
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     found: list[str] = []
-    run = _run(Composed(dict(typing.cast(Mapping[str, Any], plain)), found, set(), {}, tuple(allow)), found)
+    run = _run(
+        Composed(dict(typing.cast(Mapping[str, Any], plain)), [], set(), {}, tuple(allow)), found, complete=True
+    )
     if found or run is None:
-        raise ConfigError(found, "the config cannot be run:")
+        raise ConfigError(found, HEADLINE)
     return run
 
 
@@ -96,7 +113,7 @@ def _plain(value: Any) -> Any:
     return {"_target_": f"{kind.__module__}.{kind.__qualname__}"} | fields
 
 
-def _run(composed: Composed, found: list[str], complete: bool = True) -> Run | None:
+def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     reader = _Reader(composed, complete)
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(Run)
@@ -117,7 +134,13 @@ def _run(composed: Composed, found: list[str], complete: bool = True) -> Run | N
     found += reader.found
     if found or any(value is _BAD for value in values.values()) or composed.absent:
         return None
-    return Run(**values | {"allow": composed.allow})
+    run = Run(**values | {"allow": composed.allow})
+    if run.resume and run.evaluate:
+        found.append("evaluate: found beside resume, expected one of them")
+    rates = [getattr(part, "sample_rate", None) for part in (run.dataset, run.features)]
+    if None not in rates and rates[0] != rates[1]:
+        found.append(f"features.sample_rate: found {rates[1]}, expected dataset.sample_rate, {rates[0]}")
+    return run
 
 
 _BAD = object()  # stands for a value that was reported
@@ -172,6 +195,8 @@ class _Reader:
         return made if len(self.found) == before else _BAD
 
     def field(self, path: str, value: Any, hint: Any, field: Any) -> Any:
+        if path in self.composed.absent:
+            return _BAD
         if value is dataclasses.MISSING or value == "???":
             if self.complete:
                 expected = "" if hint is Any else f"{_name(hint)}: "

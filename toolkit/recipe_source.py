@@ -61,7 +61,8 @@ PACKAGES = {  # group -> where the toolkit's own specs of that kind live
 }
 GROUPS = ("recipe", "backend", *PACKAGES)
 OWN_TO_A_RUN = ("run_dir", "resume", "evaluate", "allow")  # not taken over from an earlier run's config
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+NOTHING = "_nothing_"  # an empty option of every group, for going on where a choice is missing
+HEADLINE = "the config cannot be run:"
 
 
 @dataclass
@@ -73,6 +74,7 @@ class Request:
         choices: option chosen on the command line, by group.
         base: the config of an earlier run to begin with instead of a recipe.
         base_file: where that config was read.
+        earlier: whether an earlier run was named, be it there or not.
         folders: folders with more groups and recipes.
     """
 
@@ -80,6 +82,7 @@ class Request:
     choices: Mapping[str, str] = field(default_factory=dict)
     base: Mapping[str, Any] | None = None
     base_file: str = ""
+    earlier: bool = False
     folders: tuple[Path, ...] = ()
 
 
@@ -90,7 +93,7 @@ class Composed:
     Args:
         config: plain nested dicts, interpolations resolved; ``???`` where a value is missing.
         problems: one line each.
-        absent: groups without a valid choice; a problem tells of each.
+        absent: groups without a valid choice and keys without a value; a problem tells why.
         origins: dotted key -> the file or override that set it last.
         allow: see :class:`Request`.
     """
@@ -204,7 +207,7 @@ def completed(group: str, node: Mapping[str, Any]) -> dict[str, Any]:
         kind = build.find(str(node.get("_target_")), _request.allow, PACKAGES[group])
     except ConfigError:
         return dict(node)
-    return merged(defaults_of(kind), node)
+    return merged({"_target_": node["_target_"]} | defaults_of(kind), node)
 
 
 def chosen(recipe: str | None, group: str) -> str | None:
@@ -239,22 +242,21 @@ def own_fields(group: str, name: str) -> tuple[str | None, dict[str, Any]]:
     return None, content
 
 
-def held(content: Mapping[str, Any], before: Mapping[str, str | None]) -> dict[str, Any]:
-    """What of a recipe or of an earlier config still holds under the options that this run chooses.
+def held(content: Mapping[str, Any], before: Mapping[str, str | None], now: Mapping[str, str | None]) -> dict[str, Any]:
+    """What of a recipe or of an earlier run's config still holds under the options that this run chooses.
 
     Args:
         content: sections by group, and other keys.
-        before: the option that the content's author had in mind, by group; or its ``_target_``.
+        before: the option that the content was written for, by group, unless it says so itself in ``_target_``.
+        now: the option that this run chooses, by group; a group that is not there keeps its section.
     """
     out = dict(content)
-    for group in PACKAGES.keys() & content.keys():
-        section = content[group]
-        now = _request.choices.get(group) or chosen(_request.choices.get("recipe"), group)
-        if now is None or now == before.get(group) or not isinstance(section, Mapping):
+    for group, option in now.items():
+        section = content.get(group)
+        if option is None or option == before.get(group) or not isinstance(section, Mapping):
             continue
-        target, fields = own_fields(group, now)
-        was = section.get("_target_") or own_fields(group, before.get(group) or "")[0]
-        if target == was:
+        target, fields = own_fields(group, option)
+        if target == (section.get("_target_") or own_fields(group, before.get(group) or "")[0]):
             out[group] = without(section, fields)
         else:
             del out[group]
@@ -269,12 +271,10 @@ def primary() -> dict[str, Any]:
     base = {key: value for key, value in _request.base.items() if key not in (*OWN_TO_A_RUN, "hydra", "defaults")}
     if "backend" in _request.choices:
         base.pop("backend", None)
-    base = {
-        group: completed(group, node) if group in PACKAGES and isinstance(node, Mapping) else node
-        for group, node in held(base, {g: None if g in _request.choices else "_" for g in PACKAGES}).items()
-    }
-    defaults: list[Any] = [{group: None} for group in GROUPS if group != "recipe"]
-    return merged(content, base) | {"defaults": [*defaults, "_self_"]}
+    base = held(base, {}, {group: name for group, name in _request.choices.items() if group in PACKAGES})
+    for group in PACKAGES.keys() & base.keys() - _request.choices.keys():
+        base[group] = completed(group, base[group]) if isinstance(base[group], Mapping) else base[group]
+    return merged(content, base) | {"defaults": [*({group: None} for group in ("backend", *PACKAGES)), "_self_"]}
 
 
 class Source(ConfigSource):
@@ -296,6 +296,8 @@ class Source(ConfigSource):
         return [Path(self.path)] if self.path else [CONF, RECIPES]
 
     def load_config(self, config_path: str) -> ConfigResult:
+        if config_path.endswith(f"/{NOTHING}"):
+            return self._result({}, "_global_", "nothing")
         file = self._file(config_path)
         if file is None:
             raise ConfigLoadError(f"Config not found: {config_path}")
@@ -307,14 +309,19 @@ class Source(ConfigSource):
             _record(_request.base or {}, _request.base_file)
         elif group == "recipe":
             package = "_global_"
-            content = {"recipe": name} | held(content, {g: chosen(name, g) for g in PACKAGES})
+            top = _request.choices.get("recipe")
+            now = {g: _request.choices.get(g) or chosen(top, g) for g in PACKAGES}
+            content = {"recipe": name} | held(content, {g: chosen(name, g) for g in PACKAGES}, now)
         elif group in PACKAGES and "_target_" in content:
             content = completed(group, content)
-        header: dict[str, str | None] = {"package": package or group.replace("/", ".")}
-        return ConfigResult(provider=self.provider, path=str(file), config=OmegaConf.create(content), header=header)
+        return self._result(content, package or group.replace("/", "."), str(file))
+
+    def _result(self, content: dict[str, Any], package: str, path: str) -> ConfigResult:
+        header: dict[str, str | None] = {"package": package}
+        return ConfigResult(provider=self.provider, path=path, config=OmegaConf.create(content), header=header)
 
     def is_config(self, config_path: str) -> bool:
-        return self._file(config_path) is not None
+        return self._file(config_path) is not None or config_path.endswith(f"/{NOTHING}")
 
     def is_group(self, config_path: str) -> bool:
         return config_path == "" or config_path in GROUPS
@@ -393,9 +400,14 @@ def _parse(arguments: Sequence[str], problems: list[str]) -> list[Override]:
     parsed = []
     for argument in arguments:
         try:
-            parsed.append(parser.parse_override(argument))
+            override = parser.parse_override(argument)
         except HydraException as error:
             problems.append(f"{argument}: not an override, expected KEY=VALUE ({one_line(error)})")
+            continue
+        if override.key_or_group:
+            parsed.append(override)
+        else:
+            problems.append(f"{argument}: not an override, expected KEY=VALUE")
     return parsed
 
 
@@ -423,6 +435,7 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
     }
     for key in ("evaluate", "resume"):
         if single.get(key) not in (None, "auto"):
+            _request.earlier = True
             try:
                 base, _request.base_file = earlier(key, Path(str(single[key])))
             except ConfigError as error:
@@ -468,9 +481,10 @@ def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
         del config["hydra"]
     known = {*leaves(_container(config)), *GROUPS}
     for override in values:
-        if override.key_or_group.partition(".")[0] not in absent and (line := _apply(config, override, known)):
-            problems.append(line)
-    return Composed(_resolved(config, problems), problems, absent, dict(_origins), _request.allow)
+        if override.key_or_group.partition(".")[0] not in absent:
+            problems += _apply(config, override, known)
+    resolved = _resolved(config, problems, absent)
+    return Composed(resolved, problems, absent, dict(_origins), _request.allow)
 
 
 def _sorted(
@@ -495,7 +509,7 @@ def _pick(choices: Sequence[Override], problems: list[str]) -> tuple[list[str], 
 
     A wrong name is reported and the nearest valid one taken, so that the rest can be checked.
     """
-    picked: dict[str, str | None] = {}
+    picked: dict[str, str] = {}
     for override in choices:
         group, name = override.key_or_group, override.value()
         names = options(group)
@@ -503,27 +517,27 @@ def _pick(choices: Sequence[Override], problems: list[str]) -> tuple[list[str], 
             problems.append(f"{override.input_line}: found a changed defaults list, expected {group}=NAME")
         elif isinstance(name, str) and locate(group, name):
             picked[group] = name
-        elif name is not None:
+        else:
             close = nearest(str(name), names)
             hint = f"; did you mean {close}?" if close else ""
-            problems.append(f"{group}={name}: no such option{hint} (there are: {', '.join(names)})")
+            problems.append(f"{override.input_line}: no such option{hint} (there are: {', '.join(names)})")
             if close:
                 picked[group] = close
     if _request.base is not None:
         return [f"{group}={name}" for group, name in picked.items()], set()
-    named = {override.key_or_group for override in choices if override.value() is not None}
+    named = {override.key_or_group for override in choices}
     recipe = picked.get("recipe")
     absent = {g for g in GROUPS if g not in picked and not (g != "recipe" and chosen(recipe, g))}
     for group in sorted(absent - named, key=GROUPS.index):
-        if group == "recipe" or recipe:
+        if recipe or (group == "recipe" and not _request.earlier):
             missing = "not given" if group == "recipe" else f"not chosen by recipe {recipe}"
             problems.append(f"{group}: {missing}; give {group}=NAME (there are: {', '.join(options(group))})")
-    picked |= dict.fromkeys(absent)
-    return [f"{group}={name or 'null'}" for group, name in picked.items()], absent
+    picked |= dict.fromkeys(absent, NOTHING)
+    return [f"{group}={name}" for group, name in picked.items()], absent
 
 
 def _load(picked: list[str], hydras: Sequence[Override], problems: list[str]) -> DictConfig:
-    _request.choices = dict(item.split("=", 1) for item in picked if not item.endswith("=null"))
+    _request.choices = dict(item.split("=", 1) for item in picked if not item.endswith(f"={NOTHING}"))
     own = [str(override.input_line) for override in hydras]
     for extra in (own, []):
         loader = ConfigLoaderImpl(create_config_search_path(None))
@@ -536,7 +550,7 @@ def _load(picked: list[str], hydras: Sequence[Override], problems: list[str]) ->
         problems += [f"hydra.{key}: {value} is refused" for key, value in _code(_container(config.hydra))]
         HydraConfig.instance().set_config(config)  # for interpolations such as ${hydra:runtime.cwd}
         return config
-    raise ConfigError(problems)
+    raise ConfigError(problems, HEADLINE)
 
 
 def _code(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -560,31 +574,34 @@ def _code(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _apply(config: DictConfig, override: Override, known: set[str]) -> str | None:
+def _apply(config: DictConfig, override: Override, known: set[str]) -> list[str]:
     key = re.sub(r"\[(\w+)\]", r".\1", override.key_or_group)
-    adds = override.is_add() or override.is_force_add()
-    if not adds and key not in known:
-        return unknown(key, known)
     value = override.value()
-    for name in (key, *(leaves(value, f"{key}.") if isinstance(value, dict) else ())):
-        _origins[name] = "the command line"
+    keys = [key, *(leaves(value, f"{key}.") if isinstance(value, dict) else ())]
+    strange = [name for name in keys if name not in known and not (override.is_add() or override.is_force_add())]
+    if strange:
+        return [unknown(name, known) for name in strange]
+    _origins.update(dict.fromkeys(keys, "the command line"))
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except (HydraException, OmegaConfBaseException) as error:
-        return f"{override.input_line}: {one_line(error)}"
-    return None
+        return [f"{override.input_line}: {one_line(error)}"]
+    return []
 
 
 def _container(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
 
 
-def _resolved(config: DictConfig, problems: list[str]) -> dict[str, Any]:
-    """Plain data with interpolations resolved; those that cannot be are reported and left out."""
+def _resolved(config: DictConfig, problems: list[str], absent: set[str]) -> dict[str, Any]:
+    """Plain data with interpolations resolved; those that cannot be are left without a value."""
+    quiet = bool(absent)  # what refers to a group that is not there cannot be told from a mistake
     while True:
         try:
             return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
         except OmegaConfBaseException as error:
             key = error.full_key or ""
-            problems.append(f"{key}: {one_line(str(error).splitlines()[0])}")
+            absent.add(key)
+            if not quiet:
+                problems.append(f"{key}: {str(error).splitlines()[0]}")
             OmegaConf.update(config, key, None, force_add=True)

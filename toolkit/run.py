@@ -126,12 +126,12 @@ def _dispatch(argv: Sequence[str]) -> int:
         return _hydra(argv, _nothing)
     if args.multirun:
         return _sweep(overrides, folders)
-    checked = config.check(overrides, folders, complete=args.cfg is None)
     if args.cfg:
+        config.check_shown(overrides, folders)
         flags = [flag for flag, on in (("--resolve", args.resolve),) if on]
         flags += ["--package", args.package] if args.package else []
         return _hydra([*overrides, "--cfg", args.cfg, *flags], _nothing)
-    return _single(checked, overrides)
+    return _single(config.check(overrides, folders), overrides)
 
 
 def _nothing(config: Any) -> None: ...
