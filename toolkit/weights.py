@@ -35,7 +35,14 @@ class Normal:
     std: float
 
 
-Distribution = Constant | Uniform | Normal
+@dataclass(frozen=True)
+class Blocks:
+    """The first axis falls into equal blocks, each of one value: the gates of a recurrent layer."""
+
+    values: tuple[float, ...]
+
+
+Distribution = Constant | Uniform | Normal | Blocks
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ def _draw(parameter: Parameter, seed: int, name: str) -> np.ndarray:
             values = (2.0 * generator.random(parameter.shape) - 1.0) * bound
         case Normal(std):
             values = generator.standard_normal(parameter.shape) * std
+        case Blocks(blocks):
+            values = np.repeat(blocks, parameter.shape[0] // len(blocks))
     return values.astype(np.float32)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.weights import Constant, Parameter, Uniform, glorot, he
+from toolkit.weights import Blocks, Constant, Parameter, Uniform, glorot, he
 
 NORM_EPSILON = 1e-5  # of layer and batch normalisation, PyTorch's value (Keras has 1e-3)
 BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics, PyTorch's meaning
@@ -72,19 +72,18 @@ def subsample(inputs: int, channels: int, outputs: int) -> Parameters:
     return made
 
 
-def bilstm(inputs: int, units: int) -> Parameters:
-    """One bidirectional layer, gates in the order input, forget, cell, output.
+def lstm(inputs: int, units: int) -> Parameters:
+    """One layer in one direction, gates in the order input, forget, cell, output (Hochreiter & Schmidhuber 1997).
 
     Input weights Glorot uniform; recurrent weights uniform with variance ``1 / units``, which keeps the norm of the
-    state as an orthogonal matrix would; bias zero. There is one bias and not PyTorch's two, whose sum is all that
-    counts: two trained ones move twice as fast under Adam.
+    state as an orthogonal matrix would; bias one for the forget gate (Jozefowicz et al. 2015), else zero. There is one
+    bias and not PyTorch's two, whose sum is all that counts: two trained ones move twice as fast under Adam.
     """
-    made: Parameters = {}
-    for direction in ("", "_reverse"):
-        made[f"weight_ih_l0{direction}"] = Parameter((4 * units, inputs), glorot(inputs, units))
-        made[f"weight_hh_l0{direction}"] = Parameter((4 * units, units), Uniform(float(np.sqrt(3.0 / units))))
-        made[f"bias_ih_l0{direction}"] = Parameter((4 * units,), Constant(0.0))
-    return made
+    return {
+        "weight_ih_l0": Parameter((4 * units, inputs), glorot(inputs, units)),
+        "weight_hh_l0": Parameter((4 * units, units), Uniform(float(np.sqrt(3.0 / units)))),
+        "bias_ih_l0": Parameter((4 * units,), Blocks((0.0, 1.0, 0.0, 0.0))),
+    }
 
 
 def subsampled(length: Any) -> Any:

@@ -113,15 +113,101 @@ class BatchNorm(keras.layers.Layer):
         return tf.cast(x * scale + self.bias, dtype)
 
 
+class LSTM(keras.layers.Layer):
+    """One layer in one direction with one bias; ``(batch, time, inputs)`` -> ``(batch, time, units)``, no state.
+
+    It always runs in the precision of its weights: bfloat16 rounding would add up over the steps. Keras's own layer
+    differentiates its loop operation by operation, which takes twice the time.
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(autocast=False)
+        self.weight_ih_l0 = self.add_weight(shape=(4 * units, inputs), name="weight_ih_l0")
+        self.weight_hh_l0 = self.add_weight(shape=(4 * units, units), name="weight_hh_l0")
+        self.bias_ih_l0 = self.add_weight(shape=(4 * units,), initializer="zeros", name="bias_ih_l0")
+        self.built = True
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        x = tf.transpose(tf.cast(x, self.variable_dtype), [1, 0, 2])
+        gates = tf.tensordot(x, self.weight_ih_l0.value, [[2], [1]]) + self.bias_ih_l0
+        return tf.transpose(_recur(gates, tf.transpose(self.weight_hh_l0)), [1, 0, 2])
+
+
+@tf.custom_gradient
+def _recur(inputs: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
+    """The recurrence of an LSTM, with all that does not depend on the step before kept out of the loops.
+
+    Args:
+        inputs: ``(time, batch, 4 units)``, what the layer's input and bias add to the gates.
+        weight: ``(units, 4 units)``, recurrent.
+
+    Returns:
+        ``(time, batch, units)``.
+    """
+    time, units, dtype = tf.shape(inputs)[0], weight.shape[0], inputs.dtype
+    zero = tf.zeros([tf.shape(inputs)[1], units], dtype)
+
+    def array(width: int) -> tf.TensorArray:
+        return tf.TensorArray(dtype, time, element_shape=[None, width])
+
+    def unstack(values: tf.Tensor) -> tf.TensorArray:
+        return array(values.shape[-1]).unstack(values)
+
+    steps = unstack(inputs)
+
+    def forward(t: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, *kept: tf.TensorArray) -> tuple[Any, ...]:
+        gates = steps.read(t) + tf.matmul(hidden, weight)
+        enter, forget, _, leave = tf.split(tf.sigmoid(gates), 4, -1)
+        cell = forget * cell + enter * tf.tanh(gates[:, 2 * units : 3 * units])
+        hidden = leave * tf.tanh(cell)
+        return t + 1, hidden, cell, *(a.write(t, v) for a, v in zip(kept, (gates, cell, hidden), strict=True))
+
+    start = (0, zero, zero, array(4 * units), array(units), array(units))
+    kept = tf.while_loop(lambda t, *_: t < time, forward, start, parallel_iterations=1)[3:]
+    gates, cells, hiddens = (a.stack() for a in kept)
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        before = tf.concat([zero[None], cells[:-1]], 0)
+        enter, forget, _, leave = tf.split(tf.sigmoid(gates), 4, -1)
+        new, out = tf.tanh(gates[..., 2 * units : 3 * units]), tf.tanh(cells)
+        # the derivatives of the cell by its three gates, then of the output by the last gate and by the cell
+        slopes = unstack(
+            tf.concat(
+                [
+                    new * enter * (1 - enter),
+                    before * forget * (1 - forget),
+                    enter * (1 - tf.square(new)),
+                    out * leave * (1 - leave),
+                ],
+                -1,
+            )
+        )
+        cell_slopes, forgets, arriving = unstack(leave * (1 - tf.square(out))), unstack(forget), unstack(upstream)
+        back_weight = tf.transpose(weight)
+
+        def backward(t: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, kept: tf.TensorArray) -> tuple[Any, ...]:
+            hidden += arriving.read(t)
+            cell += hidden * cell_slopes.read(t)
+            step = tf.concat([cell, cell, cell, hidden], -1) * slopes.read(t)
+            return t - 1, tf.matmul(step, back_weight), cell * forgets.read(t), kept.write(t, step)
+
+        start = (time - 1, zero, zero, array(4 * units))
+        inner = tf.while_loop(lambda t, *_: t >= 0, backward, start, parallel_iterations=1)[3].stack()
+        last = tf.reshape(tf.concat([zero[None], hiddens[:-1]], 0), [-1, units])
+        return inner, tf.matmul(last, tf.reshape(inner, [-1, 4 * units]), transpose_a=True)
+
+    return hiddens, gradient
+
+
 class Subsample(keras.layers.Layer):
     """Two convolutions of stride 2 with ReLU, then a projection: a quarter of the frames (see ``spec.subsampled``)."""
 
-    def __init__(self, inputs: int, channels: int, outputs: int) -> None:
+    def __init__(self, inputs: int, channels: int, outputs: int, bias: bool = True) -> None:
         super().__init__()
         self.conv1 = built(keras.layers.Conv2D(channels, 3, 2, padding="valid"), None, None, 1)
         self.conv2 = built(keras.layers.Conv2D(channels, 3, 2, padding="valid"), None, None, channels)
         self.flat = channels * shared.subsampled(inputs)
-        self.out = dense(self.flat, outputs)
+        self.out = dense(self.flat, outputs, bias)
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:

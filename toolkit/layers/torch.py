@@ -125,14 +125,42 @@ class BatchNorm(nn.Module):
         return (x * scale + self.bias).to(dtype)
 
 
+class LSTM(nn.LSTM):
+    """One layer in one direction with one bias; ``(batch, time, inputs)`` -> ``(batch, time, units)``, no state.
+
+    It always runs in the precision of its weights: bfloat16 rounding would add up over the steps.
+    """
+
+    weight_ih_l0: Tensor
+    bias_hh_l0: Tensor
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(inputs, units, batch_first=True)
+        zero = torch.zeros(4 * units)
+        del self.bias_hh_l0
+        self.register_buffer("bias_hh_l0", zero, persistent=False)
+        self.bias_hh_l0 = zero  # this, unlike the line above, also reaches the list that nn.LSTM computes with
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight_ih_l0.dtype))[0]
+
+
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Turn each ``(time, channels)`` of a batch round within its length; padding stays in place."""
+    time = torch.arange(x.shape[1], device=x.device)
+    index = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
+    return torch.gather(x, 1, index[..., None].expand(x.shape))
+
+
 class Subsample(nn.Module):
     """Two convolutions of stride 2 with ReLU, then a projection: a quarter of the frames (see ``spec.subsampled``)."""
 
-    def __init__(self, inputs: int, channels: int, outputs: int) -> None:
+    def __init__(self, inputs: int, channels: int, outputs: int, bias: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, channels, 3, 2)
         self.conv2 = nn.Conv2d(channels, channels, 3, 2)
-        self.out = nn.Linear(channels * shared.subsampled(inputs), outputs)
+        self.out = nn.Linear(channels * shared.subsampled(inputs), outputs, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, frames, inputs)`` -> ``(batch, time, outputs)``."""

@@ -23,11 +23,11 @@ class SpecAugment:
     Gulati et al. 2020, section 3.2. Widths are drawn evenly from 0 to the greatest, then the place.
     """
 
-    frequency_masks: int = option(2, "masks over bands in each utterance; 0 = none", ge=0)
-    max_bands: int = option(27, "widest mask, in bands", ge=0)
-    time_masks: int = option(10, "masks over time in each utterance; 0 = none", ge=0)
-    max_frames: int = option(100, "longest mask, in frames", ge=0)
-    max_time_fraction: float = option(0.05, "longest mask as a fraction of the utterance", ge=0, le=1)
+    frequency_masks: int = option(default=2, doc="masks over bands in each utterance; 0 = none", ge=0)
+    max_bands: int = option(default=27, doc="widest mask, in bands", ge=0)
+    time_masks: int = option(default=10, doc="masks over time in each utterance; 0 = none", ge=0)
+    max_frames: int = option(default=100, doc="longest mask, in frames", ge=0)
+    max_time_fraction: float = option(default=0.05, doc="longest mask as a fraction of the utterance", ge=0, le=1)
 
 
 @spec
