@@ -55,20 +55,24 @@ def batch_norm(channels: int) -> Parameters:
     }
 
 
-def subsample(inputs: int, channels: int, outputs: int) -> Parameters:
+def subsample(inputs: int, channels: int, outputs: int, bias: bool = True) -> Parameters:
     """See :func:`subsampled`.
 
     The biases are uniform within ``1 / sqrt(fan in)``. With zero biases a silent or masked stretch of features becomes
     a zero vector, whose layer normalisation multiplies gradients by ``1 / sqrt(epsilon)``.
+
+    Args:
+        bias: whether the projection has one; before a batch norm it would do nothing.
     """
     flat = channels * int(subsampled(inputs))
     made = (
         under("conv1", conv2d(1, channels, 3))
         | under("conv2", conv2d(channels, channels, 3))
-        | under("out", dense(flat, outputs))
+        | under("out", dense(flat, outputs, bias))
     )
-    for name, fan_in in (("conv1", 9), ("conv2", 9 * channels), ("out", flat)):
-        made[f"{name}.bias"] = Parameter(made[f"{name}.bias"].shape, Uniform(fan_in**-0.5))
+    for name, fan_in in (("conv1.bias", 9), ("conv2.bias", 9 * channels), ("out.bias", flat)):
+        if name in made:
+            made[name] = Parameter(made[name].shape, Uniform(fan_in**-0.5))
     return made
 
 

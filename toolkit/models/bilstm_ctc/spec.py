@@ -19,8 +19,9 @@ class BiLSTMCTC:
     The paper's recurrence is plain or a GRU and its convolutions are wider and normalised; its sizes are 7 layers of
     1280 units and more. Here the defaults have 2.4 M parameters.
 
-    Starts: matrices Glorot uniform, the convolutions He uniform, recurrent weights uniform with variance
-    ``1 / units``, biases zero but for one at the forget gates, normalisations one and zero.
+    Starts: matrices Glorot uniform, the convolutions He uniform with biases uniform within ``1 / sqrt(fan in)``,
+    recurrent weights uniform with variance ``1 / units``, other biases zero but for one at the forget gates,
+    normalisations one and zero.
     """
 
     units: int = option(256, "width of the LSTM in each direction and of the vectors between layers", ge=1)
@@ -45,7 +46,6 @@ class BiLSTMCTC:
             | under("forwards", layers.lstm(self.units, self.units))
             | under("backwards", layers.lstm(self.units, self.units))
         )
-        # a bias before a normalisation would do nothing
         made = under("subsample", layers.subsample(inputs, self.subsampling_channels, self.units, bias=False))
         for number in range(self.layers):
             made |= under(f"blocks.{number}", block)

@@ -25,7 +25,8 @@ class ConformerCTC:
     decoder that CTC does not have; its kernel of 32 is 31 here, to be centred.
 
     Starts: matrices and depthwise kernels Glorot uniform, the convolutions in front of a ReLU He uniform, position
-    biases Glorot uniform, biases zero, normalisations one and zero.
+    biases Glorot uniform, biases of the front end uniform within ``1 / sqrt(fan in)``, other biases zero,
+    normalisations one and zero.
     """
 
     dim: int = option(96, "width of a vector between modules", ge=2)
