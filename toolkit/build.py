@@ -89,12 +89,19 @@ def build(spec: Any, backend: str, *args: Any) -> Any:
         raise ConfigError(lacking)
     name = f"{kind.__module__.rpartition('.')[0]}.{backend}"
     wanted = f"backend={backend} needs the class {kind.__name__} in {name.replace('.', '/')}.py"
-    if importlib.util.find_spec(name) is None:
+    if not _exists(name):
         raise ConfigError(f"{wanted}, a file that does not exist")
     twin = vars(importlib.import_module(name)).get(kind.__name__)
     if twin is None:
         raise ConfigError(f"{wanted}, which the file does not have")
     return twin(spec, *args)
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor does its package
+        return False
 
 
 def missing(backend: str) -> str | None:

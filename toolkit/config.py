@@ -92,9 +92,7 @@ def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
 
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     found: list[str] = []
-    run = _run(
-        Composed(dict(typing.cast(Mapping[str, Any], plain)), [], set(), {}, tuple(allow)), found, complete=True
-    )
+    run = _run(Composed(dict(typing.cast(Mapping[str, Any], plain)), [], set(), {}, tuple(allow)), found, complete=True)
     if found or run is None:
         raise ConfigError(found, HEADLINE)
     return run
@@ -105,12 +103,12 @@ def plain(run: Run) -> dict[str, Any]:
     return {f.name: _plain(getattr(run, f.name)) for f in dataclasses.fields(run)}
 
 
-def _plain(value: Any) -> Any:
-    if not is_spec(type(value)):
-        return [_plain(item) for item in value] if isinstance(value, tuple) else value
+def _plain(value: Any, nested: bool = False) -> Any:
     kind = type(value)
-    fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return {"_target_": f"{kind.__module__}.{kind.__qualname__}"} | fields
+    if not is_spec(kind):
+        return [_plain(item, True) for item in value] if isinstance(value, tuple) else value
+    named = {} if nested else {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
+    return named | {f.name: _plain(getattr(value, f.name), True) for f in dataclasses.fields(value)}
 
 
 def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
@@ -218,11 +216,9 @@ class _Reader:
         elif origin in (Union, types.UnionType):
             if value is None and type(None) in inner:
                 return None
-            rest = [kind for kind in inner if kind is not type(None)]
-            if len(rest) == 1 and value is not None:
-                return self.value(path, value, rest[0])
-            for kind in rest:
-                if (made := _scalar(value, kind)) is not _BAD:
+            for kind in inner:
+                made = self.value(path, value, kind) if _nested(kind, value) else _scalar(value, kind)
+                if made is not _BAD or _nested(kind, value):
                     return made
         elif origin is tuple:
             if isinstance(value, (list, tuple)):
@@ -236,6 +232,12 @@ class _Reader:
             return made
         self.found.append(f"{path}: found {_shown(value)}, expected {_name(hint)}")
         return _BAD
+
+
+def _nested(hint: Any, value: Any) -> bool:
+    """Whether ``value`` has parts, each with a type of its own, that ``hint`` describes."""
+    kind = Mapping if is_spec(hint) else (list, tuple) if typing.get_origin(hint) is tuple else ()
+    return isinstance(value, kind)
 
 
 def _scalar(value: Any, hint: Any) -> Any:

@@ -363,13 +363,21 @@ def leaves(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name most like ``name``, if any is; of dotted names also one whose last part is ``name``."""
+    """The name most like ``name``, if any is. Of dotted names, one beside it comes before one elsewhere."""
     names = list(names)
-    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
+    parent, _, last = name.rpartition(".")
+
+    def closest(among: Iterable[str], cutoff: float) -> str | None:
+        ends = {full.rpartition(".")[2]: full for full in reversed(list(among))}
+        close = difflib.get_close_matches(last, ends, n=1, cutoff=cutoff)
+        return ends[close[0]] if close else None
+
+    beside = [full for full in names if full.rpartition(".")[0] == parent]
+    if found := closest(beside, 0.6):
+        return found
+    if not beside and (close := difflib.get_close_matches(name, names, n=1, cutoff=0.6)):
         return close[0]
-    last = {full.rpartition(".")[2]: full for full in reversed(names)}
-    close = difflib.get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.75)
-    return last[close[0]] if close else None
+    return closest(names, 0.8)
 
 
 def unknown(key: str, names: Iterable[str], origin: str | None = None) -> str:
