@@ -75,9 +75,9 @@ def set_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping
     check_state(state, {name: tuple(parameter.shape) for name, parameter in trained.items()}, moments)
     step = int(state["step"][0])
     for name, parameter in trained.items():
+        # like the parameter in its strides too: the fused kernels walk through both as one run of memory
         kept = {
-            moment: torch.tensor(state[f"{moment}.{name}"], dtype=parameter.dtype, device=parameter.device)
-            for moment in moments
+            moment: torch.empty_like(parameter).copy_(torch.tensor(state[f"{moment}.{name}"])) for moment in moments
         }
         if "betas" in optimizer.param_groups[0]:
             kept["step"] = torch.tensor(float(step), dtype=torch.float32, device=parameter.device)
