@@ -1,0 +1,90 @@
+"""The wheel works by itself: away from the checkout, in an empty folder."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from .made import tone_folder
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "model.dim=16",
+    "model.layers=1",
+    "model.heads=2",
+    "model.feed_forward=32",
+    "model.kernel=5",
+    "model.subsampling_channels=4",
+    "features.mels=20",
+    "features.spec_augment.max_bands=4",
+    "trainer.max_steps=2",
+    "trainer.max_epochs=1",
+    "trainer.batch_budget=8",
+]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = out.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder with the wheel's content, the only place that the toolkit can be imported from."""
+    target = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel]
+    subprocess.run(command, check=True, capture_output=True)
+    return target
+
+
+def python(installed, folder, *arguments):
+    """Run in ``folder`` with the installed wheel; the checkout's own editable installation comes later on the path."""
+    environment = os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_the_package_with_its_configs_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {Path(name).parts[0] for name in names if ".dist-info" not in name} == {"toolkit"}
+    for folder, inside in (("conf", "_conf"), ("recipes", "_recipes")):
+        wanted = {f"toolkit/{inside}/{file.relative_to(ROOT / folder)}" for file in (ROOT / folder).rglob("*.yaml")}
+        assert wanted and wanted <= set(names)
+    code = {str(file.relative_to(ROOT)) for file in (ROOT / "toolkit").rglob("*") if file.suffix in (".py", ".tsv")}
+    assert code <= set(names)
+
+
+def test_the_command_line_works_from_an_empty_folder(installed, tmp_path):
+    where = python(installed, tmp_path, "-c", "import toolkit; print(toolkit.__file__)").strip()
+    assert Path(where).is_relative_to(installed)
+    assert python(installed, tmp_path, "-m", "toolkit.run", "--help") == python(ROOT, tmp_path, "-m", "toolkit.run")
+    shown = python(installed, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
+    assert shown == python(ROOT, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
+    code = "from toolkit import recipe_source as r; print(r.CONF, r.RECIPES)"
+    assert python(installed, tmp_path, "-c", code).split() == [
+        str(installed / "toolkit" / name) for name in ("_conf", "_recipes")
+    ]
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_a_recipe_runs_from_an_empty_folder(installed, tmp_path, monkeypatch, backend):
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+    data = tone_folder(tmp_path / "data", train=12, validation=4, test=4)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    own = ["dataset=audio_folder", f"dataset.path={data}", *TINY]
+    python(installed, empty, "-m", "toolkit.run", "recipe=asr", f"backend={backend}", *own)
+    (results,) = empty.glob(f"outputs/asr/{backend}/*/results.json")
+    assert json.loads(results.read_text())["metrics"]["test"]["cer"] >= 0
