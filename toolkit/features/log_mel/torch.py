@@ -17,10 +17,6 @@ class LogMel(nn.Module):
         state: what ``spec.load`` returned.
     """
 
-    window: Tensor
-    mel: Tensor
-    mean: Tensor
-    variance: Tensor
     like: Tensor
 
     def __init__(self, spec: log_mel.LogMel, state: dict[str, np.ndarray]) -> None:
@@ -28,9 +24,9 @@ class LogMel(nn.Module):
         self.spec = spec
         constants = {"window": spec.window_function(), "mel": spec.mel_matrix(), **state}
         for name, array in constants.items():
-            self.register_buffer(name, torch.from_numpy(array), persistent=False)
-        # has the dtype that the module was cast to, which the constants must not follow
-        self.register_buffer("like", torch.empty(0), persistent=False)
+            # float64 under the guise of integers: follows the module to a device, but not to another precision
+            self.register_buffer(f"{name}_bits", torch.from_numpy(array).view(torch.int64), persistent=False)
+        self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision that the module was cast to
 
     def forward(
         self, waveforms: Tensor, lengths: Tensor, time_masks: Tensor, frequency_masks: Tensor
@@ -47,9 +43,9 @@ class LogMel(nn.Module):
             ``(batch, frames, mel)``, zero where masked and beyond the end, and ``(batch,)`` frames.
         """
         spec = self.spec
-        frames = waveforms.double().unfold(1, spec.window_samples, spec.hop_samples) * self.window
+        frames = waveforms.double().unfold(1, spec.window_samples, spec.hop_samples) * self._constant("window")
         spectrum = torch.view_as_real(torch.fft.rfft(frames, spec.fft))
-        values = torch.log(torch.clamp(spectrum.square().sum(-1) @ self.mel, min=spec.log_floor))
+        values = torch.log(torch.clamp(spectrum.square().sum(-1) @ self._constant("mel"), min=spec.log_floor))
         frame_lengths = spec.frames(lengths)
         time, band = (torch.arange(n, device=values.device) for n in values.shape[1:])
         valid = time < frame_lengths[:, None]
@@ -65,8 +61,11 @@ class LogMel(nn.Module):
             variance = torch.where(valid, values, 0.0).square().sum(1, keepdim=True) / count
             return values / torch.sqrt(variance + self.spec.epsilon)
         if self.spec.normalize == "training_set":
-            return (values - self.mean) / torch.sqrt(self.variance + self.spec.epsilon)
+            return (values - self._constant("mean")) / torch.sqrt(self._constant("variance") + self.spec.epsilon)
         return values
+
+    def _constant(self, name: str) -> Tensor:
+        return self.get_buffer(f"{name}_bits").view(torch.float64)
 
 
 def _covered(masks: Tensor, index: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""Computes the cases of the twin tests in TensorFlow: ``python -m tests.twins.tf_worker JOB FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tests.twins import cases
+from toolkit.build import build
+from toolkit.features.log_mel.spec import LogMel
+from toolkit.layers import tf as layers
+from toolkit.tasks.ctc.spec import CTC
+
+_built: dict[tuple[Any, ...], tuple[keras.Model, Any]] = {}
+
+
+def models(folder: Path) -> None:
+    """Every case in ``cases.json``."""
+    for case in cases.read(folder):
+        np.savez(folder / f"{case.name}.tf.npz", **_model(case))
+
+
+def _model(case: cases.Case) -> dict[str, np.ndarray]:
+    key = (case.model, case.dtype, case.dropout, case.training)
+    if key not in _built:  # a graph serves every batch of its kind
+        _built[key] = _build(case)
+    model, compute = _built[key]
+    layers.set_weights(model, case.weights("tf"))
+    out = compute({name: tf.constant(array) for name, array in case.batch().items()})
+    slots = {slot.name: slot for slot in layers.canonical_variables(model)}
+    arrays = {name: value.numpy() for name, value in out.items()}
+    for name in arrays:
+        if name.startswith("gradient."):
+            arrays[name] = slots[name.removeprefix("gradient.")].to_canonical(arrays[name])
+    if case.training:
+        after = layers.get_weights(model)
+        arrays |= {f"after.{name}": value for name, value in after.items() if not slots[name].variable.trainable}
+    return arrays
+
+
+def _build(case: cases.Case) -> tuple[keras.Model, Any]:
+    keras.config.set_floatx(case.dtype)
+    keras.config.set_dtype_policy(case.dtype)
+    features = build(LogMel(), "tf", {})
+    model = build(case.spec(), "tf", features.spec.bands, cases.VOCABULARY)
+    layers.bind(model, cases.SEED)
+    layers.set_step(model, cases.STEP)
+    task = build(CTC(), "tf", features, model)
+    slots = [slot for slot in layers.canonical_variables(model) if slot.variable.trainable]
+
+    @tf.function(reduce_retracing=True)
+    def compute(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        _, lengths, intermediates = task(batch, training=case.training)
+        out = {"lengths": lengths} | intermediates
+        if not case.training:
+            return out | task.evaluate_batch(batch)
+        with tf.GradientTape() as tape:
+            out["loss"] = task.batch_loss(batch, training=True)
+        gradients = tape.gradient(out["loss"], [slot.variable.value for slot in slots])
+        return out | {f"gradient.{s.name}": g for s, g in zip(slots, gradients, strict=True)}
+
+    return model, compute
+
+
+if __name__ == "__main__":
+    {"models": models}[sys.argv[1]](Path(sys.argv[2]))
