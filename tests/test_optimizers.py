@@ -155,6 +155,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.nda
         given[f"weights/{name}"] = (rng.standard_normal(shape) * 0.3).astype(np.float32)
         size = 10.0 ** rng.uniform(-8, 0, shape)  # gradients over eight decades, which shows epsilon
         given[f"gradient/{name}"] = (rng.standard_normal((STEPS, *shape)) * size).astype(np.float32)
+    given["gradient/norm.weight"] = np.abs(given["gradient/norm.weight"])  # so that small biases of steps add up
     for label, text in SPECS.items():
         factors = [InverseSquareRoot(20).factor(i, STEPS) for i in range(STEPS)]
         given[f"lr/{label}"] = np.array([eval(text).lr * f for f in factors])
