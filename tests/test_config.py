@@ -251,6 +251,7 @@ def test_a_framework_that_is_not_installed_is_named_with_the_way_to_install_it(m
     assert refused(ASR, "backend=tf") == [
         'backend=tf needs tensorflow_that_is_not_there, not installed here: pip install "toolkit[tf]"'
     ]
+    assert len(refused(ASR, "backend=tf", "seed=-1")) == 2
     check("backend=torch")
 
 

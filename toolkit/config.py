@@ -52,8 +52,6 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Run:
         ConfigError: with every problem that there is.
     """
     run, found = _checked(arguments, folders, complete=True)
-    if run is not None and (line := build.missing(run.backend)):
-        found.append(line)
     if found or run is None:
         raise ConfigError(found, HEADLINE)
     return run
@@ -74,6 +72,9 @@ def _checked(arguments: Sequence[str], folders: Sequence[Path], complete: bool) 
     composed = compose(arguments, folders)
     found = list(composed.problems)
     run = _run(composed, found, complete)
+    backend = composed.config.get("backend")
+    if complete and backend in build.FRAMEWORKS and (line := build.missing(backend)):
+        found.append(line)
     return run, list(dict.fromkeys(found))
 
 
