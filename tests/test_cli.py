@@ -34,8 +34,8 @@ class Stub(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         def execute(run, config, overrides):
             folder = Path(run.run_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            keras = os.environ.get("KERAS_BACKEND")
-            facts = {"pid": os.getpid(), "config": config, "overrides": overrides, "keras": keras}
+            facts = {"pid": os.getpid(), "group": os.getpgrp(), "keras": os.environ.get("KERAS_BACKEND")}
+            facts |= {"config": config, "overrides": overrides}
             (folder / "facts.json").write_text(json.dumps(facts))
             do = {
                 1: lambda: (_ for _ in ()).throw(RunError("the loss is not finite")),
@@ -168,6 +168,8 @@ def test_a_sweep_runs_every_job_in_a_process_of_its_own(place):
     found = {(f["config"]["backend"], f["config"]["seed"]): f for f in map(facts, folders)}
     assert set(found) == {(backend, seed) for backend in ("torch", "tf") for seed in (0, 1, 5)}
     assert len({f["pid"] for f in found.values()}) == 6
+    # or the terminal's Ctrl-C would reach a job beside the one that is handed on
+    assert all(f["group"] == f["pid"] for f in found.values())
     assert all(f["config"]["model"]["dropout"] == 0.25 for f in found.values())
     assert all(f["keras"] == ("tensorflow" if backend == "tf" else None) for (backend, _), f in found.items())
     assert "4 of 6 runs failed:" in done.stderr
@@ -188,7 +190,7 @@ def test_no_job_of_a_sweep_starts_when_one_is_bad(place):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_the_running_job_once_and_stops_the_sweep(place, signum):
+def test_a_signal_reaches_the_running_job_and_stops_the_sweep(place, signum):
     command = [sys.executable, "-m", "toolkit.run", "recipe=asr", "seed=9,0", "run_dir=sweep", "-m"]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     until((place / "sweep" / "0" / "waiting").exists)

@@ -362,6 +362,15 @@ def test_a_config_names_nothing_but_specs(tmp_path, way, target):
     assert any(line.startswith("model._target_: ") for line in lines), lines
 
 
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_a_twin_is_not_imported_to_find_that_it_is_no_spec(backend, monkeypatch):
+    monkeypatch.setattr(build.importlib, "import_module", lambda name: pytest.fail(f"imported {name}"))
+    with pytest.raises(
+        ConfigError, match=r"is a twin; name its spec, toolkit\.models\.conformer_ctc\.spec\.ConformerCTC"
+    ):
+        build.find(f"toolkit.models.conformer_ctc.{backend}.ConformerCTC", (), "toolkit.models")
+
+
 @pytest.mark.parametrize(
     "override",
     [
