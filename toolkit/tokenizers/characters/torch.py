@@ -1,12 +1,12 @@
-"""The PyTorch twin: the shared tokenizer behind a module, as torch has no strings in its graphs."""
+"""The PyTorch twin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+
+from toolkit.tokenizers.torch import decode, encode
 
 from .spec import Characters as Spec
 from .spec import CharacterTokenizer
@@ -27,9 +27,8 @@ class Characters(nn.Module):
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns ``(batch, tokens)`` int64 ids, padded with 0, and ``(batch,)`` int64 lengths."""
-        ids = [torch.tensor(self.tokenizer.encode(text), dtype=torch.int64) for text in texts]
-        return pad_sequence(ids, batch_first=True), torch.tensor([len(i) for i in ids])
+        return encode(self.tokenizer, texts)
 
     def detokenize(self, ids: Tensor, lengths: Tensor) -> list[str]:
         """Texts of ``(batch, tokens)`` ids, of which ``lengths`` count."""
-        return [self.tokenizer.decode(row[:n].tolist()) for row, n in zip(ids, lengths, strict=True)]
+        return decode(self.tokenizer, ids, lengths)

@@ -1,0 +1,107 @@
+"""Sub-word units learned from the training split by SentencePiece (Kudo and Richardson 2018)."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from toolkit.errors import DataError
+from toolkit.spec import option, spec
+
+FILE = "sentencepiece.model"
+BLANK, UNKNOWN = 0, 1
+SPACE = "▁"  # how SentencePiece writes a space
+
+
+class SentencePieceTokenizer:
+    """Text to ids and back. Text is brought to Unicode NFC first; runs of spaces become one.
+
+    Id 0 is the CTC blank, a control symbol that no text gives; id 1 stands for what the units cannot spell and is
+    decoded as ``⁇``.
+
+    Args:
+        model: the serialised SentencePiece model.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        import sentencepiece
+
+        self.model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.size: int = self._processor.get_piece_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the units."""
+        return self._processor.encode(unicodedata.normalize("NFC", text))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these ids; blanks give nothing."""
+        return self._processor.decode([int(i) for i in ids])
+
+    def unknown(self, text: str) -> list[str]:
+        """The characters of ``text`` that the units cannot spell, each once, in their order."""
+        characters = dict.fromkeys(unicodedata.normalize("NFC", text))
+        return [c for c in characters if self._processor.piece_to_id(SPACE if c == " " else c) == UNKNOWN]
+
+
+@spec
+class SentencePiece:
+    """Byte-pair encoding (Sennrich et al. 2016) or a unigram language model (Kudo 2018) over characters.
+
+    Every character of the training split is among the units. Learning runs on one thread and is deterministic.
+    """
+
+    algorithm: Literal["bpe", "unigram"] = option("bpe", "how the units are found")
+    vocab_size: int = option(
+        256, "units, the blank and the unknown included; more than the data holds is refused", ge=3
+    )
+
+    def learn(self, texts: Iterable[str], folder: Path) -> None:
+        """Learn the units of ``texts`` and write them into ``folder``.
+
+        Raises:
+            DataError: ``vocab_size`` does not suit the texts; SentencePiece's message says what would.
+        """
+        import sentencepiece
+
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter([unicodedata.normalize("NFC", text) for text in texts]),
+                model_writer=model,
+                model_type=self.algorithm,
+                vocab_size=self.vocab_size,
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                byte_fallback=False,
+                pad_id=BLANK,
+                pad_piece="<blank>",
+                unk_id=UNKNOWN,
+                bos_id=-1,
+                eos_id=-1,
+                max_sentence_length=1 << 20,  # a longer line would be left out without a word
+                num_threads=1,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            reason = str(error).split("] ")[-1].strip() or str(error)
+            raise DataError(f"tokenizer.vocab_size: found {self.vocab_size}; the training split: {reason}") from error
+        (folder / FILE).write_bytes(model.getvalue())
+
+    def load(self, folder: Path) -> SentencePieceTokenizer:
+        """The tokenizer that :meth:`learn` left in ``folder``.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+        """
+        path = folder / FILE
+        try:
+            tokenizer = SentencePieceTokenizer(path.read_bytes())
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{path}: no units can be read ({error}), expected what a run has learned") from error
+        if not tokenizer.size:
+            raise DataError(f"{path}: holds no units, expected what a run has learned")
+        return tokenizer
