@@ -97,7 +97,10 @@ for name in sorted({k.split("/")[0] for k in data if not k.startswith("task/")})
 assert both.experimental_get_tracing_count() == 1
 
 class Features(keras.layers.Layer):
+    def __init__(self):
+        super().__init__(autocast=False)
     def call(self, waveforms, lengths, time_masks, frequency_masks):
+        self.seen = waveforms.dtype
         return tf.reshape(waveforms, [tf.shape(waveforms)[0], -1, 4]), lengths // 4
 
 class Model(keras.Model):
@@ -125,6 +128,13 @@ for kind in ("float32", "float64"):
     out[f"task/{kind}/gradient"] = tape.gradient(loss, task.model.head.kernel).numpy().T
     out |= {f"task/{kind}/evaluate/{k}": v.numpy() for k, v in found.items()}
 assert found["log_probs"].dtype == tf.float32
+
+# mixed precision is for the model: waveforms stay whole, and so does the loss
+keras.config.set_floatx("float32")
+keras.config.set_dtype_policy("mixed_bfloat16")
+mixed = CTC(Spec(), Features(), Model())
+loss = mixed.batch_loss(batch | {"waveforms": tf.cast(batch["waveforms"], tf.float32)}, True)
+assert mixed.features.seen == tf.float32 and mixed.model.head.compute_dtype == "bfloat16" and loss.dtype == tf.float32
 
 # under the stock fit: the raw loss of each batch, and a step that was clipped
 task.clip_norm = 1e-3
