@@ -16,7 +16,7 @@ import numpy as np
 import toolkit
 from toolkit import weights
 from toolkit.batch import pad
-from toolkit.features.log_mel.spec import LogMel
+from toolkit.features.log_mel.spec import LogMel, SpecAugment
 from toolkit.spec import is_spec
 
 ROOT = Path(toolkit.__file__).parent
@@ -24,6 +24,14 @@ VOCABULARY = 29
 SEED = 11
 EPOCH = 3
 STEP = 5
+STEPS = (0, 7, 2**33 + 1)
+# path, rate, shape, native
+DROPOUTS = (
+    ("first", 0.1, (3, 5, 7), False),
+    ("second", 0.1, (3, 5, 7), False),
+    ("large", 0.5, (200, 1000), False),
+    ("own", 0.5, (200, 1000), True),
+)
 SECONDS = (1.4, 0.7, 2.0, 1.05)  # of the made utterances
 
 
@@ -93,6 +101,27 @@ def waveform(row: int) -> np.ndarray:
     voice = sum(np.sin(k * phase + random.uniform(0, 6)) / k for k in range(1, 12))
     syllables = np.clip(np.sin(2 * np.pi * random.uniform(2, 5) * time), 0, 1)
     return (0.1 * voice * syllables + 0.003 * random.standard_normal(len(time))).astype(np.float32)
+
+
+def sequences() -> tuple[np.ndarray, np.ndarray]:
+    """``(batch, time, channels)`` and lengths; what lies beyond them is no zero."""
+    return np.random.Generator(np.random.Philox(key=4)).standard_normal((3, 9, 5)) * 2 + 1, np.array([9, 4, 6])
+
+
+def feature_specs() -> dict[str, LogMel]:
+    """Ways to compute features."""
+    return {
+        "utterance": LogMel(),
+        "training_set": LogMel(normalize="training_set"),
+        "none": LogMel(normalize="none", sample_rate=8000, mels=23, window=0.032, hop=0.008, min_frequency=50.0),
+        "odd": LogMel(n_fft=1200, window=0.0333, hop=0.0111, max_frequency=7000.0, spec_augment=SpecAugment(0, 0)),
+    }
+
+
+def feature_state(spec: LogMel, folder: Path) -> dict[str, np.ndarray]:
+    """What the features learn from two of the made utterances."""
+    spec.learn(map(waveform, (0, 1)), folder)
+    return spec.load(folder)
 
 
 def model_specs() -> dict[str, type]:

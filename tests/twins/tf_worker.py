@@ -67,5 +67,29 @@ def _build(case: cases.Case) -> tuple[keras.Model, Any]:
     return model, compute
 
 
+def parts(folder: Path) -> None:
+    """Features and layers by themselves, in ``parts.tf.npz``."""
+    out: dict[str, tf.Tensor] = {}
+    batch = {name: tf.constant(array) for name, array in cases.Case("", "").batch().items()}
+    masks = batch["time_masks"], batch["frequency_masks"]
+    for name, spec in cases.feature_specs().items():
+        features = tf.function(build(spec, "tf", cases.feature_state(spec, folder)), reduce_retracing=True)
+        for kind, drawn in (("masked", masks), ("whole", [0 * mask for mask in masks])):
+            values, lengths = features(batch["waveforms"], batch["waveform_lengths"], *drawn)
+            out |= {f"{name}.{kind}": values, f"{name}.{kind}.lengths": lengths}
+
+    for step in cases.STEPS:
+        for path, rate, shape, native in cases.DROPOUTS:
+            dropout, parent = layers.Dropout(rate, native), keras.layers.Layer()
+            setattr(parent, path, dropout)
+            layers.bind(parent, cases.SEED)
+            layers.set_step(parent, step)
+            kind = "native" if native else "hash"
+            out[f"dropout.{kind}.{path}.{step}"] = dropout(tf.ones(shape), training=True) != 0
+            out[f"dropout.{kind}.{path}.{step}.again"] = dropout(tf.ones(shape), training=True) != 0
+            out[f"dropout.{kind}.{path}.{step}.evaluating"] = dropout(tf.ones(shape))
+    np.savez(folder / "parts.tf.npz", **{name: value.numpy() for name, value in out.items()})
+
+
 if __name__ == "__main__":
-    {"models": models}[sys.argv[1]](Path(sys.argv[2]))
+    {"models": models, "parts": parts}[sys.argv[1]](Path(sys.argv[2]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from tests.twins import cases
 from toolkit.build import build
@@ -41,6 +42,58 @@ def _model(case: cases.Case) -> dict[str, np.ndarray]:
     return {name: value.detach().numpy() for name, value in out.items()}
 
 
+def parts(folder: Path) -> None:
+    """Features and layers by themselves, in ``parts.torch.npz``."""
+    out: dict[str, torch.Tensor] = {}
+    batch = {name: torch.from_numpy(array) for name, array in cases.Case("", "").batch().items()}
+    masks = batch["time_masks"], batch["frequency_masks"]
+    for name, spec in cases.feature_specs().items():
+        features = build(spec, "torch", cases.feature_state(spec, folder)).float()
+        for kind, drawn in (("masked", masks), ("whole", [0 * mask for mask in masks])):
+            values, lengths = features(batch["waveforms"], batch["waveform_lengths"], *drawn)
+            out |= {f"{name}.{kind}": values, f"{name}.{kind}.lengths": lengths}
+
+    for step in cases.STEPS:
+        for path, rate, shape, native in cases.DROPOUTS:
+            dropout = layers.Dropout(rate, native)
+            layers.bind(nn.ModuleDict({path: dropout}), cases.SEED)
+            layers.set_step(dropout, step)
+            kind = "native" if native else "hash"
+            out[f"dropout.{kind}.{path}.{step}"] = dropout(torch.ones(shape)) != 0
+            layers.set_step(dropout, step)  # as after a resume
+            out[f"dropout.{kind}.{path}.{step}.again"] = dropout(torch.ones(shape)) != 0
+            out[f"dropout.{kind}.{path}.{step}.evaluating"] = dropout.eval()(torch.ones(shape))
+    out |= _norm() | _lstm()
+    np.savez(folder / "parts.torch.npz", **{name: value.detach().numpy() for name, value in out.items()})
+
+
+def _norm() -> dict[str, torch.Tensor]:
+    """Batch norm beside PyTorch's own, which sees the valid frames only."""
+    x, lengths = (torch.from_numpy(a) for a in cases.sequences())
+    valid = layers.valid_frames(lengths, x.shape[1])
+    own, stock = layers.BatchNorm(x.shape[2]).double(), nn.BatchNorm1d(x.shape[2]).double()
+    out = {"norm.own": own(x, valid)[valid], "norm.stock": stock(x[valid])}
+    out |= {"norm.own.mean": own.running_mean, "norm.stock.mean": stock.running_mean}
+    return out | {"norm.own.variance": own.running_var, "norm.stock.variance": stock.running_var}
+
+
+def _lstm() -> dict[str, torch.Tensor]:
+    """Both directions beside PyTorch's own on packed sequences."""
+    x, lengths = (torch.from_numpy(a) for a in cases.sequences())
+    stock = nn.LSTM(x.shape[2], 6, batch_first=True, bidirectional=True).double()
+    forwards, backwards = layers.LSTM(x.shape[2], 6).double(), layers.LSTM(x.shape[2], 6).double()
+    with torch.no_grad():
+        for suffix, layer in (("", forwards), ("_reverse", backwards)):
+            for name, value in layer.named_parameters():
+                stock.get_parameter(f"{name}{suffix}").copy_(value)
+            stock.get_parameter(f"bias_hh_l0{suffix}").zero_()
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    expected, _ = nn.utils.rnn.pad_packed_sequence(stock(packed)[0], batch_first=True)
+    turned = layers.reverse(backwards(layers.reverse(x, lengths)), lengths)
+    found = torch.cat([forwards(x), turned], -1) * layers.valid_frames(lengths, x.shape[1])[..., None]
+    return {"lstm.own": found, "lstm.stock": expected}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"models": models}[sys.argv[1]](Path(sys.argv[2]))
+    {"models": models, "parts": parts}[sys.argv[1]](Path(sys.argv[2]))
