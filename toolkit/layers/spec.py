@@ -103,15 +103,16 @@ def subsampled(length: Any) -> Any:
 
 
 def positions(longest: int, dim: int) -> np.ndarray:
-    """Sinusoids of the relative positions ``longest - 1, ..., 0, ..., -(longest - 1)`` (Vaswani et al. 2017, 3.5).
+    """Sinusoids of the relative positions ``longest - 1, ..., 0, ..., -longest`` (Vaswani et al. 2017, section 3.5).
 
-    Relative position is query minus key. For a sequence of ``n`` take rows ``longest - n`` to ``longest + n - 1``.
+    Relative position is query minus key. For a sequence of ``n`` take rows ``longest - n`` to ``longest + n``, the last
+    of which no pair has; an even number of them lets scores be shifted without a copy.
 
     Returns:
-        ``(2 * longest - 1, dim)`` float32, computed in float64.
+        ``(2 * longest, dim)`` float32, computed in float64.
     """
-    angles = np.arange(longest - 1, -longest, -1)[:, None] * 10000.0 ** (-np.arange(0, dim, 2) / dim)
-    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(2 * longest - 1, dim).astype(np.float32)
+    angles = np.arange(longest - 1, -longest - 1, -1)[:, None] * 10000.0 ** (-np.arange(0, dim, 2) / dim)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(2 * longest, dim).astype(np.float32)
 
 
 def hash32(x: np.ndarray) -> np.ndarray:
@@ -143,22 +144,23 @@ def dropout_key(base: int, step: int) -> int:
 
 
 def dropout_threshold(rate: float) -> int:
-    """An element is dropped where its hash is below this."""
-    return int(rate * 2**32)
+    """An element is dropped where its 16 bits are below this."""
+    return min(round(rate * 2**16), 2**16 - 1)
 
 
 def dropout_mask(elements: int, key: int, rate: float) -> np.ndarray:
-    """Reference of the twins' dropout.
+    """Reference of the twins' dropout: a hash of (element, key), each word serving two neighbours.
 
     Args:
         elements: of the tensor, counted with the channels last.
         key: of :func:`dropout_key`.
-        rate: probability of being dropped.
+        rate: probability of being dropped, in steps of 1 / 65536.
 
     Returns:
         ``(elements,)`` bool, true = kept.
     """
-    return hash32(hash32(np.arange(elements)) ^ np.uint32(key)) >= np.uint32(dropout_threshold(rate))
+    words = hash32(hash32(np.arange((elements + 1) // 2)) ^ np.uint32(key))
+    return words.astype("<u4").view("<u2")[:elements] >= dropout_threshold(rate)
 
 
 def match(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,9 +44,26 @@ class Dropout(keras.layers.Layer):
             return tf.nn.experimental.stateless_dropout(x, self.rate, seed)
         step = tf.cast(tf.bitwise.bitwise_and(self.step, 0xFFFFFFFF), tf.uint32)
         key = _hash32(tf.bitwise.bitwise_xor(_word(self.base), _hash32(step)))
-        index = _hash32(tf.reshape(tf.cast(tf.range(tf.size(x)), tf.uint32), tf.shape(x)))
-        keep = _hash32(tf.bitwise.bitwise_xor(index, key)) >= _word(shared.dropout_threshold(self.rate))
-        return x * (tf.cast(keep, x.dtype) * tf.constant(1.0 / (1.0 - self.rate), x.dtype))
+        keep = tf.cast(tf.reshape(_keep(tf.size(x), key, self.rate), tf.shape(x)), x.dtype)
+        return x * (keep * tf.constant(1.0 / (1.0 - self.rate), x.dtype))
+
+
+def _keep(elements: tf.Tensor, key: tf.Tensor, rate: float) -> tf.Tensor:
+    """:func:`toolkit.layers.spec.dropout_mask`."""
+    count = (elements + 1) // 2
+    known = _hashed_indices()
+    index = tf.cond(
+        count <= tf.size(known), lambda: known[:count], lambda: _hash32(tf.cast(tf.range(count), tf.uint32))
+    )
+    halves = tf.reshape(tf.bitcast(_hash32(tf.bitwise.bitwise_xor(index, key)), tf.uint16), [-1])
+    return halves[:elements] >= tf.constant(shared.dropout_threshold(rate), tf.uint16)
+
+
+@functools.cache
+def _hashed_indices() -> tf.Tensor:
+    """Hashes of 0, 1, ...: the half of the work that is the same at every step, for 2 M elements in 4 MB."""
+    with tf.init_scope():
+        return tf.constant(shared.hash32(np.arange(2**20)))
 
 
 def bind(model: keras.layers.Layer, seed: int) -> None:
@@ -75,6 +93,36 @@ def _hash32(x: tf.Tensor) -> tf.Tensor:
     x = xor(x, shift(x, _word(16))) * _word(0x7FEB352D)
     x = xor(x, shift(x, _word(15))) * _word(0x846CA68B)
     return xor(x, shift(x, _word(16)))
+
+
+class LayerNorm(keras.layers.Layer):
+    """Layer normalisation (Ba et al. 2016) over the channels.
+
+    Keras's own differentiates the definition operation by operation, which takes more than twice the time.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = self.add_weight(shape=(channels,), initializer="ones", name="weight")
+        self.bias = self.add_weight(shape=(channels,), initializer="zeros", name="bias")
+        self.built = True
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(_normalize(tf.cast(x, self.variable_dtype)), x.dtype) * self.weight + self.bias
+
+
+@tf.custom_gradient
+def _normalize(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Mean 0 and variance 1 along the last axis."""
+    centred = x - tf.reduce_mean(x, -1, keepdims=True)
+    scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + shared.NORM_EPSILON)
+    out = centred * scale
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        along = tf.reduce_mean(upstream * out, -1, keepdims=True)
+        return scale * (upstream - tf.reduce_mean(upstream, -1, keepdims=True) - out * along)
+
+    return out, gradient
 
 
 class BatchNorm(keras.layers.Layer):
@@ -228,11 +276,6 @@ def dense(inputs: int, outputs: int, bias: bool = True, **options: Any) -> keras
     return built(keras.layers.Dense(outputs, use_bias=bias, **options), inputs)
 
 
-def layer_norm(channels: int) -> keras.layers.LayerNormalization:
-    """Layer normalisation with PyTorch's epsilon."""
-    return built(keras.layers.LayerNormalization(epsilon=shared.NORM_EPSILON), None, channels)
-
-
 def valid_frames(lengths: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
     """``(batch,)`` lengths -> ``(batch, longest)`` bool, true where there is no padding."""
     return tf.range(longest) < tf.cast(lengths, tf.int32)[:, None]
@@ -300,9 +343,6 @@ def _leaves(layer: keras.layers.Layer) -> Iterator[Leaf]:
         yield "weight", layer.kernel, *_transposed(2, 1, 0)
     elif isinstance(layer, kinds.Conv2D):  # (out, in, h, w) <-> (h, w, in, out)
         yield "weight", layer.kernel, *_transposed(2, 3, 1, 0)
-    elif isinstance(layer, kinds.LayerNormalization):
-        yield "weight", layer.gamma, *_transposed(0)
-        yield "bias", layer.beta, *_transposed(0)
     elif isinstance(layer, kinds.Embedding):
         yield "weight", layer.embeddings, *_transposed(0, 1)
     else:

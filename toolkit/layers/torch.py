@@ -65,10 +65,12 @@ def set_step(model: nn.Module, step: int) -> None:
 
 def _keep(elements: int, key: int, rate: float, device: torch.device) -> Tensor:
     """:func:`toolkit.layers.spec.dropout_mask` on int32, the words' two's complement."""
-    capacity = 1 << max(elements - 1, 0).bit_length()
-    words = _hash32(_hashed_indices(capacity, device)[:elements] ^ _signed(key))
-    # signed comparison orders like the unsigned one once the top bit is flipped
-    return words.bitwise_xor_(-(2**31)) >= shared.dropout_threshold(rate) - 2**31
+    count = (elements + 1) // 2
+    capacity = 1 << max(count - 1, 0).bit_length()
+    words = _hash32(_hashed_indices(capacity, device)[:count] ^ _signed(key))
+    # signed comparison orders like the unsigned one once the top bit of each half is flipped
+    halves = words.bitwise_xor_(_signed(0x80008000)).view(torch.int16)[:elements]
+    return halves >= shared.dropout_threshold(rate) - 2**15
 
 
 @functools.lru_cache(maxsize=4)

@@ -44,8 +44,9 @@ class LogMel(nn.Module):
         """
         spec = self.spec
         frames = waveforms.double().unfold(1, spec.window_samples, spec.hop_samples) * self._constant("window")
-        spectrum = torch.view_as_real(torch.fft.rfft(frames, spec.fft))
-        values = torch.log(torch.clamp(spectrum.square().sum(-1) @ self._constant("mel"), min=spec.log_floor))
+        spectrum = torch.fft.rfft(frames, spec.fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        values = torch.log(torch.clamp(power @ self._constant("mel"), min=spec.log_floor))
         frame_lengths = spec.frames(lengths)
         time, band = (torch.arange(n, device=values.device) for n in values.shape[1:])
         valid = time < frame_lengths[:, None]

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from toolkit.layers import spec as shared
-from toolkit.layers.tf import BatchNorm, Dropout, Subsample, built, dense, layer_norm, valid_frames
+from toolkit.layers.tf import BatchNorm, Dropout, LayerNorm, Subsample, built, dense, valid_frames
 from toolkit.models.conformer_ctc import spec as conformer
 
 
@@ -17,7 +17,7 @@ class FeedForward(keras.layers.Layer):
 
     def __init__(self, spec: conformer.ConformerCTC) -> None:
         super().__init__()
-        self.norm = layer_norm(spec.dim)
+        self.norm = LayerNorm(spec.dim)
         self.linear1 = dense(spec.dim, spec.feed_forward)
         self.linear2 = dense(spec.feed_forward, spec.dim)
         self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
@@ -37,7 +37,7 @@ class Attention(keras.layers.Layer):
         super().__init__()
         self.heads = spec.heads
         self.size = spec.dim // spec.heads
-        self.norm = layer_norm(spec.dim)
+        self.norm = LayerNorm(spec.dim)
         self.query = dense(spec.dim, spec.dim)
         self.key = dense(spec.dim, spec.dim, bias=False)
         self.value = dense(spec.dim, spec.dim)
@@ -48,33 +48,46 @@ class Attention(keras.layers.Layer):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
         self.built = True
 
-    def call(self, x: tf.Tensor, positions: tf.Tensor, valid: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, time, dim)``, ``(2 time - 1, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
+    def call(self, x: tf.Tensor, positions: tf.Tensor, masking: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Attend.
+
+        Args:
+            x: ``(batch, time, dim)``.
+            positions: ``(2 time, dim)``.
+            masking: ``(batch, 1, time)``, added to the scores: a great negative number for padding, else 0.
+            training: whether to drop values.
+
+        Returns:
+            ``(batch, time, dim)``.
+        """
         batch, time = tf.shape(x)[0], tf.shape(x)[1]
         split = [batch, time, self.heads, self.size]
         x = self.norm(x)
-        query = tf.reshape(self.query(x), split)
-        key = tf.transpose(tf.reshape(self.key(x), split), [0, 2, 3, 1])
-        value = tf.transpose(tf.reshape(self.value(x), split), [0, 2, 1, 3])
-        position = tf.transpose(tf.reshape(self.position(positions), [-1, self.heads, self.size]), [1, 2, 0])
-        content_scores = tf.matmul(tf.transpose(query + self.position_bias_u, [0, 2, 1, 3]), key)
-        position_scores = _shift(tf.matmul(tf.transpose(query + self.position_bias_v, [0, 2, 1, 3]), position))
-        scores = (content_scores + position_scores) / math.sqrt(self.size)
-        scores = tf.where(valid[:, None, None, :], scores, tf.constant(shared.MASKED_SCORE, scores.dtype))
-        mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), value), [0, 2, 1, 3])
+        query = tf.reshape(self.query(x), split) / math.sqrt(self.size)
+        by_content = tf.transpose(query + self.position_bias_u / math.sqrt(self.size), [2, 0, 1, 3])
+        by_position = tf.transpose(query + self.position_bias_v / math.sqrt(self.size), [2, 0, 1, 3])
+        key = tf.transpose(tf.reshape(self.key(x), split), [2, 0, 1, 3])
+        value = tf.transpose(tf.reshape(self.value(x), split), [2, 0, 1, 3])
+        position = tf.transpose(tf.reshape(self.position(positions), [2 * time, self.heads, self.size]), [1, 0, 2])
+        by_position = tf.reshape(by_position, [self.heads, batch * time, self.size])  # no broadcast over the batch
+        position_scores = tf.matmul(by_position, position, transpose_b=True)
+        position_scores = _shift(tf.reshape(position_scores, [self.heads, batch, time, 2 * time]))
+        scores = tf.matmul(by_content, key, transpose_b=True) + position_scores + masking
+        mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), value), [1, 2, 0, 3])
         mixed = tf.reshape(mixed, [batch, time, self.heads * self.size])
         return self.dropout(self.out(mixed), training=training)
 
 
 def _shift(scores: tf.Tensor) -> tf.Tensor:
-    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t - 1)`` -> ``(.., t, t)``.
+    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t)`` -> ``(.., t, t)``.
 
-    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``.
+    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``, hence in
+    column ``t - 1 - r + k``: in rows of one less than they have, all begin at ``t - 1``.
     """
     shape = tf.shape(scores)
-    batch, heads, time = shape[0], shape[1], shape[2]
-    padded = tf.reshape(tf.pad(scores, [[0, 0], [0, 0], [0, 0], [1, 0]]), [batch, heads, 2 * time, time])
-    return tf.reshape(padded[:, :, 1:], [batch, heads, time, 2 * time - 1])[..., :time]
+    heads, batch, time = shape[0], shape[1], shape[2]
+    flat = tf.reshape(scores, [heads, batch, 2 * time * time])[:, :, time - 1 : 2 * time * time - 1]
+    return tf.reshape(flat, [heads, batch, time, 2 * time - 1])[..., :time]
 
 
 class Convolution(keras.layers.Layer):
@@ -82,7 +95,7 @@ class Convolution(keras.layers.Layer):
 
     def __init__(self, spec: conformer.ConformerCTC) -> None:
         super().__init__()
-        self.norm = layer_norm(spec.dim)
+        self.norm = LayerNorm(spec.dim)
         self.pointwise1 = dense(spec.dim, 2 * spec.dim)
         depthwise = keras.layers.DepthwiseConv1D(spec.kernel, padding="same", use_bias=False)
         self.depthwise = built(depthwise, None, spec.dim)
@@ -109,15 +122,15 @@ class Block(keras.layers.Layer):
         self.attention = Attention(spec)
         self.convolution = Convolution(spec)
         self.feed_forward2 = FeedForward(spec)
-        self.norm = layer_norm(spec.dim)
+        self.norm = LayerNorm(spec.dim)
         self.built = True
 
     def call(
-        self, x: tf.Tensor, positions: tf.Tensor, valid: tf.Tensor, training: bool = False
+        self, x: tf.Tensor, positions: tf.Tensor, valid: tf.Tensor, masking: tf.Tensor, training: bool = False
     ) -> dict[str, tf.Tensor]:
         """The output of every module of the block, in order; the last is the block's."""
         feed_forward1 = x + 0.5 * self.feed_forward1(x, training=training)
-        attention = feed_forward1 + self.attention(feed_forward1, positions, valid, training=training)
+        attention = feed_forward1 + self.attention(feed_forward1, positions, masking, training=training)
         convolution = attention + self.convolution(attention, valid, training=training)
         feed_forward2 = convolution + 0.5 * self.feed_forward2(convolution, training=training)
         return {
@@ -168,11 +181,12 @@ class ConformerCTC(keras.Model):
         intermediates = {"features": features, "subsample": x}
         time, longest = tf.shape(x)[1], self.spec.max_positions
         tf.debugging.assert_less_equal(time, longest, "the input has more steps than model.max_positions")
-        positions = tf.cast(self.table[longest - time : longest + time - 1], x.dtype)
+        positions = tf.cast(self.table[longest - time : longest + time], x.dtype)
         valid = valid_frames(lengths, time)
+        masking = tf.cast(~valid[:, None], x.dtype) * tf.constant(shared.MASKED_SCORE, x.dtype)
         x = self.dropout(x, training=training)
         for number, block in enumerate(self.blocks):
-            outputs = block(x, positions, valid, training=training)
+            outputs = block(x, positions, valid, masking, training=training)
             x = outputs["norm"]
             intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
         logits = self.head(x)

@@ -46,30 +46,41 @@ class Attention(nn.Module):
         self.position_bias_v = nn.Parameter(torch.zeros(spec.heads, self.size))
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
 
-    def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
-        """``(batch, time, dim)``, ``(2 time - 1, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
+    def forward(self, x: Tensor, positions: Tensor, masking: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            x: ``(batch, time, dim)``.
+            positions: ``(2 time, dim)``.
+            masking: ``(batch, 1, time)``, added to the scores: a great negative number for padding, else 0.
+
+        Returns:
+            ``(batch, time, dim)``.
+        """
         batch, time, dim = x.shape
+        split = (batch, time, self.heads, self.size)
         x = self.norm(x)
-        query = self.query(x).view(batch, time, self.heads, self.size)
-        key = self.key(x).view(batch, time, self.heads, self.size).permute(0, 2, 3, 1)
-        value = self.value(x).view(batch, time, self.heads, self.size).transpose(1, 2)
-        position = self.position(positions).view(2 * time - 1, self.heads, self.size).permute(1, 2, 0)
-        content_scores = (query + self.position_bias_u).transpose(1, 2) @ key
-        position_scores = _shift((query + self.position_bias_v).transpose(1, 2) @ position)
-        scores = (content_scores + position_scores) / math.sqrt(self.size)
-        scores = scores.masked_fill(~valid[:, None, None, :], shared.MASKED_SCORE)
+        query = self.query(x).view(split) / math.sqrt(self.size)
+        by_content = (query + self.position_bias_u / math.sqrt(self.size)).permute(2, 0, 1, 3)
+        by_position = (query + self.position_bias_v / math.sqrt(self.size)).permute(2, 0, 1, 3)
+        key = self.key(x).view(split).permute(2, 0, 3, 1)
+        value = self.value(x).view(split).permute(2, 0, 1, 3)
+        position = self.position(positions).view(2 * time, self.heads, self.size).permute(1, 2, 0)
+        by_position = by_position.reshape(self.heads, batch * time, self.size)  # no broadcast over the batch
+        position_scores = _shift((by_position @ position).view(self.heads, batch, time, 2 * time))
+        scores = by_content @ key + position_scores + masking
         mixed = torch.softmax(scores, -1) @ value
-        return self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, time, dim)))
+        return self.dropout(self.out(mixed.permute(1, 2, 0, 3).reshape(batch, time, dim)))
 
 
 def _shift(scores: Tensor) -> Tensor:
-    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t - 1)`` -> ``(.., t, t)``.
+    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t)`` -> ``(.., t, t)``.
 
-    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``.
+    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``, hence in
+    column ``t - 1 - r + k``: in rows of one less than they have, all begin at ``t - 1``.
     """
-    batch, heads, time, _ = scores.shape
-    padded = F.pad(scores, (1, 0)).view(batch, heads, 2 * time, time)
-    return padded[:, :, 1:].reshape(batch, heads, time, 2 * time - 1)[..., :time]
+    time = scores.shape[-2]
+    return scores.flatten(-2)[..., time - 1 : -1].unflatten(-1, (time, 2 * time - 1))[..., :time]
 
 
 class Convolution(nn.Module):
@@ -105,10 +116,10 @@ class Block(nn.Module):
         self.feed_forward2 = FeedForward(spec)
         self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
 
-    def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, positions: Tensor, valid: Tensor, masking: Tensor) -> dict[str, Tensor]:
         """The output of every module of the block, in order; the last is the block's."""
         feed_forward1 = x + 0.5 * self.feed_forward1(x)
-        attention = feed_forward1 + self.attention(feed_forward1, positions, valid)
+        attention = feed_forward1 + self.attention(feed_forward1, positions, masking)
         convolution = attention + self.convolution(attention, valid)
         feed_forward2 = convolution + 0.5 * self.feed_forward2(convolution)
         return {
@@ -160,11 +171,12 @@ class ConformerCTC(nn.Module):
         time, longest = x.shape[1], self.spec.max_positions
         if time > longest:
             raise ValueError(f"the input has {time} steps, more than model.max_positions ({longest})")
-        positions = self.table[longest - time : longest + time - 1]
+        positions = self.table[longest - time : longest + time]
         valid = valid_frames(lengths, time)
+        masking = (~valid[:, None]).to(x.dtype) * shared.MASKED_SCORE
         x = self.dropout(x)
         for number, block in enumerate(self.blocks):
-            outputs = block(x, positions, valid)
+            outputs = block(x, positions, valid, masking)
             x = outputs["norm"]
             intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
         with torch.autocast(x.device.type, enabled=False):
