@@ -93,6 +93,13 @@ class Case:
         }
 
 
+def check_kept(given: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:
+    """Weights that went into a model must come out of it as they were."""
+    assert list(given) and set(given) == set(kept)
+    for name, array in given.items():
+        assert np.array_equal(array, kept[name]) and kept[name].flags.c_contiguous, name
+
+
 def waveform(row: int) -> np.ndarray:
     """A made utterance: a gliding voice with harmonics in syllables, and a little noise."""
     random = np.random.Generator(np.random.Philox(key=[17, row]))

@@ -95,6 +95,11 @@ def test_own_layers_compute_what_the_stock_ones_do(layer: str, parts: Parts) -> 
         assert distance(name, parts["torch"][name], parts["torch"][name.replace("own", "stock")]) < tolerances.FLOAT64
 
 
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_an_input_beyond_the_table_of_positions_is_refused(backend: str, parts: Parts) -> None:
+    assert parts[backend]["too_long"]
+
+
 def test_dropout_masks_are_fair_and_do_not_repeat() -> None:
     """Counts and correlations in standard deviations of independent draws; five of them are met once in 1.7 million."""
     rate, elements = 0.1, 100_000

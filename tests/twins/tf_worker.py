@@ -14,6 +14,7 @@ from tests.twins import cases
 from toolkit.build import build
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import tf as layers
+from toolkit.models.conformer_ctc.spec import ConformerCTC
 from toolkit.tasks.ctc.spec import CTC
 
 _built: dict[tuple[Any, ...], tuple[keras.Model, Any]] = {}
@@ -31,6 +32,7 @@ def _model(case: cases.Case) -> dict[str, np.ndarray]:
         _built[key] = _build(case)
     model, compute = _built[key]
     layers.set_weights(model, case.weights("tf"))
+    cases.check_kept(case.weights("tf"), layers.get_weights(model))
     out = compute({name: tf.constant(array) for name, array in case.batch().items()})
     slots = {slot.name: slot for slot in layers.canonical_variables(model)}
     arrays = {name: value.numpy() for name, value in out.items()}
@@ -88,7 +90,18 @@ def parts(folder: Path) -> None:
             out[f"dropout.{kind}.{path}.{step}"] = dropout(tf.ones(shape), training=True) != 0
             out[f"dropout.{kind}.{path}.{step}.again"] = dropout(tf.ones(shape), training=True) != 0
             out[f"dropout.{kind}.{path}.{step}.evaluating"] = dropout(tf.ones(shape))
+    out["too_long"] = tf.constant(_refuses_what_is_too_long())
     np.savez(folder / "parts.tf.npz", **{name: value.numpy() for name, value in out.items()})
+
+
+def _refuses_what_is_too_long() -> bool:
+    model = tf.function(build(ConformerCTC(max_positions=10), "tf", 80, 5), reduce_retracing=True)
+    model(tf.zeros([1, 43, 80]), tf.constant([43]))  # 10 steps
+    try:
+        model(tf.zeros([1, 47, 80]), tf.constant([47]))
+    except tf.errors.InvalidArgumentError as error:
+        return "max_positions" in error.message
+    return False
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from tests.twins import cases
 from toolkit.build import build
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import torch as layers
+from toolkit.models.conformer_ctc.spec import ConformerCTC
 from toolkit.tasks.ctc.spec import CTC
 
 
@@ -26,6 +27,7 @@ def _model(case: cases.Case) -> dict[str, np.ndarray]:
     features = build(LogMel(), "torch", {})
     model = build(case.spec(), "torch", features.spec.bands, cases.VOCABULARY)
     layers.set_weights(model, case.weights("torch"))
+    cases.check_kept(case.weights("torch"), layers.get_weights(model))
     layers.bind(model, cases.SEED)
     layers.set_step(model, cases.STEP)
     task = build(CTC(), "torch", features, model).to(getattr(torch, case.dtype)).train(case.training)
@@ -63,8 +65,18 @@ def parts(folder: Path) -> None:
             layers.set_step(dropout, step)  # as after a resume
             out[f"dropout.{kind}.{path}.{step}.again"] = dropout(torch.ones(shape)) != 0
             out[f"dropout.{kind}.{path}.{step}.evaluating"] = dropout.eval()(torch.ones(shape))
-    out |= _norm() | _lstm()
+    out |= _norm() | _lstm() | {"too_long": torch.tensor(_refuses_what_is_too_long())}
     np.savez(folder / "parts.torch.npz", **{name: value.detach().numpy() for name, value in out.items()})
+
+
+def _refuses_what_is_too_long() -> bool:
+    model = build(ConformerCTC(max_positions=10), "torch", 80, 5)
+    model.eval()(torch.zeros(1, 43, 80), torch.tensor([43]))  # 10 steps
+    try:
+        model(torch.zeros(1, 47, 80), torch.tensor([47]))
+    except ValueError as error:
+        return "max_positions" in str(error)
+    return False
 
 
 def _norm() -> dict[str, torch.Tensor]:

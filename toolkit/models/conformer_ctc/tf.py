@@ -85,9 +85,11 @@ def _shift(scores: tf.Tensor) -> tf.Tensor:
     column ``t - 1 - r + k``: in rows of one less than they have, all begin at ``t - 1``.
     """
     shape = tf.shape(scores)
-    heads, batch, time = shape[0], shape[1], shape[2]
-    flat = tf.reshape(scores, [heads, batch, 2 * time * time])[:, :, time - 1 : 2 * time * time - 1]
-    return tf.reshape(flat, [heads, batch, time, 2 * time - 1])[..., :time]
+    matrices, time = shape[0] * shape[1], shape[2]
+    # tf.slice: the gradient of [...] takes three times as long
+    flat = tf.slice(tf.reshape(scores, [matrices, 2 * time * time]), [0, time - 1], [matrices, (2 * time - 1) * time])
+    rows = tf.slice(tf.reshape(flat, [matrices * time, 2 * time - 1]), [0, 0], [matrices * time, time])
+    return tf.reshape(rows, [shape[0], shape[1], time, time])
 
 
 class Convolution(keras.layers.Layer):
