@@ -107,7 +107,7 @@ class Asterisk(Speech):
     def _archives(self, folder: Path, progress: Any) -> list[Path]:
         name = f"asterisk-core-sounds-{self.language}"
         try:
-            return [fetch.debian_package(package, folder, progress) for package in (f"{name}-g722", name)]
+            return fetch.debian_packages([f"{name}-g722", name], folder, progress)
         except fetch.FetchError as error:
             apt = str(error)
         try:

@@ -28,38 +28,39 @@ class FetchError(Exception):
     """One way of getting a file failed; another one may work."""
 
 
-def debian_package(package: str, folder: Path, progress: Any) -> Path:
-    """Download a Debian package by apt-get, without root and with the machine's own package sources.
+def debian_packages(packages: list[str], folder: Path, progress: Any) -> list[Path]:
+    """Download Debian packages by apt-get, without root and with the machine's own package sources.
 
     Where the machine's package lists are missing or too old, fresh ones are fetched into ``folder``.
 
     Args:
-        package: its name.
-        folder: an existing folder for the file.
+        packages: their names.
+        folder: an existing folder for the files.
         progress: a running ``rich.progress.Progress``.
 
     Returns:
-        The ``.deb`` file.
+        The ``.deb`` files, in that order.
 
     Raises:
-        FetchError: no apt-get, no network, or the package is not among the machine's sources.
+        FetchError: no apt-get, no network, or a package is not among the machine's sources.
     """
     if shutil.which("apt-get") is None:
         raise FetchError("apt-get is not on this machine")
     lists = folder / "lists"
     private = [f"Dir::State::lists={lists}", f"Dir::Cache={folder / 'cache'}", "Debug::NoLocking=true"]
-    task = progress.add_task(f"apt-get download {package}", total=1)
+    task = progress.add_task(f"apt-get download {packages[0]}", total=len(packages))
     said = ""
     for options, refresh in (([], False), (private, True)):
         if refresh:
             (lists / "partial").mkdir(parents=True, exist_ok=True)
             (folder / "cache/archives/partial").mkdir(parents=True, exist_ok=True)
             said += _apt(["update"], [*options, "Acquire::Languages=none"], folder)
-        said += _apt(["download", package], options, folder)
-        for file in folder.glob(f"{package}_*.deb"):
-            progress.advance(task)
-            return file
-    raise FetchError(f"apt-get could not download {package}: {said or 'it gave no reason'}")
+        said += _apt(["download", *packages], options, folder)
+        files = [file for package in packages for file in folder.glob(f"{package}_*.deb")]
+        if len(files) == len(packages):
+            progress.update(task, completed=len(files))
+            return files
+    raise FetchError(f"apt-get could not download {', '.join(packages)}: {said or 'it gave no reason'}")
 
 
 def _apt(arguments: list[str], options: list[str], folder: Path) -> str:

@@ -1,0 +1,75 @@
+"""``dataset=fsdd``: the Free Spoken Digit Dataset, English digits zero to nine, six speakers, 8 kHz.
+
+Origin: https://github.com/Jakobovski/free-spoken-digit-dataset. Licence: CC BY-SA 4.0 (Zohar Jackson and the
+contributors). 3,000 recordings, 0.36 h. The official rule: takes 0 to 4 of each digit and speaker are the test set, 5
+to 49 the training set. ``validation`` is cut from the latter: takes 5 to 9. That makes 2,400 / 300 / 300.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from toolkit.datasets import audio_folder, hub
+from toolkit.spec import option, spec
+from toolkit.speech import Problem, Recording, Speech
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)")
+
+
+@spec
+class FSDD(Speech):
+    """Isolated digits of six speakers."""
+
+    path: str | None = option(
+        None, "a checkout of the repository, or split folders with metadata.csv; none: fetched from the hub"
+    )
+    repository: str = option("mteb/free-spoken-digit-dataset", "repository on the hub, used without a path (untested)")
+
+    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+        if self.path is None:
+            yield from self._from_hub(cache)
+            return
+        root = Path(self.path).expanduser()
+        if problem := audio_folder.unusable(root):
+            yield problem
+        elif audio_folder.split_folders(root):
+            splits = audio_folder.AudioFolder(path=self.path, validation_fraction=0, test_fraction=0)  # type: ignore[call-arg]
+            yield from splits.recordings(cache, progress)
+        else:
+            yield from self._from_checkout(root)
+
+    def _from_checkout(self, root: Path) -> Iterator[Recording | Problem]:
+        folder = root / "recordings" if (root / "recordings").is_dir() else root
+        files = sorted(folder.glob("*.wav"))
+        for file in files:
+            where = file.relative_to(root).as_posix()
+            yield _recording(file.stem, file, where, "") or Problem(
+                "unknown file name", where, "expected DIGIT_SPEAKER_TAKE.wav, such as 7_jackson_32.wav"
+            )
+        if not files:
+            message = f"found no *.wav in {folder}, expected a checkout of the repository or folders train, test, ..."
+            yield Problem("empty folder", f"dataset.path={root}", message, fatal=True)
+
+    def _from_hub(self, cache: Path) -> Iterator[Recording | Problem]:
+        for part in ("train", "test"):
+            for row in hub.rows(self.repository, None, part, None, cache, ("label",)):
+                yield _recording(Path(row.file_name).stem, row.audio, row.where, row.stamp) or Problem(
+                    "unknown file name",
+                    row.where,
+                    f"found {row.file_name!r}, expected DIGIT_SPEAKER_TAKE.wav, which the official rule needs: clone "
+                    "https://github.com/Jakobovski/free-spoken-digit-dataset and give it as dataset.path",
+                    fatal=True,
+                )
+
+
+def _recording(stem: str, audio: Any, where: str, stamp: str) -> Recording | None:
+    match = FILE_NAME.fullmatch(stem)
+    if match is None:
+        return None
+    take = int(match["take"])
+    split = "test" if take < 5 else "validation" if take < 10 else "train"
+    return Recording(stem, split, DIGITS[int(match["digit"])], audio, where, f"{stem}.wav", stamp)

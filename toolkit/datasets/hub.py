@@ -1,0 +1,146 @@
+"""``dataset=librispeech``, ``common_voice``, ``speech_commands``: corpora on the Hugging Face hub, through
+``datasets``.
+
+Downloading from the hub is untested (the tests read local repositories with the hub's columns).
+``dataset.path=FOLDER`` takes a local copy of the repository instead.
+
+- LibriSpeech (Panayotov et al. 2015), ``openslr/librispeech_asr``: 960 h of read English, CC BY 4.0.
+- Common Voice (Ardila et al. 2020), ``fixie-ai/common_voice_17_0``: read sentences in many languages, CC0.
+- Speech Commands (Warden 2018), ``google/speech_commands``: 35 English words, CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from toolkit.errors import DataError
+from toolkit.spec import option, spec
+from toolkit.speech import Problem, Recording, Speech
+
+
+@spec
+class LibriSpeech(Speech):
+    """Read English, 16 kHz FLAC, with the official splits."""
+
+    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    repository: str = option("openslr/librispeech_asr", "repository on the hub")
+    subset: Literal["clean", "other", "all"] = option("clean", "which part", choices=("clean", "other", "all"))
+    train: str = option("train.100", "the hub's split to train on: train.100, train.360 (clean), train.500 (other)")
+    validation: str = option("validation", "the hub's split to validate on")
+    test: str = option("test", "the hub's split to test on")
+
+    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+        for split, part in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            for row in rows(self.path or self.repository, self.subset, part, None, cache, ("id", "text")):
+                name = row.fields["id"]
+                yield Recording(name, split, row.fields["text"].lower(), row.audio, row.where, row.file_name, row.stamp)
+
+
+@spec
+class CommonVoice(Speech):
+    """Read sentences of many speakers, MP3, with the official splits."""
+
+    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    repository: str = option("fixie-ai/common_voice_17_0", "repository on the hub")
+    language: str = option("en", "language code, such as de or pt")
+    plain: bool = option(True, "lower-case transcripts with letters, digits, apostrophe and blank only")
+
+    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+        for split in ("train", "validation", "test"):
+            for row in rows(self.path or self.repository, self.language, split, None, cache, ("path", "sentence")):
+                text = plain(row.fields["sentence"]) if self.plain else row.fields["sentence"]
+                name = Path(row.fields["path"]).stem
+                yield Recording(name, split, text, row.audio, row.where, row.file_name, row.stamp)
+
+
+@spec
+class SpeechCommands(Speech):
+    """Isolated English words of many speakers, 1 s each, with the official splits; background noise is left out."""
+
+    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    repository: str = option("google/speech_commands", "repository on the hub")
+    revision: str | None = option("refs/convert/parquet", "revision on the hub; not used with a path")
+    version: str = option("v0.02", "version of the corpus: v0.01 (30 words) or v0.02 (35)")
+
+    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+        revision = None if self.path else self.revision
+        for split in ("train", "validation", "test"):
+            source = rows(self.path or self.repository, self.version, split, revision, cache, ("file", "label"))
+            for row in source:
+                text = row.fields["label"]
+                if text != "_silence_":
+                    name = row.fields["file"].removesuffix(".wav")
+                    yield Recording(name, split, text, row.audio, row.where, row.file_name, row.stamp)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a hub dataset, its audio not read yet."""
+
+    fields: dict[str, Any]
+    audio: Callable[[], bytes]
+    file_name: str
+    where: str
+    stamp: str
+
+
+def rows(
+    source: str, name: str | None, split: str, revision: str | None, cache: Path, columns: Sequence[str]
+) -> Iterator[Row]:
+    """The rows of one split; class labels as their names.
+
+    Args:
+        source: repository on the hub, or a local folder.
+        name: its configuration.
+        split: its split.
+        revision: branch or commit.
+        cache: where downloads are kept.
+        columns: those to read, besides ``audio``.
+
+    Raises:
+        DataError: it cannot be fetched, or columns are missing.
+    """
+    import datasets
+
+    where = f"{source} {name or ''} {split}".replace("  ", " ")
+    try:
+        data = datasets.load_dataset(source, name, split=split, revision=revision, cache_dir=str(cache / "hub"))
+    except Exception as error:  # the library raises many kinds: no network, no repository, no configuration, no split
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        hint = "check the network and the names, or give a local copy with dataset.path=FOLDER"
+        raise DataError(f"{where}: could not be loaded ({reason}); {hint}") from error
+    missing = [column for column in (*columns, "audio") if column not in data.column_names]
+    if missing:
+        found = ", ".join(data.column_names)
+        raise DataError(f"{where}: found the columns {found}, expected also {', '.join(missing)}")
+    names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
+    table = data.with_format("arrow")  # the library's own decoding would need torchcodec
+    for start in range(0, len(data), 1000):
+        block = table.select_columns(list(columns))[start : start + 1000].to_pylist()
+        files = table.select_columns(["audio"])[start : start + 1000].column("audio").combine_chunks().field("path")
+        for i, (fields, file) in enumerate(zip(block, files.to_pylist(), strict=True), start):
+            labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
+            # The fingerprint names the version of the data that the library has cached.
+            stamp = f"{source} {name} {split} {data._fingerprint} {i}"
+            yield Row(labelled, _reader(table, i), Path(file or "").name, f"{where}, row {i}", stamp)
+
+
+def plain(text: str) -> str:
+    """Lower case, typographic apostrophes as ``'``, everything but letters, marks, digits and apostrophes to a
+    blank."""
+    text = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    kept = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
+    return re.sub(r" +", " ", "".join(kept)).strip()
+
+
+def _reader(table: Any, i: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        audio = table[i : i + 1].column("audio")[0].as_py()
+        return audio["bytes"] if audio["bytes"] is not None else Path(audio["path"]).read_bytes()
+
+    return read
