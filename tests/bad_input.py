@@ -273,7 +273,7 @@ def make_all_in_one(folder: Path) -> int:
     bad = {
         "empty.wav": b"",
         "cut.wav": _WAV[: len(_WAV) // 2],
-        "cut.flac": _FLAC[: len(_FLAC) // 2],
+        "half.flac": _FLAC[: len(_FLAC) // 2],
         "mp3.wav": _MP3,
         "page.wav": b"<html>",
         "nan.wav": _changed(5, np.nan),

@@ -72,7 +72,7 @@ def test_all_problems_at_once_and_good_ones_stay(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         both_stages(tmp_path / "data", tmp_path / "cache")
     assert caught.value.headline.startswith(f"{count} problems ")
-    for name in ("empty.wav", "cut.wav", "cut.flac", "mp3.wav", "page.wav", "nan.wav", "silent.wav", "gone.wav"):
+    for name in ("empty.wav", "cut.wav", "half.flac", "mp3.wav", "page.wav", "nan.wav", "silent.wav", "gone.wav"):
         assert sum(name in line for line in caught.value.problems) == 1, name
     assert "dataset.on_bad=drop" in caught.value.problems[-1]
     dropped = both_stages(tmp_path / "data", tmp_path / "cache", "drop")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ SAMPLE_RATES = (4_000, 384_000)  # Hz
 
 # Floats may pass full scale a little; 16 (24 dB) over it they are integers that somebody stored as floats.
 LARGEST_PEAK = 16.0
+
+_BLOCK = 1 << 20  # samples decoded at a time
 
 _SUFFIXES = {
     "WAV": (".wav", ".wave"),
@@ -159,22 +162,40 @@ def _ogg_promise(data: bytes) -> int:
     return end if ends_stream else max(end, len(data) + 1)
 
 
+class _Stream(io.BytesIO):
+    """libsndfile seeks before the beginning of some damaged files; an error in its callback would only be printed."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return super().seek(0)
+
+
 def _by_soundfile(data: bytes, kind: str) -> tuple[np.ndarray, int]:
     import soundfile
 
     try:
-        file = soundfile.SoundFile(io.BytesIO(data))
+        file = soundfile.SoundFile(_Stream(data))
     except soundfile.LibsndfileError as error:
-        raise BadAudio("unreadable", f"not a valid {kind} file: {error.error_string}") from None
+        raise BadAudio("unreadable", f"not a valid {kind} file: {_reason(error)}") from None
     with file:
         try:
-            channels = file.read(dtype="float32", always_2d=True)
+            # In blocks, because a damaged header may promise more than memory holds.
+            blocks = [file.read(_BLOCK, dtype="float32", always_2d=True)]
+            while len(blocks[-1]) == _BLOCK:
+                blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
         except soundfile.LibsndfileError as error:
-            raise BadAudio("truncated", f"decoding stopped in the middle: {error.error_string}") from None
+            raise BadAudio("truncated", f"decoding stopped in the middle: {_reason(error)}") from None
+        channels = np.concatenate(blocks)
         # An MP3 or FLAC stream without a count says 0 or an absurdly large one.
         if len(channels) < file.frames < 2**62:
             raise BadAudio("truncated", f"the header promises {file.frames:,} samples, {len(channels):,} are there")
         return channels, file.samplerate
+
+
+def _reason(error: Any) -> str:
+    return str(error.error_string).removeprefix("Error : ").rstrip(".")
 
 
 def _by_ffmpeg(data: bytes, kind: str) -> tuple[np.ndarray, int]:

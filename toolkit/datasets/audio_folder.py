@@ -107,7 +107,7 @@ class AudioFolder(Speech):
         for name in ("file_name", column):
             if name not in fields:
                 return Problem(
-                    "missing column", where, f"found {', '.join(fields)}; expected {name!r}{_nearest(name, fields)}"
+                    "missing column", where, f"found {', '.join(fields)}; expected {name!r} too{_nearest(name, fields)}"
                 )
             if not isinstance(fields[name], str):
                 found = f"{fields[name]!r} ({type(fields[name]).__name__})"
@@ -304,7 +304,7 @@ def _identity(root: Path, path: Path) -> str:
 
 def _name(root: Path, path: Path) -> str:
     """A path as the user sees it: relative to the dataset's folder."""
-    return path.relative_to(root).as_posix() if path != root else "."
+    return path.relative_to(root).as_posix() if path != root else str(root)
 
 
 def _nearest(name: str, options: Any) -> str:
