@@ -118,6 +118,12 @@ def test_truncation_is_seen_wherever_it_happens(kind: str, suffix: str, kept: fl
     assert caught.value.kind == "truncated"
 
 
+def test_an_ogg_file_cut_between_two_pages_is_truncated() -> None:
+    data = written(np.tile(tone(), 5), RATE, "OGG")
+    with pytest.raises(audio.BadAudio, match="truncated"):
+        audio.decode(data[: data.rfind(b"OggS")], "a.ogg", RATE)
+
+
 def test_a_truncated_mp4_is_refused() -> None:
     data = written_by_ffmpeg(tone(), RATE, "mp4", "aac")
     with pytest.raises(audio.BadAudio) as caught:

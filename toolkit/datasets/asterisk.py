@@ -28,14 +28,11 @@ table is held against the fetched transcript file, so that another version is no
 from __future__ import annotations
 
 import csv
-import importlib.resources
 import posixpath
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.datasets import fetch
 from toolkit.errors import DataError
 from toolkit.spec import option, spec
 from toolkit.speech import Problem, Recording, Speech
@@ -93,6 +90,10 @@ class Asterisk(Speech):
         Raises:
             DataError: neither way works, or what came is not the known version.
         """
+        import tempfile
+
+        from toolkit.datasets import fetch  # here, because its imports would slow every composing of a config
+
         target = cache / "downloads" / f"asterisk-core-sounds-{self.language}-{VERSION}"
         if target.exists():
             return target
@@ -105,6 +106,8 @@ class Asterisk(Speech):
         return target
 
     def _archives(self, folder: Path, progress: Any) -> list[Path]:
+        from toolkit.datasets import fetch
+
         name = f"asterisk-core-sounds-{self.language}"
         try:
             return fetch.debian_packages([f"{name}-g722", name], folder, progress)
@@ -117,6 +120,8 @@ class Asterisk(Speech):
             raise DataError([apt, str(error), hint], f"cannot fetch {name}, in either of two ways:") from None
 
     def _require_version(self, folder: Path, archives: list[str]) -> None:
+        from toolkit.datasets import fetch
+
         files = [folder / f"{row['name']}.g722" for row in table(self.language)] + [folder / self._transcript_file]
         missing = [file.name for file in files if not file.is_file()]
         found = f"{len(missing)} files missing, first {missing[0]}" if missing else fetch.checksum(files)
@@ -141,6 +146,6 @@ class Asterisk(Speech):
 
 def table(language: str) -> list[dict[str, str]]:
     """The rows of ``asterisk_<language>.tsv``: name, split, transcription, raw_transcription."""
-    file = importlib.resources.files("toolkit.datasets") / f"asterisk_{language}.tsv"
-    with file.open(encoding="utf-8") as stream:
+    file = Path(__file__).with_name(f"asterisk_{language}.tsv")
+    with file.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))

@@ -53,7 +53,7 @@ class CommonVoice(Speech):
     def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
         for split in ("train", "validation", "test"):
             for row in rows(self.path or self.repository, self.language, split, None, cache, ("path", "sentence")):
-                text = plain(row.fields["sentence"]) if self.plain else row.fields["sentence"]
+                text = plain_text(row.fields["sentence"]) if self.plain else row.fields["sentence"]
                 name = Path(row.fields["path"]).stem
                 yield Recording(name, split, text, row.audio, row.where, row.file_name, row.stamp)
 
@@ -130,7 +130,7 @@ def rows(
             yield Row(labelled, _reader(table, i), Path(file or "").name, f"{where}, row {i}", stamp)
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Lower case, typographic apostrophes as ``'``, everything but letters, marks, digits and apostrophes to a
     blank."""
     text = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
