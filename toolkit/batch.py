@@ -28,7 +28,7 @@ def pad(arrays: list[np.ndarray], dtype: type) -> tuple[np.ndarray, np.ndarray]:
         ``(batch, longest)`` padded with zeros, and ``(batch,)`` int32 lengths.
     """
     lengths = np.array([len(a) for a in arrays], np.int32)
-    out = np.zeros((len(arrays), int(lengths.max(initial=0))), dtype)
+    out: np.ndarray = np.zeros((len(arrays), int(lengths.max(initial=0))), dtype)
     for row, array in zip(out, arrays, strict=True):
         row[: len(array)] = array
     return out, lengths

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import shutil
+import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +100,7 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
             to.mkdir(exist_ok=True)
             learn(to)
         elif learned != folder.path:
-            _copy(learned / name, to)
+            shutil.copytree(learned / name, to, dirs_exist_ok=True)
     tokenizer = run.tokenizer.load(folder.path / "tokenizer")
     corpus = speech.check(
         corpus, tokenizer, lambda n: run.model.output_length(run.features.frames(n)), run.dataset.on_bad
@@ -110,8 +115,28 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
 
 def load_engine(run: Any, parts: Parts) -> Engine:
     """Load the framework, at last, and build the engine in it."""
-    module = importlib.import_module(f"toolkit.trainers.{run.backend}")
-    return module.Engine(run, parts.features, parts.tokenizer.size)
+    with _held_back():
+        module = importlib.import_module(f"toolkit.trainers.{run.backend}")
+        return module.Engine(run, parts.features, parts.tokenizer.size)
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Keep what a framework's libraries write to standard error while they load; show it only if they fail."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            file.seek(0)
+            os.write(kept, file.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _data(run: Any, split: Any, tokenizer: Any, train: bool) -> Data:
@@ -131,12 +156,6 @@ def _source(run: Any) -> Path | None:
     if not checkpoint.find(Path(named) / "checkpoints", "last"):
         raise ConfigError(f"{named}: has no checkpoint to {'measure' if run.evaluate else 'go on from'}")
     return Path(named)
-
-
-def _copy(source: Path, to: Path) -> None:
-    import shutil
-
-    shutil.copytree(source, to, dirs_exist_ok=True)
 
 
 def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> None:

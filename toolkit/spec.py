@@ -50,7 +50,7 @@ def spec(cls: type[T]) -> type[T]:
     for field in dataclasses.fields(made):  # type: ignore[arg-type]
         if not field.metadata.get("doc"):
             raise TypeError(f"{cls.__module__}.{cls.__qualname__}.{field.name} has no doc")
-    setattr(made, "__toolkit_spec__", made)
+    made.__toolkit_spec__ = made  # type: ignore[attr-defined]
     return made
 
 

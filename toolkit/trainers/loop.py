@@ -247,14 +247,18 @@ class Display:
     """The progress bar: steps, loss, examples a second, time left."""
 
     def __init__(self, total: int, done: int) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        console = Console()
         self._bar = Progress(
             TextColumn("train"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.1f} examples/s"),
             TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,  # a log file wants whole lines and no bar
             transient=True,
         )
         self._task = self._bar.add_task("train", total=total, completed=done, loss=math.nan, rate=0.0)

@@ -145,7 +145,12 @@ class Engine:
         self.optimizer.max_norm = run.clip_norm
         self.task.compile(optimizer=self.optimizer, jit_compile=False)
         with stock.signals:
-            self.task.fit(_StockData(stock), epochs=run.max_epochs - stock.at.epoch, callbacks=[_StockCallback(stock)])
+            self.task.fit(
+                _StockData(stock),
+                epochs=run.max_epochs - stock.at.epoch,
+                shuffle=False,  # the plan has shuffled
+                callbacks=[_StockCallback(stock)],
+            )
 
 
 class _StockData(keras.utils.PyDataset):

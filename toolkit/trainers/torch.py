@@ -19,7 +19,7 @@ from toolkit.optimizers import torch as optimizers
 
 from .loop import NonFinite, Stock
 
-PRECISION = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
+PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
 
 
 def make_task(run: Any, features: Mapping[str, np.ndarray], outputs: int) -> Any:
@@ -89,6 +89,7 @@ class Engine:
     def fit_stock(self, stock: Stock) -> None:
         run = stock.run.trainer
         self.task.optimizer = self.optimizer.optimizer
+        self.task.fabric = None  # a module belongs to Fabric or to a Trainer
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,

@@ -1,0 +1,150 @@
+"""Training throughput: the neutral loop, a bare hand-written loop and the stock loop, interleaved in one process.
+
+    python benchmarks/training.py BACKEND [ROUNDS] [OVERRIDE ...]
+
+Every round trains one epoch of the recipe's plan in each of three ways, in turn, on the same model:
+
+- bare: batches made beforehand, a loop of a dozen lines, no log, no progress bar, no checkpoint;
+- loop: ``toolkit.trainers.loop.fit`` end to end with its loader, log, progress bar, one validation and one checkpoint;
+- stock: Lightning ``Trainer`` or Keras ``fit`` on the same loader, its second epoch (the first pays for its start).
+
+The figures are examples a second, and the medians over the rounds of the ratios within a round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit import config, job
+from toolkit.checkpoint import Progress
+from toolkit.plan import padding_efficiency
+from toolkit.runfolder import RunFolder
+from toolkit.trainers import loop
+
+
+def bare_torch(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
+    import torch
+
+    from toolkit.optimizers import torch as optimizers
+
+    task, model = engine.task, engine.model
+    optimizer = optimizers.build(run.optimizer, list(model.named_parameters()))
+    ready = [{k: torch.from_numpy(v) for k, v in batch.items()} for batch in batches]
+
+    def epoch() -> None:
+        task.train()
+        for batch in ready:
+            loss = task.batch_loss(batch, True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), run.trainer.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            float(loss)
+
+    return epoch
+
+
+def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
+    import tensorflow as tf
+
+    from toolkit.loaders.tf import signature
+    from toolkit.optimizers import tf as optimizers
+
+    task, variables = engine.task, engine.model.trainable_variables
+    optimizer = optimizers.build(run.optimizer, engine.slots, run.trainer.clip_norm)
+    ready = [{k: tf.constant(v) for k, v in batch.items()} for batch in batches]
+
+    @tf.function(input_signature=[signature()])
+    def step(batch: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = task.batch_loss(batch, True)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def epoch() -> None:
+        for batch in ready:
+            float(step(batch))
+
+    return epoch
+
+
+class Timed(loop.Stock):
+    """The stock loop, with the time of its second epoch."""
+
+    def batch_begin(self) -> None:
+        if self.at.epoch == 1 and self.at.batch == 0:
+            self.began = time.perf_counter()
+        super().batch_begin()
+
+    def batch_end(self, loss: float) -> bool:
+        over = super().batch_end(loss)
+        self.ended = time.perf_counter()
+        return over
+
+
+def main(backend: str, rounds: int, overrides: list[str]) -> None:
+    temporary = tempfile.TemporaryDirectory()
+    here = Path(temporary.name)
+    run = config.check(["recipe=asr", f"backend={backend}", f"run_dir={here}", *overrides])
+    parts = job.prepare(run, RunFolder(here))
+    engine = job.load_engine(run, parts)
+    train, valid = parts.data["train"], parts.data["validation"]
+    few = valid.split.select([0])
+    small = loop.Data(few, dataclasses.replace(valid.plan, lengths=valid.plan.lengths[:1]), valid.collator)
+    quiet = dataclasses.replace(run.trainer, show=0, validate_every=10**6)
+    one = dataclasses.replace(run, trainer=dataclasses.replace(quiet, max_epochs=1))
+    two = dataclasses.replace(run, trainer=dataclasses.replace(quiet, max_epochs=2))
+
+    batches = [train.collator(b, 0) for b in train.plan.epoch(0)]
+    bare = {"torch": bare_torch, "tf": bare_tf}[backend](engine, run, batches)
+
+    def timed(work: Callable[[], Any]) -> float:
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
+    def neutral() -> None:
+        loop.fit(one, engine, train, small, parts.tokenizer, RunFolder(here / "loop"), Progress())
+
+    def stock() -> float:
+        found = Timed(two, engine, train, small, parts.tokenizer, RunFolder(here / "stock"), Progress())
+        engine.fit_stock(found)
+        return found.ended - found.began
+
+    bare(), neutral()  # graphs are traced and caches filled before anything is timed
+    seconds: dict[str, list[float]] = {"bare": [], "loop": [], "stock": []}
+    for _ in range(rounds):
+        seconds["bare"].append(timed(bare))
+        seconds["loop"].append(timed(neutral))
+        seconds["stock"].append(stock())
+    ratios = {
+        f"loop/{other}": statistics.median(o / m for o, m in zip(seconds[other], seconds["loop"], strict=True))
+        for other in ("bare", "stock")
+    }
+    result = {
+        "backend": backend,
+        "examples": len(train.split),
+        "batches": len(train.plan),
+        "padding_efficiency": round(
+            float(np.mean([padding_efficiency(train.plan.lengths, train.plan.epoch(e)) for e in range(5)])), 4
+        ),
+        "examples_per_second": {k: round(len(train.split) / statistics.median(v), 1) for k, v in seconds.items()},
+        "ratios": {k: round(v, 3) for k, v in ratios.items()},
+        "seconds": {k: [round(s, 2) for s in v] for k, v in seconds.items()},
+    }
+    print(json.dumps(result, indent=1))
+    temporary.cleanup()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3, sys.argv[3:])
