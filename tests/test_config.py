@@ -147,7 +147,8 @@ def test_an_earlier_run_is_gone_on_from_by_its_folder_alone(earlier, key):
     run = config.check([f"{key}={earlier}"])
     assert (run.recipe, run.seed, run.backend, run.optimizer.lr, run.model.dropout) == ("asr", 7, "tf", 0.5, 0.25)
     assert getattr(run, key) == str(earlier)
-    assert run.run_dir.startswith("outputs/asr/tf/")
+    assert run.run_dir == str(earlier) if key == "resume" else run.run_dir.startswith("outputs/asr/tf/")
+    assert config.check([f"{key}={earlier}", "run_dir=elsewhere"]).run_dir == "elsewhere"
     run = config.check(
         [f"{key}={earlier}", "backend=torch", "schedule=cosine", "optimizer.lr=0.25", "model=conformer_ctc_small"]
     )

@@ -75,6 +75,7 @@ class Request:
         base: the config of an earlier run to begin with instead of a recipe.
         base_file: where that config was read.
         earlier: whether an earlier run was named, be it there or not.
+        run_dir: the folder of the run that is resumed, where it goes on unless the command line says otherwise.
         folders: folders with more groups and recipes.
     """
 
@@ -83,6 +84,7 @@ class Request:
     base: Mapping[str, Any] | None = None
     base_file: str = ""
     earlier: bool = False
+    run_dir: str | None = None
     folders: tuple[Path, ...] = ()
 
 
@@ -265,9 +267,11 @@ def held(content: Mapping[str, Any], before: Mapping[str, str | None], now: Mapp
 
 def primary() -> dict[str, Any]:
     """``conf/config.yaml``, with the config of an earlier run laid over it when the run goes on from one."""
-    content = read(CONF / "config.yaml")[0]
+    content = dict(read(CONF / "config.yaml")[0])
+    if _request.run_dir is not None:
+        content["run_dir"] = _request.run_dir
     if _request.base is None:
-        return dict(content)
+        return content
     base = {key: value for key, value in _request.base.items() if key not in (*OWN_TO_A_RUN, "hydra", "defaults")}
     if "backend" in _request.choices:
         base.pop("backend", None)
@@ -450,6 +454,7 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
                 problems += error.problems
             else:
                 _request.base = None if "recipe" in single else base
+                _request.run_dir = str(single[key]) if key == "resume" else None
     Plugins.instance().register(Source)
     Plugins.instance().register(SearchPath)
     setup_globals()

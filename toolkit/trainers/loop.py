@@ -89,7 +89,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
     """
     trainer = run.trainer
     total = total_steps(trainer, len(train.plan))
-    loss = math.nan
+    recent: list[float] = []  # losses since the last validation
     with Signals() as signals, Display(total, at.step) as display:
         while at.step < total and not _patience_over(trainer, at):
             planned = train.plan.epoch(at.epoch)
@@ -104,6 +104,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 count = sum(len(planned[at.batch + i]) for i in range(len(group)))
                 at.step, at.batch = at.step + 1, at.batch + len(group)
                 display.advance(loss, count)
+                recent.append(loss)
                 if at.step % trainer.log_every == 0 or at.step == total:
                     row = {"loss": loss, "lr": lr, "grad_norm": norm, "examples_per_second": display.rate()}
                     folder.record(at.step, at.epoch, "train", row)
@@ -116,8 +117,9 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 at.epoch, at.batch = at.epoch + 1, 0
             if at.step == total or (at.batch == 0 and at.epoch % trainer.validate_every == 0):
                 display.pause()
-                _validate(run, engine, valid, tokenizer, folder, at, loss)
+                _validate(run, engine, valid, tokenizer, folder, at, float(np.mean(recent or [math.nan])))
                 checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
+                recent.clear()
                 display.resume()
 
 
