@@ -533,7 +533,12 @@ def test_fsdd_from_a_checkout_follows_the_official_rule(tmp_path: Path) -> None:
         "validation": ["7_theo_5", "7_theo_9"],
         "test": ["7_theo_0", "7_theo_4"],
     }
-    assert set(corpus.splits["train"].texts) == {"seven"} and corpus.splits["test"].lengths.tolist() == [4800, 4800]
+    assert set(corpus.splits["train"].texts) == {"seven"}
+    silence = 2400  # 0.15 s before and after the 0.3 s
+    assert corpus.splits["test"].lengths.tolist() == [4800 + 2 * silence] * 2
+    padded = corpus.splits["test"].waveform(0)
+    assert len(padded) == 4800 + 2 * silence
+    assert not padded[:silence].any() and not padded[-silence:].any() and padded[silence:-silence].any()
     (target / "seven.wav").write_bytes(encoded(waveform(1)))
     with pytest.raises(DataError, match=r"recordings/seven.wav: unknown file name"):
         speech.prepare(fsdd.FSDD(path=str(tmp_path / "fsdd")), tmp_path / "cache")

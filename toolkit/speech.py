@@ -98,20 +98,22 @@ class Split:
     name: str
     ids: list[str]
     texts: list[str]
-    lengths: np.ndarray  # (recordings,) int64, samples
+    lengths: np.ndarray  # (recordings,) int64, samples, silence included
     origins: list[str]
     digests: list[str]  # SHA-256 of the undecoded audio
     path: Path
     rows: np.ndarray  # (recordings,) int64
+    silence: int = 0  # samples before and after each recording
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def waveform(self, i: int) -> np.ndarray:
-        """``(samples,)`` float32, a read-only view of the cache file; full scale is 1.0."""
+        """``(samples,)`` float32; without added silence a read-only view of the cache file. Full scale is 1.0."""
         from toolkit import speech_cache
 
-        return speech_cache.waveform(self.path, int(self.rows[i]))
+        found = speech_cache.waveform(self.path, int(self.rows[i]))
+        return np.pad(found, self.silence) if self.silence else found
 
     def select(self, kept: Sequence[int]) -> Split:
         """The split with only the recordings at these positions."""
@@ -152,6 +154,13 @@ class Speech:
     )
     min_seconds: float = option(0.05, "a shorter recording is bad, in seconds", ge=0)
     max_seconds: float = option(60.0, "a longer recording is bad, in seconds", gt=0)
+    silence: float = option(
+        0.0,
+        "put before and after each recording, in seconds; clips cut at the first and last sound need it, or too few "
+        "frames are left for CTC",
+        ge=0,
+        le=10,
+    )
 
 
 class Dataset(Protocol):
@@ -218,7 +227,8 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
             f"{seconds:.3f} s, expected at {'least' if bound == 'min' else 'most'} {limit:g} (dataset.{bound}_seconds)"
         )
         problems.append(Problem(kind, _where(recordings[position]), message))
-    splits = {name: _split(name, recordings, store, kept) for name in SPLITS}
+    silence = round(dataset.silence * dataset.sample_rate)
+    splits = {name: _split(name, recordings, store, kept, silence) for name in SPLITS}
     if not any(problem.fatal for problem in problems):
         problems += _empty_splits(splits)
     report = _judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
@@ -320,18 +330,19 @@ def _bad_text(text: str) -> tuple[str, str]:
     return "", ""
 
 
-def _split(name: str, recordings: list[Recording], store: Any, kept: list[int]) -> Split:
+def _split(name: str, recordings: list[Recording], store: Any, kept: list[int], silence: int) -> Split:
     rows = [row for row in kept if recordings[store.positions[row]].split == name]
     chosen = [recordings[store.positions[row]] for row in rows]
     return Split(
         name,
         [r.id for r in chosen],
         [r.text for r in chosen],
-        np.array([store.lengths[row] for row in rows], np.int64),
+        np.array([store.lengths[row] + 2 * silence for row in rows], np.int64),
         [r.origin for r in chosen],
         [store.digests[row] for row in rows],
         store.path,
         np.array(rows, np.int64),
+        silence,
     )
 
 

@@ -24,6 +24,9 @@ FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)")
 class FSDD(Speech):
     """Isolated digits of six speakers."""
 
+    silence: float = option(
+        0.15, "put before and after each recording, in seconds: the clips are cut tightly", ge=0, le=10
+    )
     path: str | None = option(
         None, "a checkout of the repository, or split folders with metadata.csv; none: fetched from the hub"
     )
