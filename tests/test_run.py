@@ -14,7 +14,14 @@ from safetensors.numpy import load_file
 from .made import tone_folder
 
 BACKENDS = ("torch", "tf")
-CONFORMER = ["model.dim=16", "model.layers=1", "model.heads=2", "model.feed_forward=32", "model.kernel=5"]
+CONFORMER = [
+    "model=conformer_ctc",
+    "model.dim=16",
+    "model.layers=1",
+    "model.heads=2",
+    "model.feed_forward=32",
+    "model.kernel=5",
+]
 TINY = [
     "model.subsampling_channels=4",
     "features.mels=20",

@@ -68,8 +68,15 @@ def test_no_framework_was_loaded_before_the_data_was_known_good(outcome):
 def test_the_process_exits_with_two(cases, tmp_path):
     case = next(iter(cases.values()))
     done = subprocess.run(
-        [sys.executable, "-m", "toolkit.run", "recipe=asr", "dataset=audio_folder", f"dataset.path='{case.path}'"]
-        + [f"run_dir={tmp_path / 'run'}"],
+        [
+            sys.executable,
+            "-m",
+            "toolkit.run",
+            "recipe=asr",
+            "dataset=audio_folder",
+            f"dataset.path='{case.path}'",
+            f"run_dir={tmp_path / 'run'}",
+        ],
         capture_output=True,
         text=True,
         timeout=100,
