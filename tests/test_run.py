@@ -134,7 +134,7 @@ def test_a_terminated_run_resumes_to_the_same_bits(data, whole, backend, tmp_pat
     assert 0 < int(stopped.removeprefix("step-")) < len(losses(whole[backend][0]))
 
     done = run(data, tmp_path, backend, "resume=auto")
-    assert stopped in done.stdout
+    assert f"at step {int(stopped.removeprefix('step-'))}" in done.stdout
     assert same(last(tmp_path), last(whole[backend][0]))
     assert losses(tmp_path) == losses(whole[backend][0])
 
@@ -178,3 +178,23 @@ def test_evaluate_gives_the_results_again(data, whole, backend, tmp_path):
         assert again[split]["loss"] == pytest.approx(before[split]["loss"], rel=1e-4)
     assert "evaluating" in done.stdout
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_folder_with_a_run_in_it_is_not_trained_over(data, whole):
+    folder = whole["torch"][0]
+    done = run(data, folder, "torch", code=2)
+    assert f"{folder} holds a run" in done.stderr and "resume=auto" in done.stderr
+    assert (folder / "results.json").exists()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_checkpoint_of_another_model_is_refused(data, whole, backend, tmp_path):
+    wider = [word.replace("dim=16", "dim=32") for word in CONFORMER]
+    done = run(data, tmp_path, backend, f"resume={whole[backend][0]}", code=2, model=wider)
+    assert "does not fit this model" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_other_data_is_refused_on_resume(whole, tmp_path):
+    other = tone_folder(tmp_path / "other", train=23)
+    done = run(other, tmp_path / "run", "torch", f"resume={whole['torch'][0]}", code=2)
+    assert "fingerprint" in done.stderr

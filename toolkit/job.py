@@ -18,7 +18,7 @@ import numpy as np
 
 from toolkit import checkpoint, speech
 from toolkit.checkpoint import Progress
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, DataError
 from toolkit.loaders.spec import Collator
 from toolkit.plan import Plan, padding_efficiency
 from toolkit.runfolder import RunFolder
@@ -65,17 +65,11 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
         parts = prepare(run, folder, source)
         engine = load_engine(run, parts)
         at = Progress(facts={"seed": run.seed, "dataset": parts.fingerprint})
-        last = checkpoint.find(source / "checkpoints", "best" if run.evaluate else "last") if source else None
-        if last:
-            state, at = checkpoint.load(last)
-            engine.load(state)
-            folder.say(f"{'evaluating' if run.evaluate else 'going on from'} {last}")
-        trained = time.perf_counter()
-        if not run.evaluate:
-            folder.rewind(at.step)
-            _train(run, engine, parts, folder, at)
-        trained = time.perf_counter() - trained
-        _finish(run, engine, parts, folder, at, trained, began)
+        if source:
+            at = _load(run, engine, parts, source)
+            folder.say(f"{'evaluating' if run.evaluate else 'going on from'} {source} at step {at.step}")
+        speed = {} if run.evaluate else _train(run, engine, parts, folder, at)
+        _finish(run, engine, parts, folder, at, speed, began)
     finally:
         folder.close()
     return 0
@@ -109,6 +103,8 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
         folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
         for line in corpus.report.lines[: speech.LISTED]:
             folder.say(f"    {line}")
+    if not len(corpus.splits["validation"]):
+        raise DataError("validation: the data has no such split, by which the best checkpoint is chosen; give it one")
     data = {name: _data(run, split, tokenizer, name == "train") for name, split in corpus.splits.items()}
     return Parts(data, tokenizer, run.features.load(folder.path / "features"), corpus.fingerprint)
 
@@ -147,10 +143,12 @@ def _data(run: Any, split: Any, tokenizer: Any, train: bool) -> Data:
 
 def _source(run: Any) -> Path | None:
     """The folder of the earlier run that this one goes on with or measures; None for a fresh start."""
+    here = Path(run.run_dir) if checkpoint.find(Path(run.run_dir) / "checkpoints", "last") else None
     if run.resume == "auto":
-        folder = Path(run.run_dir)
-        return folder if checkpoint.find(folder / "checkpoints", "last") else None
+        return here
     named = run.evaluate or run.resume
+    if here and (named is None or here.resolve() != Path(named).resolve()):
+        raise ConfigError(f"run_dir: {here} holds a run; go on with it by resume=auto, or give another folder")
     if named is None:
         return None
     if not checkpoint.find(Path(named) / "checkpoints", "last"):
@@ -158,21 +156,55 @@ def _source(run: Any) -> Path | None:
     return Path(named)
 
 
-def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> None:
+def _load(run: Any, engine: Engine, parts: Parts, source: Path) -> Progress:
+    """Put an earlier run's checkpoint into the engine: its best to measure, its last to go on from."""
+    path = checkpoint.find(source / "checkpoints", "best" if run.evaluate else "last")
+    if path is None:
+        raise DataError(f"{source / 'checkpoints'}: no best checkpoint; the run ended before its first validation")
+    state, at = checkpoint.load(path)
+    before = at.facts.get("dataset")
+    if run.resume and before != parts.fingerprint:
+        raise DataError(
+            f"{path}: was trained on data with fingerprint {before}, this data has {parts.fingerprint}: "
+            "what was done of the epoch no longer holds; give back the data as it was, or begin a new run"
+        )
+    try:
+        engine.load(state)
+    except ValueError as error:
+        raise ConfigError(f"{path}: does not fit this model: {error}") from error
+    return at
+
+
+def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
+    """Train to the end; returns the seconds it took and the examples a second, validations included."""
     train, valid = parts.data["train"], parts.data["validation"]
     hours = train.split.lengths.sum() / run.dataset.sample_rate / 3600
     folder.say(
         f"{run.recipe}, {run.backend}: {len(train.split)} examples ({hours:.2f} h), {len(train.plan)} batches an epoch"
         f", {loop.total_steps(run.trainer, len(train.plan))} steps"
     )
+    folder.rewind(at.step)
+    epochs, began = at.epoch + at.batch / len(train.plan), time.perf_counter()
     if run.trainer.loop == "stock":
         engine.fit_stock(loop.Stock(run, engine, train, valid, parts.tokenizer, folder, at))
     else:
         loop.fit(run, engine, train, valid, parts.tokenizer, folder, at)
+    seconds = time.perf_counter() - began
+    epochs = at.epoch + at.batch / len(train.plan) - epochs
+    return {
+        "train_seconds": round(seconds, 1),
+        "examples_per_second": round(epochs * len(train.split) / seconds, 1),
+    }
 
 
 def _finish(
-    run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress, trained: float, began: float
+    run: Any,
+    engine: Engine,
+    parts: Parts,
+    folder: RunFolder,
+    at: Progress,
+    speed: Mapping[str, float],
+    began: float,
 ) -> None:
     """Measure the best checkpoint on every split but ``train``; leave predictions, results and a summary."""
     best = None if run.evaluate else checkpoint.find(folder.checkpoints, "best")
@@ -199,7 +231,7 @@ def _finish(
             if p.trainable
         ),
         "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)),
-        "train_seconds": round(trained, 1),
+        **speed,
         "wall_seconds": round(time.perf_counter() - began, 1),
         "dataset_fingerprint": parts.fingerprint,
     }
@@ -223,7 +255,7 @@ def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:
         console.print(table)
     folder.say(text.get().rstrip())
     folder.say(
-        f"{results['parameters']:,} parameters, best of step {results['step']}, "
-        f"{results['train_seconds']:.0f} s of training, {results['wall_seconds']:.0f} s in all"
+        f"{results['parameters']:,} parameters, best at step {results['step']}, "
+        f"{results.get('train_seconds', 0):.0f} s of training, {results['wall_seconds']:.0f} s in all"
     )
     folder.say(f"run folder: {folder.path}")

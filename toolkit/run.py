@@ -23,7 +23,7 @@ overrides (every field of every component is one; --cfg job shows them all)
   backend=torch|tf                the framework
   dataset.path=FOLDER             your own or local data
   optimizer.lr=NUMBER             learning rate
-  trainer.max_epochs=N            length, as trainer.max_steps=N
+  trainer.max_steps=N             length, as trainer.max_epochs=N; what comes first ends the run
   trainer.precision=32|bf16       arithmetic
   trainer.checkpoint_every=STEPS  how much a kill may cost
   seed=N                          another draw of everything random
@@ -45,7 +45,7 @@ examples
   python -m toolkit.run recipe=asr backend=tf
   python -m toolkit.run recipe=asr dataset=audio_folder dataset.path=recordings
   python -m toolkit.run recipe=asr backend=torch,tf seed=1,2,3 -m
-  python -m toolkit.run resume=outputs/asr/torch/2030-01-01_12-00-00 trainer.max_epochs=200
+  python -m toolkit.run resume=outputs/asr/torch/2030-01-01_12-00-00 trainer.max_steps=8000
 """
 REFUSED = {  # Hydra's flags that this program does not offer, and why
     "experimental_rerun": "--experimental-rerun reads a pickle; give resume=RUN_FOLDER",

@@ -93,7 +93,7 @@ class RunFolder:
 def environment(command: list[str]) -> dict[str, Any]:
     """Versions, hardware, commit and command, for whoever wants to run it again."""
     return {
-        "command": command,
+        "command": ["python", "-m", "toolkit.run", *command],
         "commit": _commit(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
