@@ -61,14 +61,15 @@ def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     from toolkit.optimizers import tf as optimizers
 
     task, variables = engine.task, engine.model.trainable_variables
-    optimizer = optimizers.build(run.optimizer, engine.slots, run.trainer.clip_norm)
+    optimizer = optimizers.build(run.optimizer, engine.slots)
     ready = [{k: tf.constant(v) for k, v in batch.items()} for batch in batches]
 
     @tf.function(input_signature=[signature()])
     def step(batch: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = task.batch_loss(batch, True)
-        optimizer.apply(tape.gradient(loss, variables), variables)
+        gradients, _ = optimizers.clip(tape.gradient(loss, variables), run.trainer.clip_norm)
+        optimizer.apply(gradients, variables)
         return loss
 
     def epoch() -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -62,6 +63,47 @@ def test_another_format_is_refused(tmp_path):
     (path / "state.json").write_text(json.dumps(facts | {"format": 99}))
     with pytest.raises(DataError, match="format 99"):
         checkpoint.load(path)
+
+
+def test_another_format_is_named_even_where_its_fields_are_others(tmp_path):
+    path = checkpoint.save(tmp_path, state(), Progress(step=1), keep=1)
+    facts = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(facts | {"format": 2, "shard": 0}))
+    with pytest.raises(DataError, match="format 2, expected 1"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("killed_at", range(1, 20))
+def test_killed_anywhere_while_it_writes_a_step_again_a_last_one_stays(tmp_path, monkeypatch, killed_at):
+    """Such as at an epoch's end, where a regular checkpoint is followed by the one after the validation."""
+    checkpoint.save(tmp_path, state(1), Progress(step=1), keep=2)
+    checkpoint.save(tmp_path, state(2), Progress(step=2), keep=2)
+    calls = 0
+
+    def counted(module, name):
+        original = getattr(module, name)
+
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls >= killed_at:
+                raise KeyboardInterrupt  # as a kill: nothing catches it and nothing is tidied up
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    for module, name in ((os, "fsync"), (os, "replace"), (checkpoint.shutil, "rmtree")):
+        counted(module, name)
+    with contextlib.suppress(KeyboardInterrupt):
+        checkpoint.save(tmp_path, state(3), Progress(step=2, best=0.1, best_step=2), keep=2)
+    monkeypatch.undo()
+    last = checkpoint.find(tmp_path, "last")
+    assert last is not None
+    found, at = checkpoint.load(last)
+    assert any(same(found, state(n)) for n in (1, 2, 3)) and at.step in (1, 2)
+    checkpoint.save(tmp_path, state(4), Progress(step=2), keep=2)  # and it can be written again
+    assert same(checkpoint.load(checkpoint.find(tmp_path, "last"))[0], state(4))
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith(".old")]
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):

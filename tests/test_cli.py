@@ -266,6 +266,10 @@ def test_run_makes_the_environment_that_the_backend_needs_once(checkout):
     assert done.stdout.splitlines()[-1] == "<-m><toolkit.run><recipe=asr><backend=tf><run_dir=a b>"
     again = script(checkout, "scripts/run", "recipe=asr", "backend=tf")
     assert again.stdout == "<-m><toolkit.run><recipe=asr><backend=tf>\n"
+    earlier = root / "outputs"
+    earlier.mkdir()
+    (earlier / "config.yaml").write_text("recipe: asr\nbackend: tf\n")
+    assert installs(script(checkout, "scripts/run", f"resume={earlier}")) == []
     assert installs(script(checkout, "scripts/run", "recipe=asr")) == [f"<{root}[torch]>"]
     assert installs(script(checkout, "scripts/run", "backend=torch,tf", "-m")) == []
     with open(root / "pyproject.toml", "a") as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toolkit.errors import DataError
 from toolkit.features.log_mel.spec import LogMel, SpecAugment
 from toolkit.spec import problems
 
@@ -90,6 +91,15 @@ def test_the_training_set_is_learned_and_read_again(tmp_path: Path) -> None:
     assert state["variance"] == pytest.approx(raw.var(0), rel=1e-5)
     together = np.concatenate([spec.reference(w, state) for w in waveforms])
     assert np.abs(together.mean(0)).max() < 1e-5
+
+
+def test_statistics_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    spec = LogMel(normalize="training_set")
+    with pytest.raises(DataError, match=r"log_mel\.json: no statistics can be read"):
+        spec.load(tmp_path)
+    LogMel(normalize="training_set", mels=20).learn([np.ones(1000, np.float32)], tmp_path)
+    with pytest.raises(DataError, match=r"found statistics of shape \(20,\), expected \(80,\)"):
+        spec.load(tmp_path)
 
 
 @pytest.mark.parametrize("normalize", ["utterance", "none"])

@@ -63,7 +63,7 @@ def save(folder: Path, state: State, progress: Progress, keep: int) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{progress.step:08d}"
-    beside = folder / f".{final.name}.part"
+    beside, aside = folder / f".{final.name}.part", folder / f".{final.name}.old"
     shutil.rmtree(beside, ignore_errors=True)
     blobs = {"model.safetensors": pack(state.model), "optimizer.safetensors": pack(state.optimizer)}
     facts = asdict(progress) | {
@@ -76,8 +76,11 @@ def save(folder: Path, state: State, progress: Progress, keep: int) -> Path:
         for name, blob in blobs.items():
             _write(beside / name, blob)
         _sync(beside)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # a folder cannot replace one that is not empty, and must never be there by half
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(final, aside)
         os.replace(beside, final)
+        shutil.rmtree(aside, ignore_errors=True)
         _point(folder, final.name, progress)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
@@ -108,11 +111,11 @@ def load(folder: Path) -> tuple[State, Progress]:
     try:
         facts = json.loads(read("state.json"))
         sums, version = facts.pop("sha256"), facts.pop("format")
+        if version != FORMAT:  # before its fields, which another format may name otherwise
+            raise DataError(f"{folder / 'state.json'}: format {version}, expected {FORMAT}")
         progress = Progress(**facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / 'state.json'}: damaged ({error}); take an earlier checkpoint") from error
-    if version != FORMAT:
-        raise DataError(f"{folder / 'state.json'}: format {version}, expected {FORMAT}")
     tensors = []
     for name in ("model.safetensors", "optimizer.safetensors"):
         blob = read(name)
@@ -123,12 +126,18 @@ def load(folder: Path) -> tuple[State, Progress]:
 
 
 def find(folder: Path, which: str) -> Path | None:
-    """The checkpoint that ``index.json`` names as ``"best"`` or ``"last"``; None where there is none."""
+    """The checkpoint that ``index.json`` names as ``"best"`` or ``"last"``; None where there is none.
+
+    A run that was killed while it wrote the same step again may have left an index whose last is not there, or none;
+    then the last is the newest folder, for every folder of that name is whole.
+    """
     try:
         name = json.loads((folder / "index.json").read_text())[which]
-    except (OSError, ValueError, KeyError):
-        return None
-    return folder / name if name and (folder / name).is_dir() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        name = None
+    if name and (folder / name).is_dir():
+        return folder / name
+    return max(folder.glob("step-*"), default=None) if which == "last" else None
 
 
 def _point(folder: Path, last: str, progress: Progress) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from toolkit.checkpoint import write
+from toolkit.errors import RunError
 
 PACKAGES = (
     "torch",
@@ -30,12 +31,19 @@ PACKAGES = (
 
 class RunFolder:
     """Writes ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``tensorboard/``, ``predictions/``,
-    ``results.json`` and ``run.log`` under ``path``."""
+    ``results.json`` and ``run.log`` under ``path``.
+
+    Raises:
+        RunError: ``path`` cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._log: TextIO = open(path / "run.log", "a", encoding="utf-8")  # noqa: SIM115  lives as long as the run
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._log: TextIO = open(path / "run.log", "a", encoding="utf-8")  # noqa: SIM115  lives as long as the run
+        except OSError as error:
+            raise RunError(f"run_dir: {path} cannot be written ({error.strerror}); give another folder") from error
         self._metrics: TextIO | None = None
         self._board: Any = None
 
@@ -60,7 +68,7 @@ class RunFolder:
         """Drop the rows of ``metrics.jsonl`` that a resumed run is going to write again."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            rows = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+            rows = [line for line in path.read_text("utf-8").splitlines() if _step(line) <= step]
             write(path, "".join(line + "\n" for line in rows).encode())
 
     def record(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
@@ -69,7 +77,8 @@ class RunFolder:
             from tensorboardX import SummaryWriter  # framework-neutral, unlike torch's and TensorFlow's
 
             self._metrics = open(self.path / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-            self._board = SummaryWriter(str(self.path / "tensorboard"))
+            # hides what a run that was resumed from an earlier checkpoint wrote from here on
+            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
         row = {"step": step, "epoch": epoch, "split": split, **values, "time": round(time.time(), 3)}
         self._metrics.write(json.dumps(row) + "\n")
         self._metrics.flush()
@@ -88,6 +97,14 @@ class RunFolder:
         for file in (self._metrics, self._board, self._log):
             if file is not None:
                 file.close()
+
+
+def _step(row: str) -> float:
+    """The step of a row; infinity for one that a kill or a full disk left unfinished."""
+    try:
+        return json.loads(row)["step"]
+    except ValueError:
+        return float("inf")
 
 
 def environment(command: list[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from toolkit.errors import DataError
 from toolkit.spec import option, spec
 
 STATISTICS = "log_mel.json"  # what `learn` leaves in the run folder
@@ -156,11 +157,25 @@ class LogMel:
         (folder / STATISTICS).write_text(json.dumps(statistics), encoding="utf-8")
 
     def load(self, folder: Path) -> dict[str, np.ndarray]:
-        """What :meth:`learn` left: ``mean`` and ``variance`` of each band, float64; empty where nothing was needed."""
+        """What :meth:`learn` left: ``mean`` and ``variance`` of each band, float64; empty where nothing was needed.
+
+        Raises:
+            DataError: there is nothing, it is damaged, or of another number of bands.
+        """
         if self.normalize != "training_set":
             return {}
-        statistics = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
-        return {name: np.array(statistics[name], np.float64) for name in ("mean", "variance")}
+        path = folder / STATISTICS
+        try:
+            statistics = json.loads(path.read_text(encoding="utf-8"))
+            made = {name: np.array(statistics[name], np.float64) for name in ("mean", "variance")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: no statistics can be read ({error}), expected those that a run with "
+                "features.normalize=training_set has learned"
+            ) from error
+        if wrong := [array.shape for array in made.values() if array.shape != (self.mels,)]:
+            raise DataError(f"{path}: found statistics of shape {wrong[0]}, expected ({self.mels},), one a mel band")
+        return made
 
     def draw(self, frames: int, seed: int, epoch: int, example: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw the masks of one training example, the same whatever the backend, the batch and the worker.
