@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,18 +13,26 @@ from toolkit import build, config, recipe_source
 from toolkit.errors import ConfigError
 
 ASR = "recipe=asr"
+PLAIN = "recipe=plain"  # of OWN
+OWN = Path(__file__).with_name("conf")
 CHOICES = [(group, name) for group in recipe_source.GROUPS for name in recipe_source.options(group)]
 GIVEN = {"audio_folder": ["dataset.path=/recordings"], "fsdd": ["dataset.path=/recordings"]}
 
 
+@pytest.fixture(autouse=True)
+def no_folders_afterwards(monkeypatch):
+    """What was asked for last stays in the module: the tests of other files are not to find this file's recipes."""
+    monkeypatch.setattr(recipe_source, "_request", recipe_source._request)
+
+
 def check(*overrides, folders=()):
-    return config.check([ASR, *overrides], folders)
+    return config.check([PLAIN, *overrides], [*folders, OWN])
 
 
 def refused(*overrides, folders=()):
     """The lines about a config that cannot be run."""
     with pytest.raises(ConfigError) as caught:
-        config.check(list(overrides), folders)
+        config.check(list(overrides), [*folders, OWN])
     assert caught.value.code == 2
     return caught.value.problems
 
@@ -66,7 +75,7 @@ def test_the_files_hold_no_copy_of_a_default(group, name):
 
 def test_every_field_of_every_component_is_in_the_composed_config():
     shown = recipe_source.compose([ASR]).config
-    run = check()
+    run = config.check([ASR])
     for group in recipe_source.PACKAGES:
         assert shown[group].keys() - {"_target_"} == {f.name for f in dataclasses.fields(getattr(run, group))}
     assert shown["features"]["spec_augment"].keys() == {f.name for f in dataclasses.fields(run.features.spec_augment)}
@@ -97,7 +106,7 @@ def test_a_recipe_speaks_for_the_components_that_it_chose(tmp_path):
         """\
         # mine
         defaults:
-          - asr
+          - plain
           - override /model: conformer_ctc_tiny
           - override /optimizer: adamw
           - _self_
@@ -108,7 +117,7 @@ def test_a_recipe_speaks_for_the_components_that_it_chose(tmp_path):
     )
 
     def mine(*overrides):
-        return config.check(["recipe=mine", *overrides], [tmp_path])
+        return config.check(["recipe=mine", *overrides], [tmp_path, OWN])
 
     run = mine()
     assert (run.recipe, run.model.dropout, run.model.heads, run.optimizer.lr) == ("mine", 0.25, 2, 0.5)
@@ -126,7 +135,7 @@ def test_a_recipe_speaks_for_the_components_that_it_chose(tmp_path):
 
 def test_features_follow_the_sample_rate_of_the_data():
     assert check("dataset.sample_rate=8000").features.sample_rate == 8000
-    assert refused(ASR, "features.sample_rate=8000") == [
+    assert refused(PLAIN, "features.sample_rate=8000") == [
         "features.sample_rate: found 8000, expected dataset.sample_rate, 16000"
     ]
 
@@ -145,9 +154,9 @@ def earlier(tmp_path):
 @pytest.mark.parametrize("key", ["resume", "evaluate"])
 def test_an_earlier_run_is_gone_on_from_by_its_folder_alone(earlier, key):
     run = config.check([f"{key}={earlier}"])
-    assert (run.recipe, run.seed, run.backend, run.optimizer.lr, run.model.dropout) == ("asr", 7, "tf", 0.5, 0.25)
+    assert (run.recipe, run.seed, run.backend, run.optimizer.lr, run.model.dropout) == ("plain", 7, "tf", 0.5, 0.25)
     assert getattr(run, key) == str(earlier)
-    assert run.run_dir == str(earlier) if key == "resume" else run.run_dir.startswith("outputs/asr/tf/")
+    assert run.run_dir == str(earlier) if key == "resume" else run.run_dir.startswith("outputs/plain/tf/")
     assert config.check([f"{key}={earlier}", "run_dir=elsewhere"]).run_dir == "elsewhere"
     run = config.check(
         [f"{key}={earlier}", "backend=torch", "schedule=cosine", "optimizer.lr=0.25", "model=conformer_ctc_small"]
@@ -155,7 +164,7 @@ def test_an_earlier_run_is_gone_on_from_by_its_folder_alone(earlier, key):
     assert (run.backend, run.optimizer.lr, run.optimizer.momentum) == ("torch", 0.25, 0.9)
     assert (type(run.schedule).__name__, run.model.layers, run.model.dropout) == ("Cosine", 16, 0.25)
     assert config.check([f"{key}={earlier}", "optimizer=adamw"]).optimizer.lr == 0.001
-    assert config.check([ASR, f"{key}={earlier}"]).seed == 0  # a recipe is a beginning of its own
+    assert check(f"{key}={earlier}").seed == 0  # a recipe is a beginning of its own
 
 
 def test_an_earlier_run_that_is_not_there_is_the_only_problem(tmp_path):
@@ -172,7 +181,7 @@ def test_an_earlier_run_that_is_not_there_is_the_only_problem(tmp_path):
 
 def test_every_problem_is_reported_at_once():
     lines = refused(
-        ASR, "model=conformr_ctc", "modle=x", "lr=1", "optimizer.lrr=1", "optimizer.lr=fast", "trainer.max_steps=1.5",
+        PLAIN, "model=conformr_ctc", "modle=x", "lr=1", "optimizer.lrr=1", "optimizer.lr=fast", "trainer.max_steps=1.5",
         "trainer.keep=0", "trainer.precision=8", "model.dim=15", "seed=-1", "dataset=audio_folder",
         "features.mels=null", "task.zzz=1", "garbage", "model.kernel=4",
     )  # fmt: skip
@@ -232,27 +241,27 @@ def test_every_problem_is_reported_at_once():
     ],
 )  # fmt: skip
 def test_one_problem_is_one_line(override, line):
-    found = refused(ASR, override)
+    found = refused(PLAIN, override)
     assert len(found) == 1 and found[0].startswith(line), found
 
 
 def test_without_a_recipe_the_rest_is_checked_too():
     lines = refused("optimizer.lr=fast", "model.anything=1")
     assert lines == [
-        "recipe: not given; give recipe=NAME (there are: asr)",
+        "recipe: not given; give recipe=NAME (there are: asr, plain)",
         "optimizer.lr: found 'fast', expected a number",
     ]
-    lines = refused("recipe=asrr", "model.dimm=1")
-    assert lines[0].startswith("recipe=asrr: no such option; did you mean asr?")
+    lines = refused("recipe=plainn", "model.dimm=1")
+    assert lines[0].startswith("recipe=plainn: no such option; did you mean plain?")
     assert lines[1] == "model.dimm: unknown key; did you mean model.dim?"
 
 
 def test_a_framework_that_is_not_installed_is_named_with_the_way_to_install_it(monkeypatch):
     monkeypatch.setitem(build.FRAMEWORKS, "tf", ("tensorflow_that_is_not_there",))
-    assert refused(ASR, "backend=tf") == [
+    assert refused(PLAIN, "backend=tf") == [
         'backend=tf needs tensorflow_that_is_not_there, not installed here: pip install "toolkit[tf]"'
     ]
-    assert len(refused(ASR, "backend=tf", "seed=-1")) == 2
+    assert len(refused(PLAIN, "backend=tf", "seed=-1")) == 2
     check("backend=torch")
 
 
@@ -262,7 +271,7 @@ def test_a_mistake_in_a_file_is_reported_with_the_file(tmp_path):
         "recipe/mine.yaml",
         """\
         # mine
-        defaults: [asr, _self_]
+        defaults: [plain, _self_]
         optimiser: {lr: 1}
         optimizer: {lrr: 1}
         model: {dropout: often, dims: 3}
@@ -278,7 +287,7 @@ def test_a_mistake_in_a_file_is_reported_with_the_file(tmp_path):
         f"optimiser: unknown key (in {file}); did you mean optimizer?",
         f"optimizer.lrr: unknown key (in {file}); did you mean optimizer.lr?",
     ]
-    assert refused(ASR, "model=mine", folders=[tmp_path]) == [
+    assert refused(PLAIN, "model=mine", folders=[tmp_path]) == [
         f"model.head: unknown key (in {tmp_path}/model/mine.yaml); did you mean model.heads?"
     ]
 
@@ -301,7 +310,7 @@ def test_a_file_that_cannot_be_composed_is_named(tmp_path, text, message):
 
 
 def test_a_folder_of_groups_that_is_not_there(tmp_path):
-    assert refused(ASR, folders=[tmp_path / "x"]) == [f"--config-dir {tmp_path}/x: no such folder"]
+    assert refused(PLAIN, folders=[tmp_path / "x"]) == [f"--config-dir {tmp_path}/x: no such folder"]
 
 
 # --- what a config may name ---
@@ -349,10 +358,10 @@ HOSTILE = [
 def test_a_config_names_nothing_but_specs(tmp_path, way, target):
     node = {"_target_": target}
     if way == "command line":
-        lines = refused(ASR, f"++model._target_='{target}'")
+        lines = refused(PLAIN, f"++model._target_='{target}'")
     elif way == "option":
         write(tmp_path, "model/mine.yaml", yaml.safe_dump(node))
-        lines = refused(ASR, "model=mine", folders=[tmp_path])
+        lines = refused(PLAIN, "model=mine", folders=[tmp_path])
     elif way == "recipe":
         write(tmp_path, "recipe/mine.yaml", yaml.safe_dump({"defaults": ["asr", "_self_"], "model": node}))
         lines = refused("recipe=mine", folders=[tmp_path])
@@ -394,7 +403,7 @@ def test_a_twin_is_not_imported_to_find_that_it_is_no_spec(backend, monkeypatch)
     ],
 )
 def test_what_hydra_would_instantiate_is_refused(override):
-    lines = refused(ASR, override)
+    lines = refused(PLAIN, override)
     key = override.lstrip("+").partition("=")[0].split(".")[0]
     assert any(line.startswith(key) for line in lines), lines
 
@@ -449,7 +458,7 @@ def test_a_spec_of_ones_own_package_is_built_when_the_package_is_allowed(package
     run = check("allow=[my_package]", "model=mine", "model.size=5", "model.name=x", folders=[package])
     assert (type(run.model).__module__, run.model.size, run.allow) == ("my_package.models", 5, ("my_package",))
     assert config.resolve(config.plain(run), ["my_package"]) == run
-    lines = refused(ASR, "allow=[my_package]", "model=mine", "model.size=0", folders=[package])
+    lines = refused(PLAIN, "allow=[my_package]", "model=mine", "model.size=0", folders=[package])
     assert lines == [
         "model.name: not given (text: what it is called); give model.name=...",
         "model.size: found 0, expected at least 1",
@@ -457,7 +466,7 @@ def test_a_spec_of_ones_own_package_is_built_when_the_package_is_allowed(package
 
 
 def test_a_package_that_is_not_allowed_is_not_imported(package):
-    lines = refused(ASR, "model=mine", folders=[package])
+    lines = refused(PLAIN, "model=mine", folders=[package])
     assert lines == [
         "model._target_: my_package.models.Mine is not a spec of the toolkit; if it is one of a package of your own, "
         "give allow=[my_package]"
@@ -473,12 +482,12 @@ def test_a_config_cannot_allow_a_package_by_itself(package):
 
 @pytest.mark.parametrize("name", ["Child", "Forged", "Alias", "make", "ConformerCTC", "os", "os.system", "Missing"])
 def test_an_allowed_package_gives_specs_alone(package, name):
-    lines = refused(ASR, "allow=[my_package]", f"++model._target_=my_package.models.{name}")
+    lines = refused(PLAIN, "allow=[my_package]", f"++model._target_=my_package.models.{name}")
     assert any(line.startswith("model._target_: ") for line in lines), lines
 
 
 def test_a_module_that_cannot_be_imported_is_a_line_of_its_own(package):
-    lines = refused(ASR, "allow=[my_package]", "++model._target_=my_package.broken.Mine")
+    lines = refused(PLAIN, "allow=[my_package]", "++model._target_=my_package.broken.Mine")
     assert lines == [
         "model._target_: my_package.broken.Mine: cannot import my_package.broken (RuntimeError: broken on import)"
     ]

@@ -13,6 +13,7 @@ from .made import tone_folder
 
 ROOT = Path(__file__).parents[1]
 TINY = [
+    "model=conformer_ctc",
     "model.dim=16",
     "model.layers=1",
     "model.heads=2",
