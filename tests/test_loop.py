@@ -98,6 +98,12 @@ def fit(path, engine, at=None, **trainer):
     return at
 
 
+def rewind(path, step):
+    folder = RunFolder(path)
+    folder.rewind(step)
+    folder.close()
+
+
 def log(path):
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in ("time", "examples_per_second")} for row in rows]
@@ -136,11 +142,37 @@ def test_resumed_at_any_step_it_ends_as_the_unbroken_run(tmp_path, stop, accumul
     state, at = checkpoint.load(checkpoint.find(tmp_path / "broken" / "checkpoints", "last"))
     second = Engine()
     second.load(state)
-    RunFolder(tmp_path / "broken").rewind(at.step)
+    rewind(tmp_path / "broken", at.step)
     fit(tmp_path / "broken", second, at, accumulate=accumulate)
     assert first.seen + second.seen == whole.seen
     assert second.weight == whole.weight
     assert log(tmp_path / "broken") == log(tmp_path / "whole")
+
+
+def test_a_signal_during_a_validation_is_heeded(tmp_path, monkeypatch):
+    measure = Task.measure
+
+    def interrupted(self, references, hypotheses):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(self, references, hypotheses)
+
+    monkeypatch.setattr(Task, "measure", interrupted)
+    with pytest.raises(Interrupted, match=f"resume={tmp_path}"):
+        fit(tmp_path, Engine(), max_epochs=2)  # the last one
+    assert checkpoint.find(tmp_path / "checkpoints", "last").name == f"step-{2 * len(TRAIN.plan):08d}"
+
+
+def test_a_metric_that_is_not_a_number_does_not_stay_the_best(tmp_path, monkeypatch):
+    values = iter([float("nan"), 0.5, 0.7])
+    monkeypatch.setattr(Task, "measure", lambda self, r, h: {"cer": next(values)})
+    at = fit(tmp_path, Engine(), max_epochs=3, validate_every=1)
+    assert at.best == 0.5 and at.best_step == 2 * len(TRAIN.plan)
+
+
+def test_a_position_beyond_the_epoch_ends_it(tmp_path):
+    engine = Engine()
+    at = fit(tmp_path, engine, Progress(step=5, epoch=3, batch=1000))
+    assert (at.epoch, at.step) == (4, 5) and not engine.seen
 
 
 def test_resume_from_a_regular_checkpoint_at_an_epochs_end(tmp_path):
@@ -150,8 +182,7 @@ def test_resume_from_a_regular_checkpoint_at_an_epochs_end(tmp_path):
     state, at = checkpoint.load(tmp_path / "a" / "checkpoints" / f"step-{2 * batches:08d}")
     second = Engine()
     second.load(state)
-    folder = RunFolder(tmp_path / "a")
-    folder.rewind(at.step)
+    rewind(tmp_path / "a", at.step)
     fit(tmp_path / "a", second, at, checkpoint_every=2 * batches)
     assert second.weight == whole.weight
 

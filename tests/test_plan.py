@@ -47,6 +47,19 @@ def test_composition_of_the_batches_changes(lengths):
     assert len(seen[0] & seen[1]) < len(plan) / 4
 
 
+def test_digest_tells_plans_apart(lengths):
+    plan = Plan(lengths, 60.0, 64, seed=0)
+    assert plan.digest == Plan(lengths.copy(), 60.0, 64, seed=0).digest
+    longer = lengths + 0.1 * (np.arange(len(lengths)) == 7)
+    others = [
+        Plan(lengths, 50.0, 64, 0),
+        Plan(lengths, 60.0, 63, 0),
+        Plan(lengths, 60.0, 64, 1),
+        Plan(longer, 60.0, 64, 0),
+    ]
+    assert len({plan.digest, *(other.digest for other in others)}) == 5
+
+
 def test_padding_efficiency(lengths):
     plan = Plan(lengths, 60.0, 64, seed=0)
     assert padding_efficiency(lengths, plan.epoch(0)) >= 0.9

@@ -154,8 +154,9 @@ def test_a_run_goes_on_in_the_other_framework(data, whole, first, second, tmp_pa
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_stock_trains_the_same_model(data, whole, backend, tmp_path):
-    run(data, tmp_path, backend, "trainer=stock", "trainer.max_epochs=2", "schedule=constant")
-    run(data, tmp_path / "neutral", backend, "trainer.max_epochs=2", "schedule=constant")
+    same = ("trainer.max_epochs=2", "schedule=constant", "optimizer=sgd", "optimizer.lr=0.01", "trainer.clip_norm=0.5")
+    run(data, tmp_path, backend, "trainer=stock", *same)
+    run(data, tmp_path / "neutral", backend, *same)
     np.testing.assert_allclose(losses(tmp_path), losses(tmp_path / "neutral"), rtol=1e-5)
     assert (tmp_path / "results.json").exists() and (tmp_path / "checkpoints" / "index.json").exists()
 
@@ -194,7 +195,15 @@ def test_a_checkpoint_of_another_model_is_refused(data, whole, backend, tmp_path
     assert "does not fit this model" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_other_data_is_refused_on_resume(whole, tmp_path):
+def test_other_data_or_another_seed_is_refused_on_resume(data, whole, tmp_path):
+    folder = whole["torch"][0]
+    config = (folder / "config.yaml").read_text()
     other = tone_folder(tmp_path / "other", train=23)
-    done = run(other, tmp_path / "run", "torch", f"resume={whole['torch'][0]}", code=2)
-    assert "fingerprint" in done.stderr
+    done = run(other, folder, "torch", f"resume={folder}", "seed=1", code=2)
+    assert "dataset " in done.stderr and "seed 0, now 1" in done.stderr
+    assert (folder / "config.yaml").read_text() == config  # a refused resume changes nothing
+
+
+def test_an_utterance_beyond_the_models_positions_is_refused(data, tmp_path):
+    done = run(data, tmp_path, "torch", "model.max_positions=5", code=2)
+    assert "too long for the model" in done.stderr and "model.max_positions" in done.stderr

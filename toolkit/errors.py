@@ -38,6 +38,6 @@ class RunError(UserError):
 class Interrupted(Exception):
     """A signal asked the run to stop; a checkpoint was left. ``code`` is 128 + the signal's number."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, folder: object) -> None:
         self.code = 128 + signum
-        super().__init__(f"interrupted by signal {signum}")
+        super().__init__(f"interrupted by signal {signum}; a checkpoint was left, go on with resume={folder}")

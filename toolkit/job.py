@@ -61,12 +61,13 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
     source = _source(run)
     folder = RunFolder(Path(run.run_dir))
     try:
-        folder.describe(config, overrides)
         parts = prepare(run, folder, source)
         engine = load_engine(run, parts)
-        at = Progress(facts={"seed": run.seed, "dataset": parts.fingerprint})
+        at = Progress(facts=_facts(run, parts))
         if source:
-            at = _load(run, engine, parts, source)
+            at = _load(run, engine, parts, source, folder)
+        folder.describe(config, overrides)
+        if source:
             folder.say(f"{'evaluating' if run.evaluate else 'going on from'} {source} at step {at.step}")
         speed = {} if run.evaluate else _train(run, engine, parts, folder, at)
         _finish(run, engine, parts, folder, at, speed, began)
@@ -93,11 +94,17 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
         if learned is None:
             to.mkdir(exist_ok=True)
             learn(to)
+        elif not (learned / name).is_dir():
+            raise DataError(f"{learned / name}: not there; a run folder holds what its {name} learned")
         elif learned != folder.path:
             shutil.copytree(learned / name, to, dirs_exist_ok=True)
     tokenizer = run.tokenizer.load(folder.path / "tokenizer")
     corpus = speech.check(
-        corpus, tokenizer, lambda n: run.model.output_length(run.features.frames(n)), run.dataset.on_bad
+        corpus,
+        tokenizer,
+        lambda n: run.model.output_length(run.features.frames(n)),
+        run.dataset.on_bad,
+        getattr(run.model, "max_positions", None),
     )
     if corpus.report.dropped:
         folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
@@ -156,22 +163,39 @@ def _source(run: Any) -> Path | None:
     return Path(named)
 
 
-def _load(run: Any, engine: Engine, parts: Parts, source: Path) -> Progress:
+def _facts(run: Any, parts: Parts) -> dict[str, Any]:
+    """What a position in a run depends on."""
+    return {
+        "dataset": parts.fingerprint,
+        "seed": run.seed,
+        "accumulate": run.trainer.accumulate,
+        "plan": parts.data["train"].plan.digest,
+    }
+
+
+def _load(run: Any, engine: Engine, parts: Parts, source: Path, folder: RunFolder) -> Progress:
     """Put an earlier run's checkpoint into the engine: its best to measure, its last to go on from."""
     path = checkpoint.find(source / "checkpoints", "best" if run.evaluate else "last")
     if path is None:
         raise DataError(f"{source / 'checkpoints'}: no best checkpoint; the run ended before its first validation")
     state, at = checkpoint.load(path)
-    before = at.facts.get("dataset")
-    if run.resume and before != parts.fingerprint:
+    facts = _facts(run, parts)
+    # with other batches a run can go on from the end of an epoch, but not from the middle of one
+    held = {k for k in facts if k != "plan" or at.batch}
+    changed = [f"{k} {at.facts.get(k)}, now {facts[k]}" for k in sorted(held) if at.facts.get(k) != facts[k]]
+    if run.resume and changed:
         raise DataError(
-            f"{path}: was trained on data with fingerprint {before}, this data has {parts.fingerprint}: "
-            "what was done of the epoch no longer holds; give back the data as it was, or begin a new run"
+            f"{path}: the position in this run no longer holds ({'; '.join(changed)}); give what it was trained "
+            "with, or begin a new run"
         )
+    at.facts = facts
     try:
         engine.load(state)
     except ValueError as error:
         raise ConfigError(f"{path}: does not fit this model: {error}") from error
+    best = checkpoint.find(source / "checkpoints", "best")
+    if run.resume and best and folder.path.resolve() != source.resolve():
+        shutil.copytree(best, folder.checkpoints / best.name, dirs_exist_ok=True)
     return at
 
 
@@ -179,21 +203,22 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
     """Train to the end; returns the seconds it took and the examples a second, validations included."""
     train, valid = parts.data["train"], parts.data["validation"]
     hours = train.split.lengths.sum() / run.dataset.sample_rate / 3600
+    steps = loop.total_steps(run.trainer, len(train.plan))
     folder.say(
         f"{run.recipe}, {run.backend}: {len(train.split)} examples ({hours:.2f} h), {len(train.plan)} batches an epoch"
-        f", {loop.total_steps(run.trainer, len(train.plan))} steps"
+        f", {steps} steps"
     )
     folder.rewind(at.step)
     epochs, began = at.epoch + at.batch / len(train.plan), time.perf_counter()
-    if run.trainer.loop == "stock":
+    if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
         engine.fit_stock(loop.Stock(run, engine, train, valid, parts.tokenizer, folder, at))
-    else:
+    elif run.trainer.loop == "neutral":
         loop.fit(run, engine, train, valid, parts.tokenizer, folder, at)
     seconds = time.perf_counter() - began
     epochs = at.epoch + at.batch / len(train.plan) - epochs
     return {
         "train_seconds": round(seconds, 1),
-        "examples_per_second": round(epochs * len(train.split) / seconds, 1),
+        "examples_per_second": round(epochs * len(train.split) / max(seconds, 1e-9), 1),
     }
 
 
@@ -214,7 +239,7 @@ def _finish(
     metrics = {}
     for name, data in parts.data.items():
         if name != "train":
-            found = loop.evaluate(run, engine, data, parts.tokenizer)
+            found = loop.evaluate(run, engine, data, parts.tokenizer, bar=True)
             metrics[name] = found.metrics
             folder.predictions(name, (row | {"alignment": run.task.align(row)} for row in found.rows))
     train = parts.data["train"]

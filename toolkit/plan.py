@@ -6,6 +6,7 @@ Both loaders consume the same plan. Every epoch has the same number of batches, 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,12 @@ class Plan:
     def __len__(self) -> int:
         """Batches in an epoch."""
         return len(self.sizes)
+
+    @property
+    def digest(self) -> str:
+        """Equal for plans that make the same batches."""
+        settings = f"{self.budget} {self.most} {self.seed} {JITTER} ".encode()
+        return hashlib.sha256(settings + np.ascontiguousarray(self.lengths).tobytes()).hexdigest()
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch: arrays of positions in the split."""

@@ -445,6 +445,8 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
         for group, name in single.items()
         if group in GROUPS and isinstance(name, str) and locate(group, name)
     }
+    if single.get("resume") == "auto" and "run_dir" not in single:
+        problems.append("resume=auto: also give run_dir=FOLDER, the run to go on with or to begin")
     for key in ("evaluate", "resume"):
         if single.get(key) not in (None, "auto"):
             _request.earlier = True

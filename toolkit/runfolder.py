@@ -56,7 +56,11 @@ class RunFolder:
         from omegaconf import OmegaConf
 
         write(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))).encode())
-        write(self.path / "environment.json", json.dumps(environment(command), indent=1).encode())
+        path, now = self.path / "environment.json", environment(command)
+        if path.exists():  # a run that goes on
+            first = json.loads(path.read_text("utf-8"))
+            now = first | {"resumed": [*first.get("resumed", []), now]}
+        write(path, json.dumps(now, indent=1).encode())
 
     def say(self, text: str = "") -> None:
         """Print a line and keep it in ``run.log``."""

@@ -240,6 +240,7 @@ def check(
     tokenizer: Tokenizer,
     frames_of_samples: Callable[[np.ndarray], np.ndarray],
     on_bad: Literal["refuse", "drop"] = "refuse",
+    most_frames: int | None = None,
 ) -> Corpus:
     """Second stage: hold every transcript against the tokenizer and the model.
 
@@ -248,6 +249,7 @@ def check(
         tokenizer: as learned from the training split.
         frames_of_samples: ``(n,)`` samples -> ``(n,)`` frames that the model emits for them.
         on_bad: the dataset's policy.
+        most_frames: longest output of the model, if it has a bound.
 
     Returns:
         The corpus, without bad recordings if they are dropped.
@@ -262,7 +264,8 @@ def check(
         frames = np.asarray(frames_of_samples(split.lengths)) if len(split) else np.zeros(0, np.int64)
         kept = []
         for i, text in enumerate(split.texts):
-            problem = _untrainable(text, int(frames[i]), f"{split.origins[i]} ({split.ids[i]})", tokenizer)
+            where = f"{split.origins[i]} ({split.ids[i]})"
+            problem = _untrainable(text, int(frames[i]), where, tokenizer, most_frames)
             if problem:
                 problems.append(problem)
             else:
@@ -275,10 +278,12 @@ def check(
     return Corpus(splits, _fingerprint(splits, corpus.sample_rate), corpus.sample_rate, merged)
 
 
-def _untrainable(text: str, frames: int, where: str, tokenizer: Tokenizer) -> Problem | None:
+def _untrainable(text: str, frames: int, where: str, tokenizer: Tokenizer, most: int | None) -> Problem | None:
     if lacking := sorted(set(tokenizer.unknown(text))):
         found = ", ".join(f"{c!r} (U+{ord(c[0]):04X} {unicodedata.name(c[0], 'no name')})" for c in lacking)
         return Problem("unknown character", where, f"the tokenizer, learned from the training split, lacks {found}")
+    if most is not None and frames > most:
+        return Problem("too long for the model", where, f"{frames} output frames, at most {most} (model.max_positions)")
     ids = tokenizer.encode(text)
     repeats = sum(a == b for a, b in itertools.pairwise(ids))
     if frames < len(ids) + repeats:

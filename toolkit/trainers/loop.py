@@ -91,7 +91,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
     total = total_steps(trainer, len(train.plan))
     recent: list[float] = []  # losses since the last validation
     with Signals() as signals, Display(total, at.step) as display:
-        while at.step < total and not _patience_over(trainer, at):
+        while at.step < total and at.epoch < trainer.max_epochs and not _patience_over(trainer, at):
             planned = train.plan.epoch(at.epoch)
             batches = engine.batches(train.collator, planned[at.batch :], at.epoch)
             while at.batch < len(planned) and at.step < total:
@@ -110,15 +110,17 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                     folder.record(at.step, at.epoch, "train", row)
                 if signals.caught:
                     checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
-                    raise Interrupted(signals.caught)
+                    raise Interrupted(signals.caught, folder.path)
                 if at.step % trainer.checkpoint_every == 0:
                     checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
-            if at.batch == len(planned):
+            if at.batch >= len(planned):
                 at.epoch, at.batch = at.epoch + 1, 0
             if at.step == total or (at.batch == 0 and at.epoch % trainer.validate_every == 0):
                 display.pause()
                 _validate(run, engine, valid, tokenizer, folder, at, float(np.mean(recent or [math.nan])))
                 checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
+                if signals.caught:
+                    raise Interrupted(signals.caught, folder.path)
                 recent.clear()
                 display.resume()
 
@@ -127,8 +129,8 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
 class Stock:
     """What ``trainer=stock`` adds to Lightning's ``Trainer`` and Keras' ``fit``, which call its methods back.
 
-    Plan, schedule, validation, checkpoints and the log are those of :func:`fit`; a resumed run begins the interrupted
-    epoch again.
+    Plan, schedule, validation and checkpoints are those of :func:`fit`. The log has the loss alone, a loss that is not
+    finite is seen only after the update, and a resumed run begins the interrupted epoch again.
     """
 
     run: Any
@@ -151,12 +153,14 @@ class Stock:
     def batch_end(self, loss: float) -> bool:
         """Returns whether the run is over."""
         at = self.at
+        if not math.isfinite(loss):
+            raise RunError(_not_finite(self.train, self.train.plan.epoch(at.epoch), at, 1))
         at.step, at.batch = at.step + 1, at.batch + 1
         if at.step % self.run.trainer.log_every == 0:
             self.folder.record(at.step, at.epoch, "train", {"loss": loss})
-        if self.signals.caught:
+        if self.signals.caught or at.step % self.run.trainer.checkpoint_every == 0:
             checkpoint.save(self.folder.checkpoints, self.engine.state(), at, self.run.trainer.keep)
-            raise Interrupted(self.signals.caught)
+        self._heed_signals()
         return at.step >= self.total
 
     def epoch_end(self, loss: float) -> bool:
@@ -168,7 +172,12 @@ class Stock:
         if over or at.epoch % trainer.validate_every == 0:
             _validate(self.run, self.engine, self.valid, self.tokenizer, self.folder, at, loss)
             checkpoint.save(self.folder.checkpoints, self.engine.state(), at, trainer.keep)
+            self._heed_signals()
         return over or _patience_over(trainer, at)
+
+    def _heed_signals(self) -> None:
+        if self.signals.caught:
+            raise Interrupted(self.signals.caught, self.folder.path)
 
 
 def total_steps(trainer: Any, batches: int) -> int:
@@ -177,10 +186,15 @@ def total_steps(trainer: Any, batches: int) -> int:
     return min(steps, trainer.max_steps or steps)
 
 
-def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any) -> Evaluation:
-    """Decode a whole split and measure it."""
+def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, bar: bool = False) -> Evaluation:
+    """Decode a whole split and measure it; ``bar`` shows the progress on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
     found: dict[int, dict[str, Any]] = {}
-    for batch in engine.batches(data.collator, data.plan.in_order(), 0):
+    hidden = not (bar and Console().is_terminal)
+    batches = engine.batches(data.collator, data.plan.in_order(), 0)
+    for batch in track(batches, "evaluate", len(data.plan), transient=True, disable=hidden):
         out = engine.eval_step(batch)
         decoded = run.task.decode(out["log_probs"], out["lengths"])
         for example, loss, (ids, score) in zip(out["example"], out["loss"], decoded, strict=True):
@@ -202,7 +216,7 @@ def _validate(
     found = evaluate(run, engine, valid, tokenizer)
     folder.record(at.step, at.epoch, "validation", found.metrics)
     value = found.metrics[run.task.monitor]
-    better = at.best is None or value < at.best
+    better = at.best is None or not value >= at.best  # and so than one that is not a number
     if better:
         at.best, at.best_step, at.stale = value, at.step, 0
     else:
@@ -222,7 +236,7 @@ def _patience_over(trainer: Any, at: Progress) -> bool:
 def _not_finite(train: Data, planned: list[np.ndarray], at: Progress, batches: int) -> str:
     ids = [train.split.ids[i] for b in planned[at.batch : at.batch + batches] for i in b]
     return (
-        f"step {at.step + 1}: the loss or its gradient is not finite; the weights were left as they were. Lower "
+        f"step {at.step + 1}: the loss or its gradient is not finite; the last checkpoint is whole. Lower "
         f"optimizer.lr or trainer.clip_norm, or look at the batch: {', '.join(ids[:20])}{' …' if len(ids) > 20 else ''}"
     )
 

@@ -142,7 +142,7 @@ class Engine:
 
     def fit_stock(self, stock: Stock) -> None:
         run = stock.run.trainer
-        self.optimizer.max_norm = run.clip_norm
+        self.task.clip_norm = run.clip_norm
         self.task.compile(optimizer=self.optimizer, jit_compile=False)
         with stock.signals:
             self.task.fit(
@@ -158,8 +158,8 @@ class _StockData(keras.utils.PyDataset):
 
     def __init__(self, stock: Stock) -> None:
         super().__init__(workers=max(1, stock.run.trainer.workers))
-        self.train, self.epoch = stock.train, stock.at.epoch
-        self.batches = self.train.plan.epoch(self.epoch)
+        self.stock, self.train = stock, stock.train
+        self.on_epoch_begin()
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -167,8 +167,8 @@ class _StockData(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> Any:
         return self.train.collator(self.batches[index], self.epoch)
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
+    def on_epoch_begin(self) -> None:
+        self.epoch = self.stock.at.epoch
         self.batches = self.train.plan.epoch(self.epoch)
 
 
