@@ -218,6 +218,12 @@ def test_hydras_own_information_is_there(place, what):
 # --- scripts ---
 
 
+NO_PIP = (
+    'if [ "$2" = venv ]; then mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; fi\n'
+    '      if [ "$4" = pip ]; then :; fi; echo "PYTHONPATH=$PYTHONPATH"'
+)
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A copy of the scripts under a path with a space, and a python that only tells what it is asked."""
@@ -302,8 +308,29 @@ def test_the_scripts_say_what_a_machine_lacks(checkout, tmp_path):
     root, binaries = checkout
     for file in binaries.iterdir():
         file.write_text(file.read_text().replace('case "$2" in', 'case "$2" in *ensurepip*) exit 1;;'))
-    assert "apt-get install python3.11-venv" in script(checkout, "scripts/run", code=1).stderr
+    (binaries / "apt-get").write_text("#!/bin/sh\nexit 100\n")
+    (binaries / "apt-get").chmod(0o755)
+    assert "apt-get install python3-venv" in script(checkout, "scripts/run", code=1).stderr
     assert not (root / ".venv").exists()
+
+
+def test_a_debian_python_without_ensurepip_takes_debians_pip(checkout):
+    root, binaries = checkout
+    wheel = "usr/share/python-wheels/pip-23-py3-none-any.whl"
+    for name, does in (
+        ("apt-get", 'touch "$3_23_all.deb"'),
+        ("dpkg", f"mkdir -p $(dirname {wheel}); touch {wheel}"),
+    ):
+        (binaries / name).write_text(f"#!/bin/sh\n{does}\n")
+        (binaries / name).chmod(0o755)
+    for file in binaries.glob("python*"):
+        text = file.read_text().replace('case "$2" in', 'case "$2" in *ensurepip*) exit 1;;')
+        text = text.replace('if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi', NO_PIP)
+        file.write_text(text)
+    done = script(checkout, "scripts/run")
+    assert f"PYTHONPATH={root}/.venv/.pip/{wheel}" in done.stdout and "<--without-pip>" in done.stdout
+    assert installs(done) == [f"<{root}>"]
+    assert not (root / ".venv" / ".pip").exists()
 
 
 def test_a_failed_installation_is_tried_again(checkout):
