@@ -218,10 +218,7 @@ def test_hydras_own_information_is_there(place, what):
 # --- scripts ---
 
 
-NO_PIP = (
-    'if [ "$2" = venv ]; then mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; fi\n'
-    '      if [ "$4" = pip ]; then :; fi; echo "PYTHONPATH=$PYTHONPATH"'
-)
+NO_PIP = 'if [ "$2" = venv ]; then mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; fi\n      echo "PYTHONPATH=$PYTHONPATH"'
 
 
 @pytest.fixture

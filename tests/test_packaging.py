@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -40,18 +42,22 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A folder with the wheel's content, the only place that the toolkit can be imported from."""
-    target = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel]
+    """The python of a new environment with the wheel in it; the dependencies come from the one that runs the tests."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder)
+    python = folder / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
     subprocess.run(command, check=True, capture_output=True)
-    return target
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # a path in a .pth file does not bring that folder's own .pth files along: no editable installation
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return python
 
 
-def python(installed, folder, *arguments):
-    """Run in ``folder`` with the installed wheel; the checkout's own editable installation comes later on the path."""
-    environment = os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+def python(executable, folder, *arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        [executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -69,13 +75,15 @@ def test_the_wheel_holds_the_package_with_its_configs_and_nothing_else(wheel):
 
 def test_the_command_line_works_from_an_empty_folder(installed, tmp_path):
     where = python(installed, tmp_path, "-c", "import toolkit; print(toolkit.__file__)").strip()
-    assert Path(where).is_relative_to(installed)
-    assert python(installed, tmp_path, "-m", "toolkit.run", "--help") == python(ROOT, tmp_path, "-m", "toolkit.run")
+    assert Path(where).is_relative_to(installed.parents[1])
+    assert python(installed, tmp_path, "-m", "toolkit.run", "--help") == python(
+        sys.executable, tmp_path, "-m", "toolkit.run"
+    )
     shown = python(installed, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
-    assert shown == python(ROOT, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
+    assert shown == python(sys.executable, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
     code = "from toolkit import recipe_source as r; print(r.CONF, r.RECIPES)"
     assert python(installed, tmp_path, "-c", code).split() == [
-        str(installed / "toolkit" / name) for name in ("_conf", "_recipes")
+        str(Path(where).parent / name) for name in ("_conf", "_recipes")
     ]
 
 
