@@ -41,7 +41,7 @@ class Stub(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 1: lambda: (_ for _ in ()).throw(RunError("the loss is not finite")),
                 2: lambda: (_ for _ in ()).throw(DataError(["a.wav: empty", "b.wav: cut off"], "the data is bad:")),
                 3: lambda: 1 / 0,
-                4: lambda: (_ for _ in ()).throw(Interrupted(15)),
+                4: lambda: (_ for _ in ()).throw(Interrupted(15, "a run")),
                 5: lambda: os.kill(os.getpid(), signal.SIGKILL),
                 6: lambda: sys.exit(7),
             }.get(run.seed)

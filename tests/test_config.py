@@ -171,7 +171,7 @@ def test_an_earlier_run_that_is_not_there_is_the_only_problem(tmp_path):
     assert refused(f"resume={tmp_path}/x") == [f"resume: {tmp_path}/x is not a folder, expected a run folder"]
     assert refused(f"evaluate={tmp_path}") == [f"evaluate: {tmp_path} has no config.yaml, expected a run folder"]
     assert check("resume=auto", "run_dir=here").resume == "auto"
-    assert refused("resume=auto") == ["resume=auto: also give run_dir=FOLDER, the run to go on with or to begin"]
+    assert refused(PLAIN, "resume=auto") == ["resume=auto: also give run_dir=FOLDER, the run to go on with or to begin"]
     (tmp_path / "config.yaml").write_text("model: [")
     (line,) = refused(f"resume={tmp_path}")
     assert line.startswith(f"{tmp_path}/config.yaml: not a YAML file that can be read")

@@ -182,7 +182,9 @@ class ConformerCTC(keras.Model):
         lengths = self.spec.output_length(lengths)
         intermediates = {"features": features, "subsample": x}
         time, longest = tf.shape(x)[1], self.spec.max_positions
-        tf.debugging.assert_less_equal(time, longest, "the input has more steps than model.max_positions")
+        short = tf.debugging.assert_less_equal(time, longest, "the input has more steps than model.max_positions")
+        with tf.control_dependencies([short] if short is not None else []):  # or the slice may fail first
+            time = tf.identity(time)
         positions = tf.cast(self.table[longest - time : longest + time], x.dtype)
         valid = valid_frames(lengths, time)
         masking = tf.cast(~valid[:, None], x.dtype) * tf.constant(shared.MASKED_SCORE, x.dtype)
