@@ -32,7 +32,7 @@ class Trainer:
     keep: int = option(2, "checkpoints kept beside the best one", ge=1)
     validate_every: int = option(5, "epochs from one validation to the next", ge=1)
     patience: int | None = option(None, "validations without a new best before the run stops; null: never", ge=1)
-    workers: int = option(0, "loader processes (torch) or parallel calls (tf); 0: none beside the prefetch", ge=0)
+    workers: int = option(0, "loader processes (torch) or parallel calls (tf); 0: none, but tf prefetches", ge=0)
     log_every: int = option(10, "optimizer steps from one row of the training log to the next", ge=1)
     show: int = option(3, "reference/hypothesis pairs shown at each validation", ge=0)
 
