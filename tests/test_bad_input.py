@@ -9,6 +9,7 @@ import pytest
 
 from tests import bad_input
 from toolkit import speech
+from toolkit.corpus import LISTED, Corpus
 from toolkit.datasets.audio_folder import AudioFolder
 from toolkit.errors import DataError
 
@@ -30,7 +31,7 @@ def frames(samples: np.ndarray) -> np.ndarray:
     return samples // 640  # 10 ms hops, four to an output frame
 
 
-def both_stages(path: Path, cache: Path, on_bad: str = "refuse") -> speech.Corpus:
+def both_stages(path: Path, cache: Path, on_bad: str = "refuse") -> Corpus:
     dataset = AudioFolder(path=str(path), on_bad=on_bad)  # type: ignore[arg-type]
     corpus = speech.prepare(dataset, cache)
     return speech.check(corpus, Letters(corpus.splits["train"].texts), frames, dataset.on_bad)
@@ -82,11 +83,11 @@ def test_all_problems_at_once_and_good_ones_stay(tmp_path: Path) -> None:
 
 def test_a_long_list_is_cut_and_the_rest_counted(tmp_path: Path) -> None:
     rows = bad_input.good_rows(tmp_path / "data")
-    rows += [{"file_name": f"gone_{i}.wav", "transcription": "a", "split": "train"} for i in range(speech.LISTED + 7)]
+    rows += [{"file_name": f"gone_{i}.wav", "transcription": "a", "split": "train"} for i in range(LISTED + 7)]
     bad_input.write_csv(tmp_path / "data", rows)
     with pytest.raises(DataError) as caught:
         both_stages(tmp_path / "data", tmp_path / "cache")
-    assert len(caught.value.problems) == speech.LISTED + 2
+    assert len(caught.value.problems) == LISTED + 2
     assert "... and 7 more: 7 missing file" in caught.value.problems
 
 
@@ -97,7 +98,7 @@ def test_ctc_needs_a_frame_for_every_repeat(tmp_path: Path) -> None:
     corpus = speech.prepare(AudioFolder(path=str(tmp_path / "data")), tmp_path / "cache")
     letters = Letters([text for split in corpus.splits.values() for text in split.texts])
 
-    def frames_for_the_first(count: int) -> speech.Corpus:
+    def frames_for_the_first(count: int) -> Corpus:
         def few(samples: np.ndarray) -> np.ndarray:
             return np.array([count if i == 0 and len(samples) == 8 else 99 for i in range(len(samples))])
 

@@ -367,8 +367,9 @@ def test_needed_frames_counts_repeats() -> None:
     assert [task.needed_frames(ids) for ids in ([], [1], [1, 2], [1, 1], [1, 1, 1, 2, 2])] == [0, 1, 2, 3, 8]
 
 
-def test_measure_and_align() -> None:
+def test_measure_and_detail() -> None:
     task = CTC()
-    assert task.measure(["please enter", "hello"], ["please under", "hello"]) == {"wer": 1 / 3, "cer": 2 / 17}
-    row = {"reference": "please enter", "hypothesis": "please under", "id": "x"}
-    assert task.align(row) == [["=", "please", "please"], ["S", "enter", "under"]]
+    pairs = [("please enter", "please under"), ("hello", "hello")]
+    rows = [{"reference": reference, "hypothesis": hypothesis} for reference, hypothesis in pairs]
+    assert task.measure(rows) == {"wer": 1 / 3, "cer": 2 / 17}
+    assert task.detail(rows[0]) == {"alignment": [["=", "please", "please"], ["S", "enter", "under"]]}

@@ -19,10 +19,11 @@ import pytest
 
 from tests.bad_input import RATE, encoded, good_rows, waveform, write_csv
 from toolkit import audio, speech
+from toolkit.corpus import SPLITS, Corpus, Problem, cache_folder
 from toolkit.datasets import asterisk, audio_folder, fetch, fsdd, hub
 from toolkit.datasets.audio_folder import AudioFolder
 from toolkit.errors import DataError, RunError
-from toolkit.speech import Problem, Recording
+from toolkit.speech import Recording
 
 
 class Silent:
@@ -34,7 +35,7 @@ class Silent:
     update = advance = add_task
 
 
-def sizes(corpus: speech.Corpus) -> tuple[int, ...]:
+def sizes(corpus: Corpus) -> tuple[int, ...]:
     return tuple(len(split) for split in corpus.splits.values())
 
 
@@ -197,9 +198,9 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(data: Path, tmp_path: P
 def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TOOLKIT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert speech.cache_folder() == tmp_path / "toolkit"
+    assert cache_folder() == tmp_path / "toolkit"
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "mine"))
-    assert speech.cache_folder() == tmp_path / "mine"
+    assert cache_folder() == tmp_path / "mine"
 
 
 # ---- audio_folder
@@ -278,7 +279,7 @@ def cut(texts: list[str], seed: int = 0, disjoint: bool = True) -> dict[str, lis
 def test_no_transcript_is_cut_into_two_splits() -> None:
     texts = [f"text {i % 60}" for i in range(100)]
     splits = cut(texts)
-    assert [len(splits[name]) for name in speech.SPLITS] == [70, 10, 20]
+    assert [len(splits[name]) for name in SPLITS] == [70, 10, 20]
     assert not set(splits["train"]) & set(splits["test"]) and not set(splits["train"]) & set(splits["validation"])
     assert not set(splits["validation"]) & set(splits["test"])
     assert cut(texts[::-1])["test"] == splits["test"][::-1]
@@ -291,7 +292,7 @@ def test_isolated_words_are_refused_or_cut_by_recording() -> None:
     assert [problem.where for problem in problems] == ["test", "validation"] and problems[0].fatal
     assert "dataset.disjoint=false" in problems[0].message
     splits = cut(words, disjoint=False)
-    assert [len(splits[name]) for name in speech.SPLITS] == [70, 10, 20]
+    assert [len(splits[name]) for name in SPLITS] == [70, 10, 20]
     assert all(set(texts) == {"yes", "no"} for texts in splits.values())
 
 
@@ -315,7 +316,7 @@ def test_the_tables_keep_their_promises(language: str) -> None:
     for row in rows:
         texts[row["split"]].add(row["transcription"])
         assert row["transcription"] == speech.clean(row["transcription"]).lower()
-    assert tuple(sum(row["split"] == name for row in rows) for name in speech.SPLITS) == COUNTS[language]
+    assert tuple(sum(row["split"] == name for row in rows) for name in SPLITS) == COUNTS[language]
     assert len({row["name"] for row in rows}) == len(rows)
     assert not texts["train"] & texts["test"] and not texts["train"] & texts["validation"]
     assert not texts["validation"] & texts["test"]
@@ -585,8 +586,7 @@ def test_librispeech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_common_voice(tmp_path: Path) -> None:
     parts = {
-        s: [{"path": f"{s}_1.mp3", "sentence": "Don\N{RIGHT SINGLE QUOTATION MARK}t (stop), Zoë!"}]
-        for s in speech.SPLITS
+        s: [{"path": f"{s}_1.mp3", "sentence": "Don\N{RIGHT SINGLE QUOTATION MARK}t (stop), Zoë!"}] for s in SPLITS
     }
     source = hub_repository(tmp_path / "hub", "en", parts, {"path": STRING, "sentence": STRING})
     corpus = speech.prepare(hub.CommonVoice(path=str(source)), tmp_path / "cache")
@@ -594,7 +594,7 @@ def test_common_voice(tmp_path: Path) -> None:
 
 
 def test_speech_commands_leaves_background_noise_out(tmp_path: Path) -> None:
-    parts = {s: [{"file": f"yes/{s}_{i}.wav", "label": i} for i in range(3)] for s in speech.SPLITS}
+    parts = {s: [{"file": f"yes/{s}_{i}.wav", "label": i} for i in range(3)] for s in SPLITS}
     label = {"_type": "ClassLabel", "names": ["yes", "_silence_", "no"]}
     source = hub_repository(tmp_path / "hub", "v0.02", parts, {"file": STRING, "label": label})
     corpus = speech.prepare(hub.SpeechCommands(path=str(source)), tmp_path / "cache")

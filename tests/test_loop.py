@@ -11,6 +11,7 @@ import pytest
 
 from toolkit import checkpoint
 from toolkit.checkpoint import Progress, State
+from toolkit.corpus import Data
 from toolkit.errors import Interrupted, RunError
 from toolkit.plan import Plan
 from toolkit.runfolder import RunFolder
@@ -22,11 +23,13 @@ from toolkit.trainers.spec import Trainer
 class Task:
     monitor = "cer"
 
-    def decode(self, log_probs, lengths):
-        return [([int(x)], 0.0) for x in log_probs]
+    def evaluate(self, engine, batch, tokenizer, final):
+        out = engine.eval_step(batch)
+        for example, loss, guess in zip(out["example"], out["loss"], out["guess"], strict=True):
+            yield int(example), {"hypothesis": tokenizer.decode([guess]), "score": 0.0, "loss": float(loss)}
 
-    def measure(self, references, hypotheses):
-        return {"cer": float(np.mean([a != b for a, b in zip(references, hypotheses, strict=True)]))}
+    def measure(self, rows):
+        return {"cer": float(np.mean([row["reference"] != row["hypothesis"] for row in rows]))}
 
 
 class Engine:
@@ -53,7 +56,7 @@ class Engine:
     def eval_step(self, batch):
         examples = batch[0]
         guess = (examples + int(1e6 * abs(self.weight[0]))) % 3
-        return {"example": examples, "loss": guess * 1.0, "log_probs": guess, "lengths": guess}
+        return {"example": examples, "loss": guess * 1.0, "guess": guess}
 
     def state(self):
         return State({"w": self.weight.copy()}, {"step": np.array([len(self.seen)])})
@@ -74,7 +77,7 @@ class Split:
 def data(examples, seed=0):
     lengths = np.random.default_rng(seed).uniform(1, 5, examples)
     split = Split([f"u{i}" for i in range(examples)], ["0"] * examples)
-    return loop.Data(split, Plan(lengths, 20.0, 8, seed), None)
+    return Data(split, Plan(lengths, 20.0, 8, seed), None)
 
 
 def run(**trainer):
@@ -152,9 +155,9 @@ def test_resumed_at_any_step_it_ends_as_the_unbroken_run(tmp_path, stop, accumul
 def test_a_signal_during_a_validation_is_heeded(tmp_path, monkeypatch):
     measure = Task.measure
 
-    def interrupted(self, references, hypotheses):
+    def interrupted(self, rows):
         os.kill(os.getpid(), signal.SIGTERM)
-        return measure(self, references, hypotheses)
+        return measure(self, rows)
 
     monkeypatch.setattr(Task, "measure", interrupted)
     with pytest.raises(Interrupted, match=f"resume={tmp_path}"):
@@ -164,9 +167,17 @@ def test_a_signal_during_a_validation_is_heeded(tmp_path, monkeypatch):
 
 def test_a_metric_that_is_not_a_number_does_not_stay_the_best(tmp_path, monkeypatch):
     values = iter([float("nan"), 0.5, 0.7])
-    monkeypatch.setattr(Task, "measure", lambda self, r, h: {"cer": next(values)})
+    monkeypatch.setattr(Task, "measure", lambda self, rows: {"cer": next(values)})
     at = fit(tmp_path, Engine(), max_epochs=3, validate_every=1)
     assert at.best == 0.5 and at.best_step == 2 * len(TRAIN.plan)
+
+
+def test_of_an_accuracy_the_larger_is_better(tmp_path, monkeypatch):
+    values = iter([0.5, 0.7, 0.6])
+    monkeypatch.setattr(Task, "monitor", "accuracy")
+    monkeypatch.setattr(Task, "measure", lambda self, rows: {"accuracy": next(values)})
+    at = fit(tmp_path, Engine(), max_epochs=3, validate_every=1)
+    assert at.best == 0.7 and at.best_step == 2 * len(TRAIN.plan)
 
 
 def test_a_position_beyond_the_epoch_ends_it(tmp_path):
@@ -195,7 +206,7 @@ def test_max_steps_ends_in_the_middle_of_an_epoch_with_a_validation(tmp_path):
 
 def test_best_and_patience(tmp_path, monkeypatch):
     values = iter([0.5, 0.3, 0.4, 0.35, 0.1])
-    monkeypatch.setattr(Task, "measure", lambda self, r, h: {"cer": next(values)})
+    monkeypatch.setattr(Task, "measure", lambda self, rows: {"cer": next(values)})
     at = fit(tmp_path, Engine(), max_epochs=20, validate_every=1, patience=2)
     assert at.epoch == 4 and at.best == 0.3 and at.best_step == 2 * len(TRAIN.plan)
     assert checkpoint.find(tmp_path / "checkpoints", "best").name == f"step-{at.best_step:08d}"

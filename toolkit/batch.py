@@ -1,16 +1,21 @@
-"""Batch: what a loader hands to an engine; a plain dict of numpy arrays with the fields below.
+"""Batch: what a loader hands to an engine; a plain dict of numpy arrays, with fields by domain.
 
 Both frameworks see the same arrays. Padding is zero; the true lengths stand beside every padded field.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 Batch = dict[str, np.ndarray]
+Collate = Callable[[np.ndarray, int], Batch]  # (positions in a split, epoch) -> batch
 
 # field -> (axes, dtype). An axis named in a string may have another size in every batch.
-FIELDS: dict[str, tuple[tuple[str | int, ...], type]] = {
+Fields = dict[str, tuple[tuple[str | int, ...], type]]
+
+SPEECH: Fields = {
     "example": (("batch",), np.int64),  # position of the example in its split
     "waveforms": (("batch", "samples"), np.float32),  # full scale is 1.0
     "waveform_lengths": (("batch",), np.int32),  # samples
@@ -18,6 +23,24 @@ FIELDS: dict[str, tuple[tuple[str | int, ...], type]] = {
     "token_lengths": (("batch",), np.int32),
     "time_masks": (("batch", "masks", 2), np.int32),  # SpecAugment: (first frame, frames); 0 frames = no mask
     "frequency_masks": (("batch", "masks", 2), np.int32),  # SpecAugment: (first band, bands)
+}
+
+TRANSLATION: Fields = {
+    "example": (("batch",), np.int64),
+    "source": (("batch", "source"), np.int32),  # token ids
+    "source_lengths": (("batch",), np.int32),
+    "tokens": (("batch", "tokens"), np.int32),  # of the translation, without its end
+    "token_lengths": (("batch",), np.int32),
+}
+IMAGES: Fields = {
+    "example": (("batch",), np.int64),
+    "images": (("batch", "height", "width", "channels"), np.uint8),
+    "labels": (("batch",), np.int32),
+    "boxes": (("batch", 4), np.int32),  # what is cut out: (top, left, height, width), may reach beyond the picture
+    "flips": (("batch",), np.bool_),  # left to right
+    "erased": (("batch", 4), np.int32),  # of the finished picture: (top, left, height, width); height 0 = nothing
+    "partners": (("batch",), np.int32),  # mixup: the place in this batch of the picture that is mixed in
+    "shares": (("batch",), np.float32),  # mixup: share of the picture itself, 1 = nothing is mixed in
 }
 
 

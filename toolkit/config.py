@@ -6,7 +6,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -136,10 +136,21 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     run = Run(**values | {"allow": composed.allow})
     if run.resume and run.evaluate:
         found.append("evaluate: found beside resume, expected one of them")
+    found += _foreign(run)
     rates = [getattr(part, "sample_rate", None) for part in (run.dataset, run.features)]
     if None not in rates and rates[0] != rates[1]:
         found.append(f"features.sample_rate: found {rates[1]}, expected dataset.sample_rate, {rates[0]}")
     return run
+
+
+def _foreign(run: Run) -> Iterator[str]:
+    """A line for each component that is not made for what the dataset holds."""
+    domain = run.dataset.domains[0]
+    for group in PACKAGES:
+        domains = getattr(getattr(run, group), "domains", (domain,))
+        if domain not in domains:
+            kind, dataset = type(getattr(run, group)).__name__, type(run.dataset).__name__
+            yield f"{group}: {kind} is for {' and '.join(domains)}, the dataset {dataset} is {domain}"
 
 
 _BAD = object()  # stands for a value that was reported

@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from toolkit import checkpoint, speech
+from toolkit import checkpoint, metrics
 from toolkit.checkpoint import Progress
+from toolkit.corpus import LISTED, Data, Learned
 from toolkit.errors import ConfigError, DataError
-from toolkit.loaders.spec import Collator
-from toolkit.plan import Plan, padding_efficiency
+from toolkit.plan import padding_efficiency
 from toolkit.runfolder import RunFolder
 from toolkit.trainers import loop
-from toolkit.trainers.loop import Data, Engine
+from toolkit.trainers.loop import Engine
+
+LEARNED = ("tokenizer", "features")  # folders of a run folder
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,12 @@ class Parts:
 
     Args:
         data: the splits by name.
-        tokenizer: the learned tokenizer.
-        features: what the features learned, by name.
+        learned: tokenizer and state of the features.
         fingerprint: of the data set.
     """
 
     data: dict[str, Data]
-    tokenizer: Any
-    features: Mapping[str, np.ndarray]
+    learned: Learned
     fingerprint: str
 
 
@@ -84,43 +84,49 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
         folder: where what is learned goes.
         learned: an earlier run's folder to take it from instead.
     """
-    corpus = speech.prepare(run.dataset)
-    train = corpus.splits["train"]
-    for name, learn in (
-        ("tokenizer", lambda to: run.tokenizer.learn(train.texts, to)),
-        ("features", lambda to: run.features.learn((train.waveform(i) for i in range(len(train))), to)),
-    ):
-        to = folder.path / name
-        if learned is None:
-            to.mkdir(exist_ok=True)
-            learn(to)
-        elif not (learned / name).is_dir():
-            raise DataError(f"{learned / name}: not there; a run folder holds what its {name} learned")
-        elif learned != folder.path:
-            shutil.copytree(learned / name, to, dirs_exist_ok=True)
-    tokenizer = run.tokenizer.load(folder.path / "tokenizer")
-    corpus = speech.check(
-        corpus,
-        tokenizer,
-        lambda n: run.model.output_length(run.features.frames(n)),
-        run.dataset.on_bad,
-        getattr(run.model, "max_positions", None),
-    )
+    domain = domain_of(run)
+    corpus = domain.prepare(run.dataset)
+    if learned is None:
+        for name in LEARNED:
+            (folder.path / name).mkdir(exist_ok=True)
+        domain.learn(run, corpus.splits["train"], folder.path)
+    else:
+        _take_over(learned, folder.path)
+    known = domain.load(run, folder.path)
+    corpus = domain.usable(run, corpus, known)
     if corpus.report.dropped:
         folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
-        for line in corpus.report.lines[: speech.LISTED]:
+        for line in corpus.report.lines[:LISTED]:
             folder.say(f"    {line}")
     if not len(corpus.splits["validation"]):
         raise DataError("validation: the data has no such split, by which the best checkpoint is chosen; give it one")
-    data = {name: _data(run, split, tokenizer, name == "train") for name, split in corpus.splits.items()}
-    return Parts(data, tokenizer, run.features.load(folder.path / "features"), corpus.fingerprint)
+    data = {name: domain.data(run, split, known, name == "train") for name, split in corpus.splits.items()}
+    return Parts(data, known, corpus.fingerprint)
+
+
+def domain_of(run: Any) -> Any:
+    """The module that knows the data of the run's dataset: ``toolkit/speech.py`` and its like.
+
+    Each has ``prepare(dataset)``, ``learn(run, train, folder)``, ``load(run, folder)``,
+    ``usable(run, corpus, learned)``, ``data(run, split, learned, training)`` and ``given(run, inputs)``.
+    """
+    return importlib.import_module(f"toolkit.{run.dataset.domains[0]}")
+
+
+def _take_over(source: Path, folder: Path) -> None:
+    """Copy what an earlier run learned."""
+    for name in LEARNED:
+        if not (source / name).is_dir():
+            raise DataError(f"{source / name}: not there; a run folder holds what its {name} learned")
+        if source != folder:
+            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
 
 
 def load_engine(run: Any, parts: Parts) -> Engine:
     """Load the framework, at last, and build the engine in it."""
     with _held_back():
         module = importlib.import_module(f"toolkit.trainers.{run.backend}")
-        return module.Engine(run, parts.features, parts.tokenizer.size)
+        return module.Engine(run, parts.learned)
 
 
 @contextlib.contextmanager
@@ -140,12 +146,6 @@ def _held_back() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _data(run: Any, split: Any, tokenizer: Any, train: bool) -> Data:
-    plan = Plan(split.lengths / run.dataset.sample_rate, run.trainer.batch_budget, run.trainer.batch_examples, run.seed)
-    tokens = [np.array(tokenizer.encode(text), np.int32) for text in split.texts]
-    return Data(split, plan, Collator(split, tokens, run.features, run.seed if train else None))
 
 
 def _source(run: Any) -> Path | None:
@@ -202,18 +202,16 @@ def _load(run: Any, engine: Engine, parts: Parts, source: Path, folder: RunFolde
 def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
     """Train to the end; returns the seconds it took and the examples a second, validations included."""
     train, valid = parts.data["train"], parts.data["validation"]
-    hours = train.split.lengths.sum() / run.dataset.sample_rate / 3600
     steps = loop.total_steps(run.trainer, len(train.plan))
     folder.say(
-        f"{run.recipe}, {run.backend}: {len(train.split)} examples ({hours:.2f} h), {len(train.plan)} batches an epoch"
-        f", {steps} steps"
+        f"{run.recipe}, {run.backend}: {train.split.describe()}, {len(train.plan)} batches an epoch, {steps} steps"
     )
     folder.rewind(at.step)
     epochs, began = at.epoch + at.batch / len(train.plan), time.perf_counter()
     if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
-        engine.fit_stock(loop.Stock(run, engine, train, valid, parts.tokenizer, folder, at))
+        engine.fit_stock(loop.Stock(run, engine, train, valid, parts.learned.tokenizer, folder, at))
     elif run.trainer.loop == "neutral":
-        loop.fit(run, engine, train, valid, parts.tokenizer, folder, at)
+        loop.fit(run, engine, train, valid, parts.learned.tokenizer, folder, at)
     seconds = time.perf_counter() - began
     epochs = at.epoch + at.batch / len(train.plan) - epochs
     return {
@@ -236,23 +234,23 @@ def _finish(
     if best:
         state, at = checkpoint.load(best)
         engine.load(state)
-    metrics = {}
+    measured = {}
     for name, data in parts.data.items():
         if name != "train":
-            found = loop.evaluate(run, engine, data, parts.tokenizer, bar=True)
-            metrics[name] = found.metrics
-            folder.predictions(name, (row | {"alignment": run.task.align(row)} for row in found.rows))
+            found = loop.evaluate(run, engine, data, parts.learned.tokenizer)
+            measured[name] = found.metrics
+            folder.predictions(name, (row | run.task.detail(row) for row in found.rows))
     train = parts.data["train"]
     results = {
         "recipe": run.recipe,
         "backend": run.backend,
         "seed": run.seed,
-        "metrics": metrics,
+        "metrics": measured,
         "step": at.step,
         "epoch": at.epoch,
         "parameters": sum(
             int(np.prod(p.shape))
-            for p in run.model.parameters(run.features.bands, parts.tokenizer.size).values()
+            for p in run.model.parameters(parts.learned.inputs, parts.learned.outputs).values()
             if p.trainable
         ),
         "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)),
@@ -274,7 +272,7 @@ def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:
     for heading in ("split", *names):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, found in results["metrics"].items():
-        table.add_row(split, *(f"{found[n]:.3f}" if n == "loss" else f"{100 * found[n]:.2f} %" for n in names))
+        table.add_row(split, *(metrics.shown(n, found[n]) for n in names))
     console = Console(width=100)
     with console.capture() as text:
         console.print(table)

@@ -45,6 +45,20 @@ def accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     return right / max(1, len(references))
 
 
+OWN_SCALE = {"loss": 3, "bleu": 2, "chrf": 2}  # what is no rate, with the decimals that it is shown with
+LARGER_IS_BETTER = {"accuracy", "top5", "bleu", "chrf"}
+
+
+def smaller_is_better(name: str) -> bool:
+    """Whether an error or a loss, as the names of metrics go in this toolkit."""
+    return name not in LARGER_IS_BETTER
+
+
+def shown(name: str, value: float) -> str:
+    """A metric as a person reads it: rates in percent, BLEU and chrF on their own scale of 0 to 100."""
+    return f"{value:.{OWN_SCALE[name]}f}" if name in OWN_SCALE else f"{100 * value:.2f} %"
+
+
 def align(reference: str, hypothesis: str) -> list[list[str]]:
     """The fewest edits from reference to hypothesis, word by word.
 

@@ -7,6 +7,7 @@ Both loaders consume the same plan. Every epoch has the same number of batches, 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +21,13 @@ class Plan:
 
     Args:
         lengths: ``(examples,)`` length of each example, in the unit of the budget.
-        budget: largest (number of examples) x (longest example) of a batch.
+        budget: largest (number of examples) x (longest example) of a batch; None: no bound.
         most: largest number of examples of a batch.
         seed: seed of the shuffling.
     """
 
     lengths: np.ndarray
-    budget: float
+    budget: float | None
     most: int
     seed: int
 
@@ -35,7 +36,8 @@ class Plan:
         # as the one at rank r of the plain order. So batches cut from the plain order under budget / (1 + JITTER)
         # keep the budget in every epoch, and their number never changes.
         ordered = np.sort(self.lengths)
-        object.__setattr__(self, "sizes", _cut(ordered, self.budget / (1 + JITTER), self.most))
+        budget = math.inf if self.budget is None else self.budget / (1 + JITTER)
+        object.__setattr__(self, "sizes", _cut(ordered, budget, self.most))
 
     sizes: tuple[int, ...] = ()
 
@@ -67,7 +69,7 @@ def _cut(ordered: np.ndarray, budget: float, most: int) -> tuple[int, ...]:
     sizes: list[int] = []
     end = len(ordered)
     while end > 0:
-        size = max(1, min(most, int(budget / max(float(ordered[end - 1]), 1e-9)), end))
+        size = max(1, int(min(most, budget / max(float(ordered[end - 1]), 1e-9), end)))
         sizes.append(min(size, end))
         end -= sizes[-1]
     return tuple(reversed(sizes))

@@ -11,23 +11,18 @@ import dataclasses
 import difflib
 import hashlib
 import itertools
-import os
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from toolkit.errors import DataError
+from toolkit.batch import Batch, pad
+from toolkit.corpus import SPLITS, Corpus, Data, Learned, Problem, cache_folder, empty_splits, judge, progress
+from toolkit.plan import Plan
 from toolkit.spec import option, spec
-
-SPLITS = ("train", "validation", "test")
-
-# Problems printed in full; the rest is counted by kind.
-LISTED = 50
 
 
 @dataclass(frozen=True)
@@ -64,34 +59,6 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something wrong with the data.
-
-    Args:
-        kind: one of a few words that problems are counted by.
-        where: the file and record.
-        message: what was found, what was expected, how to mend it.
-        fatal: the data cannot be used without it, so ``on_bad=drop`` does not help.
-    """
-
-    kind: str
-    where: str
-    message: str
-    fatal: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.kind}: {self.message}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was left out under ``on_bad=drop``: kind of problem -> recordings, and one line each."""
-
-    dropped: dict[str, int]
-    lines: list[str]
-
-
-@dataclass(frozen=True)
 class Split:
     """One split. The waveforms stay in the memory-mapped file ``path``; ``rows`` are their places in it."""
 
@@ -103,10 +70,14 @@ class Split:
     digests: list[str]  # SHA-256 of the undecoded audio
     path: Path
     rows: np.ndarray  # (recordings,) int64
+    sample_rate: int  # Hz
     silence: int = 0  # samples before and after each recording
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def describe(self) -> str:
+        return f"{len(self)} examples ({self.lengths.sum() / self.sample_rate / 3600:.2f} h)"
 
     def waveform(self, i: int) -> np.ndarray:
         """``(samples,)`` float32; without added silence a read-only view of the cache file. Full scale is 1.0."""
@@ -132,19 +103,11 @@ class Split:
         )
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """All splits. ``fingerprint`` is a hash of ids, texts, splits, audio and sample rate of what is in them."""
-
-    splits: dict[str, Split]
-    fingerprint: str
-    sample_rate: int  # Hz
-    report: Report
-
-
 @spec
 class Speech:
     """Fields that every speech dataset has."""
+
+    domains: ClassVar[tuple[str, ...]] = ("speech",)
 
     sample_rate: int = option(16_000, "sample rate that everything is resampled to, in Hz", ge=4_000, le=192_000)
     on_bad: Literal["refuse", "drop"] = option(
@@ -182,13 +145,6 @@ class Tokenizer(Protocol):
     def unknown(self, text: str) -> list[str]: ...
 
 
-def cache_folder() -> Path:
-    """Where downloads and decoded audio are kept: TOOLKIT_CACHE, else ``toolkit`` in the user's cache folder."""
-    if chosen := os.environ.get("TOOLKIT_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
-
-
 def clean(text: str) -> str:
     """A transcript as it is trained on: Unicode NFC, runs of white space as one blank, none at the ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
@@ -208,12 +164,12 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
     from toolkit import speech_cache
 
     cache = cache or cache_folder()
-    with _progress() as progress:
-        found = list(dataset.recordings(cache, progress))
+    with progress() as bars:
+        found = list(dataset.recordings(cache, bars))
         problems = [item for item in found if isinstance(item, Problem)]
         recordings, more = _sound([item for item in found if isinstance(item, Recording)])
         problems += more
-        store = speech_cache.store(recordings, dataset.sample_rate, cache, progress)
+        store = speech_cache.store(recordings, dataset.sample_rate, cache, bars)
     problems += [Problem(kind, _where(recordings[i]), message) for i, kind, message in store.problems]
     kept = []
     for row, position in enumerate(store.positions):
@@ -228,11 +184,11 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
         )
         problems.append(Problem(kind, _where(recordings[position]), message))
     silence = round(dataset.silence * dataset.sample_rate)
-    splits = {name: _split(name, recordings, store, kept, silence) for name in SPLITS}
+    splits = {name: _split(name, recordings, store, kept, dataset.sample_rate, silence) for name in SPLITS}
     if not any(problem.fatal for problem in problems):
-        problems += _empty_splits(splits)
-    report = _judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
-    return Corpus(splits, _fingerprint(splits, dataset.sample_rate), dataset.sample_rate, report)
+        problems += empty_splits(splits, "recording")
+    report = judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
+    return Corpus(splits, _fingerprint(splits), report)
 
 
 def check(
@@ -271,11 +227,9 @@ def check(
             else:
                 kept.append(i)
         splits[name] = split if len(kept) == len(split) else split.select(kept)
-    problems += _empty_splits(splits)
-    report = _judge(problems, on_bad, "this tokenizer and model")
-    dropped = dict(Counter(corpus.report.dropped) + Counter(report.dropped))
-    merged = Report(dropped, corpus.report.lines + report.lines)
-    return Corpus(splits, _fingerprint(splits, corpus.sample_rate), corpus.sample_rate, merged)
+    problems += empty_splits(splits, "recording")
+    report = judge(problems, on_bad, "this tokenizer and model")
+    return Corpus(splits, _fingerprint(splits), corpus.report + report)
 
 
 def _untrainable(text: str, frames: int, where: str, tokenizer: Tokenizer, most: int | None) -> Problem | None:
@@ -335,7 +289,7 @@ def _bad_text(text: str) -> tuple[str, str]:
     return "", ""
 
 
-def _split(name: str, recordings: list[Recording], store: Any, kept: list[int], silence: int) -> Split:
+def _split(name: str, recordings: list[Recording], store: Any, kept: list[int], rate: int, silence: int) -> Split:
     rows = [row for row in kept if recordings[store.positions[row]].split == name]
     chosen = [recordings[store.positions[row]] for row in rows]
     return Split(
@@ -347,52 +301,84 @@ def _split(name: str, recordings: list[Recording], store: Any, kept: list[int], 
         [store.digests[row] for row in rows],
         store.path,
         np.array(rows, np.int64),
+        rate,
         silence,
     )
 
 
-def _empty_splits(splits: dict[str, Split]) -> Iterator[Problem]:
-    sizes = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
-    for name in ("train", "test"):
-        if not len(splits[name]):
-            message = f"no usable recording is left in it ({sizes}), expected at least one"
-            yield Problem("empty split", name, message, fatal=True)
-
-
-def _fingerprint(splits: dict[str, Split], sample_rate: int) -> str:
-    digest = hashlib.sha256(f"{sample_rate}\n".encode())
+def _fingerprint(splits: dict[str, Split]) -> str:
+    digest = hashlib.sha256(f"{splits['train'].sample_rate}\n".encode())
     for name, split in splits.items():
         for record in zip(split.ids, split.texts, split.digests, strict=True):
             digest.update("\0".join((name, *record, "")).encode())
     return digest.hexdigest()
 
 
-def _judge(problems: list[Problem], on_bad: str, what: str) -> Report:
-    """Refuse or count.
+def learn(run: Any, train: Split, folder: Path) -> None:
+    """Learn the tokenizer and the features from the training split, into ``folder``."""
+    run.tokenizer.learn(train.texts, folder / "tokenizer")
+    run.features.learn((train.waveform(i) for i in range(len(train))), folder / "features")
 
-    Raises:
-        DataError: there are problems and the policy is to refuse, or some cannot be left out.
+
+def load(run: Any, folder: Path) -> Learned:
+    """What :func:`learn` left."""
+    tokenizer = run.tokenizer.load(folder / "tokenizer")
+    return Learned(tokenizer, run.features.load(folder / "features"), run.features.bands, tokenizer.size)
+
+
+def usable(run: Any, corpus: Corpus, learned: Learned) -> Corpus:
+    """:func:`check` with what a run holds."""
+    return check(
+        corpus,
+        learned.tokenizer,
+        lambda n: run.model.output_length(run.features.frames(n)),
+        run.dataset.on_bad,
+        getattr(run.model, "max_positions", None),
+    )
+
+
+def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
+    """Batches of a split under a budget of seconds; ``training`` draws SpecAugment."""
+    lengths = split.lengths / split.sample_rate
+    plan = Plan(lengths, run.trainer.batch_budget, run.trainer.batch_examples, run.seed)
+    tokens = [np.array(learned.tokenizer.encode(text), np.int32) for text in split.texts]
+    return Data(split, plan, Collator(split, tokens, run.features, run.seed if training else None))
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Gathers the recordings of a batch.
+
+    Args:
+        split: where they are.
+        tokens: token ids of every transcript of the split.
+        features: the feature spec, which draws the augmentation.
+        seed: seed of the augmentation; None for an evaluation, which draws nothing.
     """
-    counts = dict(Counter(problem.kind for problem in problems))
-    fatal = [problem for problem in problems if problem.fatal]
-    if not problems or (on_bad == "drop" and not fatal):
-        return Report(counts, [str(problem) for problem in problems])
-    ordered = fatal + [problem for problem in problems if not problem.fatal]
-    lines = [str(problem) for problem in ordered[:LISTED]]
-    if more := Counter(problem.kind for problem in ordered[LISTED:]):
-        lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
-    if len(fatal) < len(problems):
-        left_out = len(problems) - len(fatal)
-        lines.append(f"Mend them, or leave {left_out} of them out of training and evaluation with dataset.on_bad=drop")
-    noun = "problem" if len(problems) == 1 else "problems"
-    raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
 
+    split: Split
+    tokens: list[np.ndarray]
+    features: Any
+    seed: int | None
 
-def _progress() -> Any:
-    """Bars on standard error while it is a terminal, silence otherwise."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def __call__(self, positions: np.ndarray, epoch: int) -> Batch:
+        waveforms, waveform_lengths = pad([self.split.waveform(int(i)) for i in positions], np.float32)
+        tokens, token_lengths = pad([self.tokens[int(i)] for i in positions], np.int32)
+        time_masks, frequency_masks = self._masks(positions, waveform_lengths, epoch)
+        return {
+            "example": np.asarray(positions, np.int64),
+            "waveforms": waveforms,
+            "waveform_lengths": waveform_lengths,
+            "tokens": tokens,
+            "token_lengths": token_lengths,
+            "time_masks": time_masks,
+            "frequency_masks": frequency_masks,
+        }
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    def _masks(self, positions: np.ndarray, samples: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.seed is None:
+            none = np.zeros((len(positions), 1, 2), np.int32)
+            return none, none
+        frames = self.features.frames(samples)
+        drawn = [self.features.draw(int(f), self.seed, epoch, int(i)) for f, i in zip(frames, positions, strict=True)]
+        return np.stack([t for t, _ in drawn]), np.stack([f for _, f in drawn])

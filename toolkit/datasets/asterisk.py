@@ -33,9 +33,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from toolkit.corpus import Problem
 from toolkit.errors import DataError
 from toolkit.spec import option, spec
-from toolkit.speech import Problem, Recording, Speech
+from toolkit.speech import Recording, Speech
 
 VERSION = "1.6.1"
 ARCHIVE = "https://downloads.asterisk.org/pub/telephony/sounds/releases"

@@ -25,8 +25,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from toolkit.audio import FORMATS
+from toolkit.corpus import SPLITS, Problem
 from toolkit.spec import option, spec
-from toolkit.speech import SPLITS, Problem, Recording, Speech, clean
+from toolkit.speech import Recording, Speech, clean
 
 TEXT_COLUMNS = ("transcription", "text", "sentence")
 METADATA = ("metadata.csv", "metadata.jsonl")

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from toolkit.corpus import Problem
 from toolkit.errors import DataError
 from toolkit.spec import option, spec
-from toolkit.speech import Problem, Recording, Speech
+from toolkit.speech import Recording, Speech
 
 
 @spec

@@ -68,19 +68,16 @@ def _hashed_indices() -> tf.Tensor:
 
 def bind(model: keras.layers.Layer, seed: int) -> None:
     """Give every dropout of ``model`` its key, from the seed and its path, and one counter of steps to all."""
-    step = tf.Variable(0, trainable=False, dtype=tf.int64, name="dropout_step")
+    model.dropout_step = tf.Variable(0, trainable=False, dtype=tf.int64, name="dropout_step")
     for path, layer in _sublayers(model):
         if isinstance(layer, Dropout):
             layer.base = shared.dropout_base(seed, path)
-            layer.step = step
+            layer.step = model.dropout_step
 
 
 def set_step(model: keras.layers.Layer, step: int | tf.Tensor) -> None:
-    """Tell every dropout of ``model`` which micro-batch of the run comes next."""
-    for _, layer in _sublayers(model):
-        if isinstance(layer, Dropout) and layer.step is not None:
-            layer.step.assign(step)
-            return
+    """Tell every dropout of ``model``, which :func:`bind` was given, which micro-batch of the run comes next."""
+    model.dropout_step.assign(step)
 
 
 def _word(value: int) -> tf.Tensor:

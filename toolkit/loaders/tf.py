@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from toolkit.batch import FIELDS
-
-from .spec import Collator
+from toolkit.batch import Collate, Fields
 
 PREFETCH = 2  # batches made while the device works
 
 
-def signature() -> dict[str, tf.TensorSpec]:
+def signature(fields: Fields) -> dict[str, tf.TensorSpec]:
     """Shapes and dtypes of a batch; an axis that varies is None, so that a graph is traced once."""
     return {
         name: tf.TensorSpec([a if isinstance(a, int) else None for a in axes], tf.as_dtype(dtype))
-        for name, (axes, dtype) in FIELDS.items()
+        for name, (axes, dtype) in fields.items()
     }
 
 
-def loader(collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0) -> tf.data.Dataset:
+def loader(
+    collator: Collate, batches: list[np.ndarray], fields: Fields, epoch: int = 0, workers: int = 0
+) -> tf.data.Dataset:
     """``batches`` (positions in the split) in their order."""
-    specs = signature()
+    specs = signature(fields)
     dtypes = [s.dtype for s in specs.values()]
 
     def gather(index: np.ndarray) -> list[np.ndarray]:
@@ -33,4 +33,7 @@ def loader(collator: Collator, batches: list[np.ndarray], epoch: int = 0, worker
         values = tf.numpy_function(gather, [index], dtypes, stateful=False)
         return {name: tf.ensure_shape(v, s.shape) for (name, s), v in zip(specs.items(), values, strict=True)}
 
-    return tf.data.Dataset.range(len(batches)).map(one, num_parallel_calls=workers or None).prefetch(PREFETCH)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread holds up the end of every epoch for a second and more
+    dataset = tf.data.Dataset.range(len(batches)).map(one, num_parallel_calls=workers or None)
+    return dataset.prefetch(PREFETCH).with_options(options)

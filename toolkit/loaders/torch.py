@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .spec import Collator
+from toolkit.batch import Collate
 
 
 class _Batches(Dataset):
     """One item is one whole batch of the plan."""
 
-    def __init__(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> None:
+    def __init__(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> None:
         self.collator, self.batches, self.epoch = collator, batches, epoch
 
     def __len__(self) -> int:
@@ -29,7 +29,7 @@ def _leave_ctrl_c_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def loader(collator: Collator, batches: list[np.ndarray], epoch: int = 0, workers: int = 0) -> DataLoader:
+def loader(collator: Collate, batches: list[np.ndarray], epoch: int = 0, workers: int = 0) -> DataLoader:
     """``batches`` (positions in the split) in their order."""
     return DataLoader(
         _Batches(collator, batches, epoch),

@@ -8,18 +8,18 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
-from toolkit import checkpoint
+from toolkit import checkpoint, metrics
+from toolkit.batch import Collate
 from toolkit.checkpoint import Progress, State
+from toolkit.corpus import Data
 from toolkit.errors import Interrupted, RunError
-from toolkit.loaders.spec import Collator
-from toolkit.plan import Plan
 from toolkit.runfolder import RunFolder
 
 
@@ -30,7 +30,7 @@ class NonFinite(Exception):
 class Engine(Protocol):
     """What the loop asks of a framework. A batch is a dict of the framework's tensors."""
 
-    def batches(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
+    def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         """The framework's loader over the plan's batches."""
 
     def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
@@ -52,24 +52,16 @@ class Engine(Protocol):
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
         """What the task's ``evaluate_batch`` returns, as numpy, and the batch's ``example``."""
 
+    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """For a task that searches: a function that goes one token on in ``width`` hypotheses of each example.
+
+        It takes the rows' last ``tokens`` and, for each row, the row of the step before that it goes on from,
+        ``(batch * width,)`` each, and returns log-probabilities ``(batch * width, vocabulary)``.
+        """
+
     def state(self) -> State: ...
 
     def load(self, state: State) -> None: ...
-
-
-@dataclass(frozen=True)
-class Data:
-    """One split, ready to be batched.
-
-    Args:
-        split: ``toolkit.speech.Split``.
-        plan: its batches.
-        collator: makes a batch of them.
-    """
-
-    split: Any
-    plan: Plan
-    collator: Collator
 
 
 @dataclass(frozen=True)
@@ -186,42 +178,38 @@ def total_steps(trainer: Any, batches: int) -> int:
     return min(steps, trainer.max_steps or steps)
 
 
-def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, bar: bool = False) -> Evaluation:
-    """Decode a whole split and measure it; ``bar`` shows the progress on a terminal."""
+def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = True) -> Evaluation:
+    """Decode a whole split and measure it.
+
+    Args:
+        final: at the end of a run, with a progress bar on a terminal; else between epochs, where a task may be quicker.
+    """
     from rich.console import Console
     from rich.progress import track
 
     found: dict[int, dict[str, Any]] = {}
-    hidden = not (bar and Console().is_terminal)
+    hidden = not (final and Console().is_terminal)
     batches = engine.batches(data.collator, data.plan.in_order(), 0)
     for batch in track(batches, "evaluate", len(data.plan), transient=True, disable=hidden):
-        out = engine.eval_step(batch)
-        decoded = run.task.decode(out["log_probs"], out["lengths"])
-        for example, loss, (ids, score) in zip(out["example"], out["loss"], decoded, strict=True):
-            found[int(example)] = {
-                "id": data.split.ids[example],
-                "reference": data.split.texts[example],
-                "hypothesis": tokenizer.decode(ids),
-                "score": float(score),
-                "loss": float(loss),
-            }
+        for example, row in run.task.evaluate(engine, batch, tokenizer, final):
+            found[example] = {"id": data.split.ids[example], "reference": data.split.texts[example]} | row
     rows = [found[i] for i in range(len(data.split))]
-    metrics = run.task.measure([r["reference"] for r in rows], [r["hypothesis"] for r in rows])
-    return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | metrics, rows)
+    return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | run.task.measure(rows), rows)
 
 
 def _validate(
     run: Any, engine: Engine, valid: Data, tokenizer: Any, folder: RunFolder, at: Progress, loss: float
 ) -> None:
-    found = evaluate(run, engine, valid, tokenizer)
+    found = evaluate(run, engine, valid, tokenizer, final=False)
     folder.record(at.step, at.epoch, "validation", found.metrics)
     value = found.metrics[run.task.monitor]
-    better = at.best is None or not value >= at.best  # and so than one that is not a number
+    sign = 1 if metrics.smaller_is_better(run.task.monitor) else -1
+    better = at.best is None or not sign * value >= sign * at.best  # and so than one that is not a number
     if better:
         at.best, at.best_step, at.stale = value, at.step, 0
     else:
         at.stale += 1
-    shown = "  ".join(f"{k} {v:.3f}" for k, v in found.metrics.items())
+    shown = "  ".join(f"{k} {metrics.shown(k, v)}" for k, v in found.metrics.items())
     mark = "  best" if better else ""
     folder.say(f"epoch {at.epoch}  step {at.step}  train loss {loss:.3f}  validation {shown}{mark}")
     # the same few examples each time, so that one sees them become right

@@ -19,8 +19,11 @@ class Trainer:
     )
     max_epochs: int = option(100, "passes over the training split", ge=1)
     max_steps: int | None = option(None, "stop after so many optimizer steps, if that comes first", ge=1)
-    batch_budget: float = option(
-        60.0, "largest size of a batch, padding included, in the data's unit of length (speech: seconds)", gt=0
+    batch_budget: float | None = option(
+        60.0,
+        "largest size of a batch, padding included: of speech in seconds, of translation in tokens of the longer side, "
+        "of anything else in examples; null: no bound",
+        gt=0,
     )
     batch_examples: int = option(64, "largest number of examples in a batch", ge=1)
     accumulate: int = option(1, "batches whose gradients are averaged for one optimizer step", ge=1)
@@ -34,7 +37,7 @@ class Trainer:
     patience: int | None = option(None, "validations without a new best before the run stops; null: never", ge=1)
     workers: int = option(0, "loader processes (torch) or parallel calls (tf); 0: none, but tf prefetches", ge=0)
     log_every: int = option(10, "optimizer steps from one row of the training log to the next", ge=1)
-    show: int = option(3, "reference/hypothesis pairs shown at each validation", ge=0)
+    show: int = option(3, "references and hypotheses shown at each validation", ge=0)
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:

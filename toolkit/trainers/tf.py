@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from toolkit import weights
+from toolkit.batch import Collate
 from toolkit.build import build
 from toolkit.checkpoint import State
+from toolkit.corpus import Learned
 from toolkit.layers import tf as layers
 from toolkit.loaders import tf as loaders
-from toolkit.loaders.spec import Collator
 from toolkit.optimizers import tf as optimizers
 
 from .loop import NonFinite, Stock
@@ -22,24 +23,14 @@ from .loop import NonFinite, Stock
 POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16"}
 
 
-def make_task(run: Any, features: Mapping[str, np.ndarray], outputs: int) -> Any:
-    """The run's task, a ``keras.Model``, with its initial weights. Call it under the strategy's scope.
-
-    Args:
-        run: the run's specs.
-        features: what the features learned from the training split.
-        outputs: size of the vocabulary.
-    """
+def make_task(run: Any, learned: Learned) -> Any:
+    """The run's task, a ``keras.Model``, with its initial weights. Call it under the strategy's scope."""
     keras.config.set_floatx("float64" if run.trainer.precision == "64" else "float32")
     keras.config.set_dtype_policy(POLICY[run.trainer.precision])
-    model = build(run.model, "tf", run.features.bands, outputs)
-    task = build(run.task, "tf", build(run.features, "tf", features), model)
-    # one second of silence creates the variables, which Keras makes at the first call
-    frames = int(run.features.frames(run.features.sample_rate))
-    model(tf.zeros([1, frames, run.features.bands], keras.config.floatx()), tf.constant([frames]))
-    layers.set_weights(model, weights.initial(run.model.parameters(run.features.bands, outputs), run.seed))
+    model = build(run.model, "tf", learned.inputs, learned.outputs)
+    layers.set_weights(model, weights.initial(run.model.parameters(learned.inputs, learned.outputs), run.seed))
     layers.bind(model, run.seed)
-    return task
+    return build(run.task, "tf", build(run.features, "tf", learned.features), model)
 
 
 def default_strategy() -> tf.distribute.Strategy:
@@ -53,22 +44,25 @@ def default_strategy() -> tf.distribute.Strategy:
 class Engine:
     """One process of a TensorFlow run (see ``loop.Engine``)."""
 
-    def __init__(self, run: Any, features: Mapping[str, np.ndarray], outputs: int) -> None:
-        self.trainer = run.trainer
+    def __init__(self, run: Any, learned: Learned) -> None:
+        self.trainer, self.fields = run.trainer, run.task.fields
         self.strategy = default_strategy()
         with self.strategy.scope():
-            self.task = make_task(run, features, outputs)
+            self.task = make_task(run, learned)
             self.model = self.task.model
             self.slots = layers.canonical_variables(self.model)
             self.variables = self.model.trainable_variables
             self.optimizer = optimizers.build(run.optimizer, self.slots)
             many = run.trainer.accumulate > 1
             self.sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables] if many else []
-        batch = loaders.signature()
+        batch = loaders.signature(self.fields)
         self._step = self._function(self._replica_step, batch)
         self._add = self._function(self._replica_add, batch, tf.TensorSpec([], tf.int32))
         self._apply = self._function(self._replica_apply)
         self._evaluate = self._function(self.task.evaluate_batch, batch)
+        if hasattr(self.task, "start"):
+            self._start = tf.function(self.task.start, reduce_retracing=True)
+            self._next = tf.function(self.task.step, reduce_retracing=True)
 
     def _function(self, replica: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
@@ -76,8 +70,8 @@ class Engine:
 
         return tf.function(run, input_signature=list(signature), jit_compile=False)
 
-    def batches(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
-        return iter(loaders.loader(collator, batches, epoch, self.trainer.workers))
+    def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
+        return iter(loaders.loader(collator, batches, self.fields, epoch, self.trainer.workers))
 
     def set_step(self, lr: float, position: int) -> None:
         self.optimizer.learning_rate.assign(lr)
@@ -103,6 +97,16 @@ class Engine:
 
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
         return {k: v.numpy() for k, v in self._evaluate(batch).items()} | {"example": batch["example"].numpy()}
+
+    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        state = self._start(batch, width)
+
+        def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
+            nonlocal state
+            log_probs, state = self._next(state, tf.constant(tokens), tf.constant(parents))
+            return log_probs.numpy()
+
+        return step
 
     def state(self) -> State:
         return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.slots))

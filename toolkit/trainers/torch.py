@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from toolkit import weights
+from toolkit.batch import Collate
 from toolkit.build import build
 from toolkit.checkpoint import State
+from toolkit.corpus import Learned
 from toolkit.layers import torch as layers
 from toolkit.loaders import torch as loaders
-from toolkit.loaders.spec import Collator
 from toolkit.optimizers import torch as optimizers
 
 from .loop import NonFinite, Stock
@@ -22,35 +23,30 @@ from .loop import NonFinite, Stock
 PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
 
 
-def make_task(run: Any, features: Mapping[str, np.ndarray], outputs: int) -> Any:
-    """The run's task, a ``LightningModule``, with its initial weights.
-
-    Args:
-        run: the run's specs.
-        features: what the features learned from the training split.
-        outputs: size of the vocabulary.
-    """
-    model = build(run.model, "torch", run.features.bands, outputs)
-    layers.set_weights(model, weights.initial(run.model.parameters(run.features.bands, outputs), run.seed))
+def make_task(run: Any, learned: Learned) -> Any:
+    """The run's task, a ``LightningModule``, with its initial weights."""
+    model = build(run.model, "torch", learned.inputs, learned.outputs)
+    layers.set_weights(model, weights.initial(run.model.parameters(learned.inputs, learned.outputs), run.seed))
     layers.bind(model, run.seed)
-    return build(run.task, "torch", build(run.features, "torch", features), model)
+    return build(run.task, "torch", build(run.features, "torch", learned.features), model)
 
 
 class Engine:
     """One process of a torch run (see ``loop.Engine``)."""
 
-    def __init__(self, run: Any, features: Mapping[str, np.ndarray], outputs: int) -> None:
+    def __init__(self, run: Any, learned: Learned) -> None:
         self.trainer = run.trainer
         self.fabric = lightning.Fabric(accelerator="auto", devices=1, precision=PRECISION[run.trainer.precision])
         self.fabric.launch()
-        self.task = make_task(run, features, outputs)
+        self.task = make_task(run, learned)
         self.model = self.task.model
         optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))
         self.module, self.optimizer = self.fabric.setup(self.task, optimizer)
-        self.module.mark_forward_method("batch_loss")
-        self.module.mark_forward_method("evaluate_batch")
+        for method in ("batch_loss", "evaluate_batch", "start", "step"):
+            if hasattr(self.task, method):
+                self.module.mark_forward_method(method)
 
-    def batches(self, collator: Collator, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
+    def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         return iter(loaders.loader(collator, batches, epoch, self.trainer.workers))
 
     def set_step(self, lr: float, position: int) -> None:
@@ -78,6 +74,19 @@ class Engine:
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
         found = self.module.evaluate_batch(self.fabric.to_device(batch))
         return {k: v.cpu().numpy() for k, v in found.items()} | {"example": batch["example"].numpy()}
+
+    @torch.no_grad()
+    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        state = self.module.start(self.fabric.to_device(batch), width)
+
+        @torch.no_grad()
+        def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
+            nonlocal state
+            rows = (torch.from_numpy(a).to(self.fabric.device) for a in (tokens, parents))
+            log_probs, state = self.module.step(state, *rows)
+            return log_probs.cpu().numpy()
+
+        return step
 
     def state(self) -> State:
         return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.model))

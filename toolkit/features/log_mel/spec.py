@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class LogMel:
     ``2595 log10(1 + f / 700)``, with triangles in hertz that peak at one. All arithmetic is in float64 and the result
     is rounded once, which makes both backends give the same float32 numbers.
     """
+
+    domains: ClassVar[tuple[str, ...]] = ("speech",)
 
     sample_rate: int = option(16000, "of the waveforms, in Hz", ge=1000, le=384000)
     window: float = option(0.025, "length of a frame in seconds", gt=0, le=1)

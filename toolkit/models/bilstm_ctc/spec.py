@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
@@ -23,6 +23,8 @@ class BiLSTMCTC:
     recurrent weights uniform with variance ``1 / units``, other biases zero but for one at the forget gates,
     normalisations one and zero.
     """
+
+    domains: ClassVar[tuple[str, ...]] = ("speech",)
 
     units: int = option(256, "width of the LSTM in each direction and of the vectors between layers", ge=1)
     layers: int = option(2, "bidirectional layers", ge=1)

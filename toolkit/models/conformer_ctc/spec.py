@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
@@ -28,6 +28,8 @@ class ConformerCTC:
     biases Glorot uniform, biases of the front end uniform within ``1 / sqrt(fan in)``, other biases zero,
     normalisations one and zero.
     """
+
+    domains: ClassVar[tuple[str, ...]] = ("speech",)
 
     dim: int = option(96, "width of a vector between modules", ge=2)
     layers: int = option(4, "blocks", ge=1)

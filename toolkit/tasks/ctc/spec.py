@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from toolkit import metrics
+from toolkit.batch import SPEECH, Fields
 from toolkit.spec import option, spec
 
 Hypothesis = tuple[list[int], float]
@@ -27,7 +28,8 @@ class CTC:
     Decoding is numpy in both backends, so that equal log-probabilities give equal text.
     """
 
-    mode: ClassVar[str] = "min"
+    domains: ClassVar[tuple[str, ...]] = ("speech",)
+    fields: ClassVar[Fields] = SPEECH
 
     decoder: Literal["greedy", "beam"] = option("greedy", "greedy: the best path; beam: the best transcript found")
     beam_width: int = option(16, "beam: prefixes kept after each frame", ge=1)
@@ -56,13 +58,21 @@ class CTC:
         """Fewest frames that can hold these tokens: one each, and a blank between equal neighbours."""
         return len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
 
-    def measure(self, references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
+    def evaluate(self, engine: Any, batch: Any, tokenizer: Any, final: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Decode a batch: ``(example, row of the predictions)`` for each of its utterances."""
+        out = engine.eval_step(batch)
+        decoded = self.decode(out["log_probs"], out["lengths"])
+        for example, loss, (ids, score) in zip(out["example"], out["loss"], decoded, strict=True):
+            yield int(example), {"hypothesis": tokenizer.decode(ids), "score": score, "loss": float(loss)}
+
+    def measure(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Error rates of a split, as fractions (``toolkit.metrics``)."""
+        references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         return {"wer": metrics.wer(references, hypotheses), "cer": metrics.cer(references, hypotheses)}
 
-    def align(self, row: Mapping[str, Any]) -> list[list[str]]:
-        """How the words of one prediction (``reference``, ``hypothesis``) differ, see ``toolkit.metrics.align``."""
-        return metrics.align(row["reference"], row["hypothesis"])
+    def detail(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What the predictions file says beside a row: how the words differ, see ``toolkit.metrics.align``."""
+        return {"alignment": metrics.align(row["reference"], row["hypothesis"])}
 
 
 def greedy(log_probs: np.ndarray, lengths: np.ndarray) -> list[Hypothesis]:

@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from toolkit.errors import DataError
 from toolkit.spec import spec
@@ -41,6 +42,8 @@ class CharacterTokenizer:
 @spec
 class Characters:
     """Every character of the training split is a token, in the order of code points after a blank with id 0."""
+
+    domains: ClassVar[tuple[str, ...]] = ("speech",)
 
     def learn(self, texts: Iterable[str], folder: Path) -> None:
         """Write the alphabet of ``texts`` into ``folder``."""

@@ -6,7 +6,7 @@ import io
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from toolkit.errors import DataError
 from toolkit.spec import option, spec
@@ -53,6 +53,8 @@ class SentencePiece:
 
     Every character of the training split is among the units. Learning runs on one thread and is deterministic.
     """
+
+    domains: ClassVar[tuple[str, ...]] = ("speech", "translation")
 
     algorithm: Literal["bpe", "unigram"] = option("bpe", "how the units are found")
     vocab_size: int = option(

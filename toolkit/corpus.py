@@ -1,0 +1,154 @@
+"""What every corpus has, whatever is in it: named splits, problems that are found before the first step, a cache."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from toolkit.batch import Collate
+from toolkit.errors import DataError
+from toolkit.plan import Plan
+
+SPLITS = ("train", "validation", "test")
+
+# Problems printed in full; the rest is counted by kind.
+LISTED = 50
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the data.
+
+    Args:
+        kind: one of a few words that problems are counted by.
+        where: the file and record.
+        message: what was found, what was expected, how to mend it.
+        fatal: the data cannot be used without it, so ``on_bad=drop`` does not help.
+    """
+
+    kind: str
+    where: str
+    message: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was left out under ``on_bad=drop``: kind of problem -> examples, and one line each."""
+
+    dropped: dict[str, int]
+    lines: list[str]
+
+    def __add__(self, other: Report) -> Report:
+        return Report(dict(Counter(self.dropped) + Counter(other.dropped)), self.lines + other.lines)
+
+
+class Split(Protocol):
+    """One split of any corpus. Each domain's module has its own, with the content of the examples beside this."""
+
+    name: str
+    ids: list[str]
+    texts: list[str]  # what is to be found: transcript, translation, class
+
+    def __len__(self) -> int: ...
+
+    def describe(self) -> str:
+        """How much there is, in words: "842 examples (0.70 h)"."""
+        ...
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All splits. ``fingerprint`` is a hash of ids, texts, splits and contents of what is in them."""
+
+    splits: Mapping[str, Any]
+    fingerprint: str
+    report: Report
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a run learned from its training split, and so the sizes of the model's ends.
+
+    Args:
+        tokenizer: turns token ids into text; has ``decode(ids)`` and ``size``.
+        features: arrays by name, the state of the features.
+        inputs: what the model sees: bands of the features; (height, width, channels); size of the source vocabulary.
+        outputs: size of the (target) vocabulary, or classes.
+    """
+
+    tokenizer: Any
+    features: Mapping[str, np.ndarray]
+    inputs: Any
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """One split, ready to be batched.
+
+    Args:
+        split: of a corpus.
+        plan: its batches.
+        collator: makes a batch of positions in the split, for an epoch.
+    """
+
+    split: Any
+    plan: Plan
+    collator: Collate
+
+
+def cache_folder() -> Path:
+    """Where downloads and decoded data are kept: TOOLKIT_CACHE, else ``toolkit`` in the user's cache folder."""
+    if chosen := os.environ.get("TOOLKIT_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
+
+
+def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
+    """Refuse or count.
+
+    Raises:
+        DataError: there are problems and the policy is to refuse, or some cannot be left out.
+    """
+    counts = dict(Counter(problem.kind for problem in problems))
+    fatal = [problem for problem in problems if problem.fatal]
+    if not problems or (on_bad == "drop" and not fatal):
+        return Report(counts, [str(problem) for problem in problems])
+    ordered = fatal + [problem for problem in problems if not problem.fatal]
+    lines = [str(problem) for problem in ordered[:LISTED]]
+    if more := Counter(problem.kind for problem in ordered[LISTED:]):
+        lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
+    if len(fatal) < len(problems):
+        left_out = len(problems) - len(fatal)
+        lines.append(f"Mend them, or leave {left_out} of them out of training and evaluation with dataset.on_bad=drop")
+    noun = "problem" if len(problems) == 1 else "problems"
+    raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
+
+
+def empty_splits(splits: Mapping[str, Any], kind: str) -> Iterable[Problem]:
+    """A fatal problem for each split that must not be empty and is; ``kind`` is what one example is called."""
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
+    for name in ("train", "test"):
+        if not len(splits[name]):
+            message = f"no usable {kind} is left in it ({sizes}), expected at least one"
+            yield Problem("empty split", name, message, fatal=True)
+
+
+def progress() -> Any:
+    """Bars on standard error while it is a terminal, silence otherwise."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
