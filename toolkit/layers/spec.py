@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.weights import Blocks, Constant, Parameter, Uniform, glorot, he
+from toolkit.weights import Blocks, Constant, Normal, Parameter, Uniform, glorot, he
 
 NORM_EPSILON = 1e-5  # of layer and batch normalisation, PyTorch's value (Keras has 1e-3)
 BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics, PyTorch's meaning
@@ -29,6 +29,11 @@ def dense(inputs: int, outputs: int, bias: bool = True) -> Parameters:
     """``y = x W^T + b``; W Glorot uniform, b zero."""
     made = {"weight": Parameter((outputs, inputs), glorot(inputs, outputs))}
     return made | ({"bias": Parameter((outputs,), Constant(0.0))} if bias else {})
+
+
+def embedding(vocabulary: int, dim: int) -> Parameters:
+    """A vector for each token; normal with variance ``1 / dim``, which suits an output matrix as well."""
+    return {"weight": Parameter((vocabulary, dim), Normal(dim**-0.5))}
 
 
 def conv2d(inputs: int, outputs: int, kernel: int) -> Parameters:
@@ -111,8 +116,13 @@ def positions(longest: int, dim: int) -> np.ndarray:
     Returns:
         ``(2 * longest, dim)`` float32, computed in float64.
     """
-    angles = np.arange(longest - 1, -longest - 1, -1)[:, None] * 10000.0 ** (-np.arange(0, dim, 2) / dim)
-    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(2 * longest, dim).astype(np.float32)
+    return sinusoids(np.arange(longest - 1, -longest - 1, -1), dim)
+
+
+def sinusoids(positions: np.ndarray, dim: int) -> np.ndarray:
+    """``(positions, dim)`` float32: sines at even places, cosines at odd ones (Vaswani et al. 2017, section 3.5)."""
+    angles = positions[:, None] * 10000.0 ** (-np.arange(0, dim, 2) / dim)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(positions), dim).astype(np.float32)
 
 
 def hash32(x: np.ndarray) -> np.ndarray:

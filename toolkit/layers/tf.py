@@ -122,6 +122,19 @@ def _normalize(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor
     return out, gradient
 
 
+class Embedding(keras.layers.Layer):
+    """A vector for each token, in the precision of the weights; Keras's own also looks for negative ids."""
+
+    def __init__(self, vocabulary: int, dim: int) -> None:
+        super().__init__(autocast=False)
+        self.weight = self.add_weight(shape=(vocabulary, dim), name="weight")
+        self.built = True
+
+    def call(self, tokens: tf.Tensor) -> tf.Tensor:
+        """``(batch, time)`` int -> ``(batch, time, dim)``."""
+        return tf.gather(self.weight.value, tokens)
+
+
 class BatchNorm(keras.layers.Layer):
     """Batch normalisation (Ioffe & Szegedy 2015) over the valid frames only, so that padding never counts.
 
