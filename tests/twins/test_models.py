@@ -2,63 +2,92 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.twins.cases import Case, model_specs, run
+from tests.twins import cases
+from tests.twins.cases import Arrays, Case
 from tests.twins.compare import first_difference, float32_limit, float64_limit
 
-Arrays = dict[str, np.ndarray]
-ROWS = Case.rows
+MODELS = cases.components("models")
+EVERY = pytest.mark.parametrize("model", MODELS)
 
 
-@pytest.mark.parametrize("model", model_specs())
-def test_twins_are_equal(model: str, tmp_path: Path) -> None:
-    """One test a model, because the two processes that it starts take longer than what they compute."""
-    perturbed = next(name for name in Case("", model).spec().parameters(80, 2) if name.startswith("blocks.1."))
-    cases = [
-        Case("wide", model),
-        Case("narrow", model, dtype="float32"),
-        Case("dropout", model, dropout=0.2),
-        Case("longer", model, extra=9000),
-        Case("padded", model, training=False),
-        *(Case(f"alone{row}", model, training=False, rows=(row,)) for row in ROWS),
-        Case("perturbed", model, perturbed=("tf", perturbed)),
-    ]
-    results = run(cases, tmp_path)
-    torch, tf = results["torch"], results["tf"]
-
-    assert first_difference(torch["wide"], tf["wide"], float64_limit) is None
-    limit = float32_limit(torch["narrow"], torch["wide"])
-    assert first_difference(torch["narrow"], tf["narrow"], limit) is None
-    assert first_difference(torch["dropout"], tf["dropout"], float64_limit) is None
-    assert first_difference(torch["padded"], tf["padded"], float64_limit) is None
-
-    # dropout did something
-    assert first_difference(torch["wide"], torch["dropout"], float64_limit)
-
-    for backend in (torch, tf):
-        # padding reaches neither the loss, nor a gradient, nor the running statistics
-        assert first_difference(_whole_batch(backend["wide"]), _whole_batch(backend["longer"]), float64_limit) is None
-        for row in ROWS:
-            padded, alone = _own_frames(backend["padded"], row), _own_frames(backend[f"alone{row}"], 0)
-            assert first_difference(padded, alone, float64_limit) is None
-
-    # the harness sees a parameter that is 1e-6 off, and where
-    found = first_difference(torch["perturbed"], tf["perturbed"], float64_limit)
-    assert found is not None and found.startswith("blocks.1"), found
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the results of all models: two processes in all, because starting one takes longer than what it computes."""
+    made = tmp_path_factory.mktemp("models")
+    cases.run([case for model in MODELS for case in cases.cases_of(model)], made)
+    return made
 
 
-def _whole_batch(arrays: Arrays) -> Arrays:
+def twins(folder: Path, model: str, kind: str) -> tuple[Arrays, Arrays]:
+    return cases.result(folder, "torch", f"{model}.{kind}"), cases.result(folder, "tf", f"{model}.{kind}")
+
+
+@EVERY
+@pytest.mark.parametrize("kind", ["wide", "dropout", "together"])
+def test_twins_mean_the_same(model: str, kind: str, folder: Path) -> None:
+    """In float64: every intermediate, the loss, every gradient and the running statistics, with and without dropout."""
+    assert first_difference(*twins(folder, model, kind), float64_limit) is None
+
+
+@EVERY
+def test_twins_agree_in_float32(model: str, folder: Path) -> None:
+    torch, tf = twins(folder, model, "narrow")
+    limit = float32_limit(torch, cases.result(folder, "torch", f"{model}.dropout"))
+    assert first_difference(torch, tf, limit) is None
+
+
+@EVERY
+def test_twins_mean_the_same_with_every_option(model: str, folder: Path) -> None:
+    for case in cases.cases_of(model):
+        if case.changed:
+            torch, tf = twins(folder, model, case.kind)
+            assert first_difference(torch, tf, float64_limit) is None, case.changed
+
+
+@EVERY
+def test_every_gradient_is_there_and_dropout_drops(model: str, folder: Path) -> None:
+    case = Case(model, "wide")
+    wide = cases.result(folder, "torch", case.name)
+    for name, parameter in case.spec().parameters(*case.sizes()).items():
+        assert not parameter.trainable or wide[f"gradient.{name}"].any(), name
+    dropped = first_difference(wide, cases.result(folder, "torch", f"{model}.dropout"), float64_limit)
+    assert bool(dropped) == any(map(cases.has_dropout, dataclasses.fields(MODELS[model])))
+
+
+@EVERY
+@pytest.mark.parametrize("backend", cases.BACKENDS)
+def test_padding_reaches_nothing(model: str, backend: str, folder: Path) -> None:
+    """Neither the loss, nor a gradient, nor the running statistics, nor another example."""
+    together = cases.result(folder, backend, f"{model}.together")
+    for place, row in enumerate(cases.ROWS):
+        alone = cases.result(folder, backend, f"{model}.alone{row}")
+        mine = {name: _within(value[place], alone[name][0].shape) for name, value in together.items()}
+        assert first_difference(mine, {name: value[0] for name, value in alone.items()}, float64_limit) is None, row
+    if any(case.longer for case in cases.cases_of(model)):
+        wide, longer = (_whole(cases.result(folder, backend, f"{model}.{kind}")) for kind in ("wide", "longer"))
+        assert first_difference(wide, longer, float64_limit) is None
+
+
+def _within(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """What an example got, without the padding behind it."""
+    return value[tuple(slice(size) for size in shape)]
+
+
+def _whole(arrays: Arrays) -> Arrays:
+    """What has no axis that padding makes longer."""
     return {name: value for name, value in arrays.items() if name.startswith(("loss", "gradient.", "after.", "length"))}
 
 
-def _own_frames(arrays: Arrays, row: int) -> Arrays:
-    """What one utterance got, without the padding behind it."""
-    frames = {"features": int((arrays["features"][row] != 0).any(-1).sum())}
-    steps = int(arrays["lengths"][row])
-    return {
-        name: value[row] if value.ndim == 1 else value[row, : frames.get(name, steps)] for name, value in arrays.items()
-    }
+@EVERY
+def test_a_parameter_that_is_off_is_found_and_named(model: str, folder: Path) -> None:
+    torch, tf = twins(folder, model, "perturbed")
+    case = Case(model, "perturbed")
+    part, _ = cases.perturbed(torch, case.spec().parameters(*case.sizes()))
+    found = first_difference(torch, tf, float64_limit)
+    assert found is not None and found.startswith(f"{part}: "), found

@@ -9,6 +9,7 @@ import pytest
 
 from tests.twins import cases, tolerances
 from tests.twins.compare import distance
+from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import spec as layers
 
 Parts = dict[str, dict[str, np.ndarray]]
@@ -40,7 +41,7 @@ def test_features_are_the_same_float32_numbers(name: str, kind: str, parts: Part
 @pytest.mark.parametrize("name", cases.feature_specs())
 @pytest.mark.parametrize("backend", ["torch", "tf"])
 def test_features_are_those_of_the_reference(name: str, backend: str, parts: Parts, folder: Path) -> None:
-    spec, batch = cases.feature_specs()[name], cases.Case("", "").batch()
+    spec, batch = cases.feature_specs()[name], cases.speech(LogMel(), cases.ROWS, True)
     values, lengths = parts[backend][f"{name}.whole"], parts[backend][f"{name}.whole.lengths"]
     for row, length in enumerate(lengths):
         expected = spec.reference(cases.waveform(row), spec.load(folder))
@@ -52,7 +53,7 @@ def test_features_are_those_of_the_reference(name: str, backend: str, parts: Par
 
 @pytest.mark.parametrize("backend", ["torch", "tf"])
 def test_masked_features_are_zero_where_the_draw_says(backend: str, parts: Parts) -> None:
-    batch = cases.Case("", "").batch()
+    batch = cases.speech(LogMel(), cases.ROWS, True)
     masked, whole = parts[backend]["utterance.masked"], parts[backend]["utterance.whole"]
     expected = whole.copy()
     for row in range(len(whole)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,65 +13,55 @@ from tests.twins import cases
 from toolkit.build import build
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import tf as layers
+from toolkit.loaders.tf import signature
 from toolkit.models.conformer_ctc.spec import ConformerCTC
-from toolkit.tasks.ctc.spec import CTC
-
-_built: dict[tuple[Any, ...], tuple[keras.Model, Any]] = {}
 
 
 def models(folder: Path) -> None:
     """Every case in ``cases.json``."""
-    for case in cases.read(folder):
-        np.savez(folder / f"{case.name}.tf.npz", **_model(case))
+    cases.work("tf", _model, folder)
 
 
-def _model(case: cases.Case) -> dict[str, np.ndarray]:
-    key = (case.model, case.dtype, case.dropout, case.training)
-    if key not in _built:  # a graph serves every batch of its kind
-        _built[key] = _build(case)
-    model, compute = _built[key]
-    layers.set_weights(model, case.weights("tf"))
-    cases.check_kept(case.weights("tf"), layers.get_weights(model))
-    out = compute({name: tf.constant(array) for name, array in case.batch().items()})
-    slots = {slot.name: slot for slot in layers.canonical_variables(model)}
-    arrays = {name: value.numpy() for name, value in out.items()}
-    for name in arrays:
-        if name.startswith("gradient."):
-            arrays[name] = slots[name.removeprefix("gradient.")].to_canonical(arrays[name])
-    if case.training:
-        after = layers.get_weights(model)
-        arrays |= {f"after.{name}": value for name, value in after.items() if not slots[name].variable.trainable}
-    return arrays
-
-
-def _build(case: cases.Case) -> tuple[keras.Model, Any]:
+def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
     keras.config.set_floatx(case.dtype)
     keras.config.set_dtype_policy(case.dtype)
-    features = build(LogMel(), "tf", {})
-    model = build(case.spec(), "tf", features.spec.bands, cases.VOCABULARY)
+    features = build(case.features(), "tf", {})
+    model = build(case.spec(), "tf", *case.sizes())
+    layers.set_weights(model, given)
+    cases.check_kept(given, layers.get_weights(model))
     layers.bind(model, cases.SEED)
     layers.set_step(model, cases.STEP)
-    task = build(CTC(), "tf", features, model)
-    slots = [slot for slot in layers.canonical_variables(model) if slot.variable.trainable]
+    task = build(case.task(), "tf", features, model)
+    slots = {slot.name: slot for slot in layers.canonical_variables(model)}
+    trained = {name: slot for name, slot in slots.items() if slot.variable.trainable}
 
-    @tf.function(reduce_retracing=True)
     def compute(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        _, lengths, intermediates = task(batch, training=case.training)
-        out = {"lengths": lengths} | intermediates
+        _, *lengths, intermediates = task(batch, training=case.training)
+        out = intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
         if not case.training:
             return out | task.evaluate_batch(batch)
         with tf.GradientTape() as tape:
             out["loss"] = task.batch_loss(batch, training=True)
-        gradients = tape.gradient(out["loss"], [slot.variable.value for slot in slots])
-        return out | {f"gradient.{s.name}": g for s, g in zip(slots, gradients, strict=True)}
+        gradients = tape.gradient(out["loss"], [slot.variable.value for slot in trained.values()])
+        return out | {f"gradient.{n}": tf.convert_to_tensor(g) for n, g in zip(trained, gradients, strict=True)}
 
-    return model, compute
+    if case.graph:
+        compute = tf.function(compute, input_signature=[signature(case.task().fields)])
+    out = compute({name: tf.constant(array) for name, array in case.batch().items()})
+    arrays = {name: value.numpy() for name, value in out.items()}
+    for name, slot in trained.items():
+        if f"gradient.{name}" in arrays:
+            arrays[f"gradient.{name}"] = slot.to_canonical(arrays[f"gradient.{name}"])
+    if case.training:
+        after = layers.get_weights(model)
+        arrays |= {f"after.{name}": after[name] for name in given if name not in trained}
+    return arrays
 
 
 def parts(folder: Path) -> None:
     """Features and layers by themselves, in ``parts.tf.npz``."""
     out: dict[str, tf.Tensor] = {}
-    batch = {name: tf.constant(array) for name, array in cases.Case("", "").batch().items()}
+    batch = {name: tf.constant(array) for name, array in cases.speech(LogMel(), cases.ROWS, True).items()}
     masks = batch["time_masks"], batch["frequency_masks"]
     for name, spec in cases.feature_specs().items():
         features = tf.function(build(spec, "tf", cases.feature_state(spec, folder)), reduce_retracing=True)

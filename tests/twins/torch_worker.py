@@ -14,40 +14,43 @@ from toolkit.build import build
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import torch as layers
 from toolkit.models.conformer_ctc.spec import ConformerCTC
-from toolkit.tasks.ctc.spec import CTC
 
 
 def models(folder: Path) -> None:
     """Every case in ``cases.json``."""
-    for case in cases.read(folder):
-        np.savez(folder / f"{case.name}.torch.npz", **_model(case))
+    cases.work("torch", _model, folder)
 
 
-def _model(case: cases.Case) -> dict[str, np.ndarray]:
-    features = build(LogMel(), "torch", {})
-    model = build(case.spec(), "torch", features.spec.bands, cases.VOCABULARY)
-    layers.set_weights(model, case.weights("torch"))
-    cases.check_kept(case.weights("torch"), layers.get_weights(model))
+def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
+    features = build(case.features(), "torch", {})
+    model = build(case.spec(), "torch", *case.sizes())
+    layers.set_weights(model, given)
+    cases.check_kept(given, layers.get_weights(model))
     layers.bind(model, cases.SEED)
     layers.set_step(model, cases.STEP)
-    task = build(CTC(), "torch", features, model).to(getattr(torch, case.dtype)).train(case.training)
+    task = build(case.task(), "torch", features, model).to(getattr(torch, case.dtype)).train(case.training)
     batch = {name: torch.from_numpy(array) for name, array in case.batch().items()}
-    _, lengths, intermediates = task(batch)
-    out = {"lengths": lengths} | intermediates
+    _, *lengths, intermediates = task(batch)
+    out = intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
     if case.training:
         out["loss"] = task.batch_loss(batch, training=True)
         out["loss"].backward()
         out |= {f"gradient.{name}": parameter.grad for name, parameter in model.named_parameters()}
-        out |= {f"after.{name}": buffer for name, buffer in model.state_dict().items() if "running" in name}
+        out |= {f"after.{name}": model.get_buffer(name) for name in given if name not in _trained(model)}
     else:
-        out |= task.evaluate_batch(batch)
+        with torch.no_grad():
+            out |= task.evaluate_batch(batch)
     return {name: value.detach().numpy() for name, value in out.items()}
+
+
+def _trained(model: nn.Module) -> set[str]:
+    return {name for name, _ in model.named_parameters()}
 
 
 def parts(folder: Path) -> None:
     """Features and layers by themselves, in ``parts.torch.npz``."""
     out: dict[str, torch.Tensor] = {}
-    batch = {name: torch.from_numpy(array) for name, array in cases.Case("", "").batch().items()}
+    batch = {name: torch.from_numpy(array) for name, array in cases.speech(LogMel(), cases.ROWS, True).items()}
     masks = batch["time_masks"], batch["frequency_masks"]
     for name, spec in cases.feature_specs().items():
         features = build(spec, "torch", cases.feature_state(spec, folder)).float()
