@@ -1,6 +1,6 @@
 """Training throughput: the neutral loop, a bare hand-written loop and the stock loop, interleaved in one process.
 
-    python benchmarks/training.py BACKEND [ROUNDS] [OVERRIDE ...]
+    python benchmarks/training.py RECIPE BACKEND [ROUNDS] [OVERRIDE ...]
 
 Every round trains two epochs of the recipe's plan in each of three ways, in turn, on the same model:
 
@@ -28,6 +28,7 @@ import numpy as np
 
 from toolkit import config, job
 from toolkit.checkpoint import Progress
+from toolkit.corpus import Data
 from toolkit.plan import padding_efficiency
 from toolkit.runfolder import RunFolder
 from toolkit.trainers import loop
@@ -67,7 +68,7 @@ def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     optimizer = optimizers.build(run.optimizer, engine.slots)
     ready = [{k: tf.constant(v) for k, v in batch.items()} for batch in batches]
 
-    @tf.function(input_signature=[signature()])
+    @tf.function(input_signature=[signature(run.task.fields)])
     def step(batch: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = task.batch_loss(batch, True)
@@ -96,15 +97,15 @@ class Timed(loop.Stock):
         return over
 
 
-def main(backend: str, rounds: int, overrides: list[str]) -> None:
+def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
     temporary = tempfile.TemporaryDirectory()
     here = Path(temporary.name)
-    run = config.check(["recipe=asr", f"backend={backend}", f"run_dir={here}", *overrides])
+    run = config.check([f"recipe={recipe}", f"backend={backend}", f"run_dir={here}", *overrides])
     parts = job.prepare(run, RunFolder(here))
-    engine = job.load_engine(run, parts)
+    engine = job.load_engine(run, parts.learned)
     train, valid = parts.data["train"], parts.data["validation"]
     few = valid.split.select([0])
-    small = loop.Data(few, dataclasses.replace(valid.plan, lengths=valid.plan.lengths[:1]), valid.collator)
+    small = Data(few, dataclasses.replace(valid.plan, lengths=valid.plan.lengths[:1]), valid.collator)
     quiet = dataclasses.replace(run.trainer, show=0, validate_every=10**6)
     neutral_run = dataclasses.replace(run, trainer=dataclasses.replace(quiet, max_epochs=EPOCHS))
     stock_run = dataclasses.replace(run, trainer=dataclasses.replace(quiet, max_epochs=1 + EPOCHS))
@@ -118,10 +119,10 @@ def main(backend: str, rounds: int, overrides: list[str]) -> None:
         return time.perf_counter() - began
 
     def neutral() -> None:
-        loop.fit(neutral_run, engine, train, small, parts.tokenizer, RunFolder(here / "loop"), Progress())
+        loop.fit(neutral_run, engine, train, small, parts.learned.tokenizer, RunFolder(here / "loop"), Progress())
 
     def stock() -> float:
-        found = Timed(stock_run, engine, train, small, parts.tokenizer, RunFolder(here / "stock"), Progress())
+        found = Timed(stock_run, engine, train, small, parts.learned.tokenizer, RunFolder(here / "stock"), Progress())
         engine.fit_stock(found)
         return found.ended - found.began
 
@@ -136,6 +137,7 @@ def main(backend: str, rounds: int, overrides: list[str]) -> None:
         for other in ("bare", "stock")
     }
     result = {
+        "recipe": recipe,
         "backend": backend,
         "examples": len(train.split),
         "batches": len(train.plan),
@@ -153,4 +155,4 @@ def main(backend: str, rounds: int, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3, sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 3, sys.argv[4:])

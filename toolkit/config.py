@@ -136,6 +136,10 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     run = Run(**values | {"allow": composed.allow})
     if run.resume and run.evaluate:
         found.append("evaluate: found beside resume, expected one of them")
+    if run.dataset.split and not run.evaluate:
+        found.append(
+            f"dataset.split: found {run.dataset.split!r} without evaluate=RUN_FOLDER, which alone takes one split"
+        )
     found += _foreign(run)
     rates = [getattr(part, "sample_rate", None) for part in (run.dataset, run.features)]
     if None not in rates and rates[0] != rates[1]:

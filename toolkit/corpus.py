@@ -7,18 +7,31 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from toolkit.batch import Collate
 from toolkit.errors import DataError
 from toolkit.plan import Plan
+from toolkit.spec import option, spec
 
 SPLITS = ("train", "validation", "test")
 
 # Problems printed in full; the rest is counted by kind.
 LISTED = 50
+
+
+@spec
+class Source:
+    """Fields that every dataset has."""
+
+    split: Literal["train", "validation", "test"] | None = option(
+        None, "with evaluate=RUN_FOLDER: the only split to measure; null: all but train"
+    )
+    on_bad: Literal["refuse", "drop"] = option(
+        "refuse", "a bad example: refuse the data and list all problems, or drop it and count"
+    )
 
 
 @dataclass(frozen=True)
@@ -135,10 +148,15 @@ def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
     raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
 
 
-def empty_splits(splits: Mapping[str, Any], kind: str) -> Iterable[Problem]:
-    """A fatal problem for each split that must not be empty and is; ``kind`` is what one example is called."""
+def empty_splits(splits: Mapping[str, Any], kind: str, only: str | None = None) -> Iterable[Problem]:
+    """A fatal problem for each split that must not be empty and is.
+
+    Args:
+        kind: what one example is called.
+        only: the split that is wanted; else train and test are.
+    """
     sizes = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
-    for name in ("train", "test"):
+    for name in (only,) if only else ("train", "test"):
         if not len(splits[name]):
             message = f"no usable {kind} is left in it ({sizes}), expected at least one"
             yield Problem("empty split", name, message, fatal=True)

@@ -62,7 +62,7 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
     folder = RunFolder(Path(run.run_dir))
     try:
         parts = prepare(run, folder, source)
-        engine = load_engine(run, parts)
+        engine = load_engine(run, parts.learned)
         at = Progress(facts=_facts(run, parts))
         if source:
             at = _load(run, engine, parts, source, folder)
@@ -98,9 +98,9 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
         folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
         for line in corpus.report.lines[:LISTED]:
             folder.say(f"    {line}")
-    if not len(corpus.splits["validation"]):
+    if not run.evaluate and not len(corpus.splits["validation"]):
         raise DataError("validation: the data has no such split, by which the best checkpoint is chosen; give it one")
-    data = {name: domain.data(run, split, known, name == "train") for name, split in corpus.splits.items()}
+    data = {name: domain.data(run, split, known, name == "train" and not run.evaluate) for name, split in corpus.splits.items()}
     return Parts(data, known, corpus.fingerprint)
 
 
@@ -122,11 +122,11 @@ def _take_over(source: Path, folder: Path) -> None:
             shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
 
 
-def load_engine(run: Any, parts: Parts) -> Engine:
+def load_engine(run: Any, learned: Learned) -> Engine:
     """Load the framework, at last, and build the engine in it."""
     with _held_back():
         module = importlib.import_module(f"toolkit.trainers.{run.backend}")
-        return module.Engine(run, parts.learned)
+        return module.Engine(run, learned)
 
 
 @contextlib.contextmanager
@@ -175,10 +175,7 @@ def _facts(run: Any, parts: Parts) -> dict[str, Any]:
 
 def _load(run: Any, engine: Engine, parts: Parts, source: Path, folder: RunFolder) -> Progress:
     """Put an earlier run's checkpoint into the engine: its best to measure, its last to go on from."""
-    path = checkpoint.find(source / "checkpoints", "best" if run.evaluate else "last")
-    if path is None:
-        raise DataError(f"{source / 'checkpoints'}: no best checkpoint; the run ended before its first validation")
-    state, at = checkpoint.load(path)
+    path, at = load(engine, source, "best" if run.evaluate else "last")
     facts = _facts(run, parts)
     # with other batches a run can go on from the end of an epoch, but not from the middle of one
     held = {k for k in facts if k != "plan" or at.batch}
@@ -189,14 +186,28 @@ def _load(run: Any, engine: Engine, parts: Parts, source: Path, folder: RunFolde
             "with, or begin a new run"
         )
     at.facts = facts
-    try:
-        engine.load(state)
-    except ValueError as error:
-        raise ConfigError(f"{path}: does not fit this model: {error}") from error
     best = checkpoint.find(source / "checkpoints", "best")
     if run.resume and best and folder.path.resolve() != source.resolve():
         shutil.copytree(best, folder.checkpoints / best.name, dirs_exist_ok=True)
     return at
+
+
+def load(engine: Engine, source: Path, which: str) -> tuple[Path, Progress]:
+    """Put a run's ``best`` or ``last`` checkpoint into the engine; returns its folder and how far it had come.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+        ConfigError: it is another model's.
+    """
+    path = checkpoint.find(source / "checkpoints", which)
+    if path is None:
+        raise DataError(f"{source / 'checkpoints'}: no {which} checkpoint; the run ended before its first validation")
+    state, at = checkpoint.load(path)
+    try:
+        engine.load(state)
+    except ValueError as error:
+        raise ConfigError(f"{path}: does not fit this model: {error}") from error
+    return path, at
 
 
 def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
@@ -230,16 +241,17 @@ def _finish(
     began: float,
 ) -> None:
     """Measure the best checkpoint on every split but ``train``; leave predictions, results and a summary."""
-    best = None if run.evaluate else checkpoint.find(folder.checkpoints, "best")
-    if best:
-        state, at = checkpoint.load(best)
-        engine.load(state)
-    measured = {}
-    for name, data in parts.data.items():
-        if name != "train":
+    if not run.evaluate and checkpoint.find(folder.checkpoints, "best"):
+        _, at = load(engine, folder.path, "best")
+    measured, shown = {}, ""
+    for name in [run.dataset.split] if run.dataset.split else [n for n in parts.data if n != "train"]:
+        if len((data := parts.data[name]).split):
             found = loop.evaluate(run, engine, data, parts.learned.tokenizer)
             measured[name] = found.metrics
             folder.predictions(name, (row | run.task.detail(row) for row in found.rows))
+            for file, content in run.task.files(found.rows).items():
+                checkpoint.write(folder.path / "predictions" / f"{name}_{file}", content)
+            shown = run.task.table(found.rows) if name == "test" else ""
     train = parts.data["train"]
     results = {
         "recipe": run.recipe,
@@ -253,12 +265,15 @@ def _finish(
             for p in run.model.parameters(parts.learned.inputs, parts.learned.outputs).values()
             if p.trainable
         ),
-        "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)),
+        "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)) if len(train.plan) else None,
+        "metric_signatures": run.task.signatures(),
         **speed,
         "wall_seconds": round(time.perf_counter() - began, 1),
         "dataset_fingerprint": parts.fingerprint,
     }
     folder.results(results)
+    if shown:
+        folder.say(shown)
     _summary(results, folder)
 
 
@@ -277,8 +292,9 @@ def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:
     with console.capture() as text:
         console.print(table)
     folder.say(text.get().rstrip())
+    trained = f", {results['train_seconds']:.0f} s of training" if "train_seconds" in results else ""
     folder.say(
-        f"{results['parameters']:,} parameters, best at step {results['step']}, "
-        f"{results.get('train_seconds', 0):.0f} s of training, {results['wall_seconds']:.0f} s in all"
+        f"{results['parameters']:,} parameters, best at step {results['step']}{trained}, "
+        f"{results['wall_seconds']:.0f} s in all"
     )
     folder.say(f"run folder: {folder.path}")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,13 @@ def run(argv: Sequence[str]) -> int:
     if not argv or {"-h", "--help"} & set(argv):
         print(help_text())
         return 0
+    return guarded(lambda: _dispatch(argv))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Do ``work`` and return its exit code, or that of its error, which is printed."""
     try:
-        return _dispatch(argv)
+        return work()
     except UserError as error:
         return report(error)
     except Interrupted as error:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from toolkit.batch import Batch, pad
-from toolkit.corpus import SPLITS, Corpus, Data, Learned, Problem, cache_folder, empty_splits, judge, progress
+from toolkit.corpus import SPLITS, Corpus, Data, Learned, Problem, Source, cache_folder, empty_splits, judge, progress
 from toolkit.plan import Plan
 from toolkit.spec import option, spec
 
@@ -104,17 +104,12 @@ class Split:
 
 
 @spec
-class Speech:
+class Speech(Source):
     """Fields that every speech dataset has."""
 
     domains: ClassVar[tuple[str, ...]] = ("speech",)
 
     sample_rate: int = option(16_000, "sample rate that everything is resampled to, in Hz", ge=4_000, le=192_000)
-    on_bad: Literal["refuse", "drop"] = option(
-        "refuse",
-        "a bad recording: refuse the data and list all problems, or drop it and count",
-        choices=("refuse", "drop"),
-    )
     min_seconds: float = option(0.05, "a shorter recording is bad, in seconds", ge=0)
     max_seconds: float = option(60.0, "a longer recording is bad, in seconds", gt=0)
     silence: float = option(
@@ -161,16 +156,27 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
         DataError: every problem that was found, unless ``dataset.on_bad`` is "drop" and all can be left out.
         RunError: the cache cannot be written.
     """
-    from toolkit import speech_cache
-
     cache = cache or cache_folder()
     with progress() as bars:
         found = list(dataset.recordings(cache, bars))
         problems = [item for item in found if isinstance(item, Problem)]
         recordings, more = _sound([item for item in found if isinstance(item, Recording)])
-        problems += more
-        store = speech_cache.store(recordings, dataset.sample_rate, cache, bars)
-    problems += [Problem(kind, _where(recordings[i]), message) for i, kind, message in store.problems]
+        splits, unfit = _decoded(dataset, recordings, cache, bars)
+    problems += more + unfit
+    if not any(problem.fatal for problem in problems):
+        problems += empty_splits(splits, "recording", dataset.split)
+    report = judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
+    return Corpus(splits, _fingerprint(splits), report)
+
+
+def _decoded(
+    dataset: Any, recordings: list[Recording], cache: Path, bars: Any
+) -> tuple[dict[str, Split], list[Problem]]:
+    """Decode the recordings; those of a wrong length, or that cannot be decoded, become problems."""
+    from toolkit import speech_cache
+
+    store = speech_cache.store(recordings, dataset.sample_rate, cache, bars)
+    problems = [Problem(kind, _where(recordings[i]), message) for i, kind, message in store.problems]
     kept = []
     for row, position in enumerate(store.positions):
         seconds = store.lengths[row] / dataset.sample_rate
@@ -184,11 +190,7 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
         )
         problems.append(Problem(kind, _where(recordings[position]), message))
     silence = round(dataset.silence * dataset.sample_rate)
-    splits = {name: _split(name, recordings, store, kept, dataset.sample_rate, silence) for name in SPLITS}
-    if not any(problem.fatal for problem in problems):
-        problems += empty_splits(splits, "recording")
-    report = judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
-    return Corpus(splits, _fingerprint(splits), report)
+    return {n: _split(n, recordings, store, kept, dataset.sample_rate, silence) for n in SPLITS}, problems
 
 
 def check(
@@ -197,6 +199,7 @@ def check(
     frames_of_samples: Callable[[np.ndarray], np.ndarray],
     on_bad: Literal["refuse", "drop"] = "refuse",
     most_frames: int | None = None,
+    only: str | None = None,
 ) -> Corpus:
     """Second stage: hold every transcript against the tokenizer and the model.
 
@@ -206,6 +209,7 @@ def check(
         frames_of_samples: ``(n,)`` samples -> ``(n,)`` frames that the model emits for them.
         on_bad: the dataset's policy.
         most_frames: longest output of the model, if it has a bound.
+        only: the split that is wanted, if it is not all of them.
 
     Returns:
         The corpus, without bad recordings if they are dropped.
@@ -227,7 +231,7 @@ def check(
             else:
                 kept.append(i)
         splits[name] = split if len(kept) == len(split) else split.select(kept)
-    problems += empty_splits(splits, "recording")
+    problems += empty_splits(splits, "recording", only)
     report = judge(problems, on_bad, "this tokenizer and model")
     return Corpus(splits, _fingerprint(splits), corpus.report + report)
 
@@ -334,6 +338,7 @@ def usable(run: Any, corpus: Corpus, learned: Learned) -> Corpus:
         lambda n: run.model.output_length(run.features.frames(n)),
         run.dataset.on_bad,
         getattr(run.model, "max_positions", None),
+        run.dataset.split,
     )
 
 
@@ -343,6 +348,30 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
     plan = Plan(lengths, run.trainer.batch_budget, run.trainer.batch_examples, run.seed)
     tokens = [np.array(learned.tokenizer.encode(text), np.int32) for text in split.texts]
     return Data(split, plan, Collator(split, tokens, run.features, run.seed if training else None))
+
+
+ANSWER = "{id}\t{hypothesis}"  # a line of what toolkit.predict prints
+
+
+def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
+    """Audio files to be transcribed, and what is wrong with some of them.
+
+    They are decoded into a temporary folder, which goes when the process ends.
+    """
+    import atexit
+    import shutil
+    import tempfile
+
+    cache = Path(tempfile.mkdtemp(prefix="toolkit-"))
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    recordings = [Recording(str(i), "test", "", Path(name), name) for i, name in enumerate(inputs)]
+    with progress() as bars:
+        splits, problems = _decoded(run.dataset, recordings, cache, bars)
+    split = splits["test"]
+    few = np.flatnonzero(run.model.output_length(run.features.frames(split.lengths)) < 1)
+    problems += [Problem("too short", split.origins[i], "too short for one frame of the model") for i in few]
+    split = split.select([i for i in range(len(split)) if i not in set(few.tolist())])
+    return dataclasses.replace(split, ids=list(split.origins)), problems
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,13 @@ def total_steps(trainer: Any, batches: int) -> int:
 
 
 def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = True) -> Evaluation:
-    """Decode a whole split and measure it.
+    """Decode a whole split (see :func:`decode`) and measure it."""
+    rows = decode(run, engine, data, tokenizer, final)
+    return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | run.task.measure(rows), rows)
+
+
+def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = True) -> list[dict[str, Any]]:
+    """A row for each example of a split, in its order: id, reference, hypothesis, score, loss, what the task adds.
 
     Args:
         final: at the end of a run, with a progress bar on a terminal; else between epochs, where a task may be quicker.
@@ -193,8 +199,7 @@ def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool =
     for batch in track(batches, "evaluate", len(data.plan), transient=True, disable=hidden):
         for example, row in run.task.evaluate(engine, batch, tokenizer, final):
             found[example] = {"id": data.split.ids[example], "reference": data.split.texts[example]} | row
-    rows = [found[i] for i in range(len(data.split))]
-    return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | run.task.measure(rows), rows)
+    return [found[i] for i in range(len(data.split))]
 
 
 def _validate(
