@@ -92,6 +92,14 @@ def _hash32(x: tf.Tensor) -> tf.Tensor:
     return xor(x, shift(x, _word(16)))
 
 
+def gelu(x: tf.Tensor) -> tf.Tensor:
+    """``x`` times the normal distribution function of ``x`` (Hendrycks & Gimpel 2016), as torch's.
+
+    ``tf.nn.gelu`` rounds the root of two to float32 first, which is 5e-9 off in float64.
+    """
+    return 0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5))
+
+
 class LayerNorm(keras.layers.Layer):
     """Layer normalisation (Ba et al. 2016) over the channels.
 
@@ -172,7 +180,7 @@ class BatchNorm(keras.layers.Layer):
 
 
 class LSTM(keras.layers.Layer):
-    """One layer in one direction with one bias; ``(batch, time, inputs)`` -> ``(batch, time, units)``, no state.
+    """One layer in one direction with one bias; ``(batch, time, inputs)`` -> ``(batch, time, units)``.
 
     It always runs in the precision of its weights: bfloat16 rounding would add up over the steps. Keras's own layer
     differentiates its loop operation by operation, which takes twice the time.
@@ -185,25 +193,40 @@ class LSTM(keras.layers.Layer):
         self.bias_ih_l0 = self.add_weight(shape=(4 * units,), initializer="zeros", name="bias_ih_l0")
         self.built = True
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.Tensor, hidden: tf.Tensor | None = None) -> tf.Tensor:
+        """Go over ``x`` from the state ``hidden`` ``(batch, units)``, or from zero; the cell begins with zero."""
         x = tf.transpose(tf.cast(x, self.variable_dtype), [1, 0, 2])
         gates = tf.tensordot(x, self.weight_ih_l0.value, [[2], [1]]) + self.bias_ih_l0
-        return tf.transpose(_recur(gates, tf.transpose(self.weight_hh_l0)), [1, 0, 2])
+        if hidden is None:
+            hidden = tf.zeros([tf.shape(x)[1], self.weight_hh_l0.shape[1]], x.dtype)
+        return tf.transpose(_recur(gates, tf.transpose(self.weight_hh_l0), hidden), [1, 0, 2])
+
+    def step(self, x: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step: ``(batch, inputs)`` and twice ``(batch, units)`` -> the next state and cell."""
+        x = tf.cast(x, self.variable_dtype)
+        gates = tf.matmul(x, self.weight_ih_l0.value, transpose_b=True) + self.bias_ih_l0
+        gates += tf.matmul(hidden, self.weight_hh_l0.value, transpose_b=True)
+        enter, forget, new, leave = tf.split(gates, 4, -1)
+        cell = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(new)
+        return tf.sigmoid(leave) * tf.tanh(cell), cell
 
 
 @tf.custom_gradient
-def _recur(inputs: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
+def _recur(
+    inputs: tf.Tensor, weight: tf.Tensor, hidden: tf.Tensor
+) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]:
     """The recurrence of an LSTM, with all that does not depend on the step before kept out of the loops.
 
     Args:
         inputs: ``(time, batch, 4 units)``, what the layer's input and bias add to the gates.
         weight: ``(units, 4 units)``, recurrent.
+        hidden: ``(batch, units)``, the state before the first step.
 
     Returns:
         ``(time, batch, units)``.
     """
     time, units, dtype = tf.shape(inputs)[0], weight.shape[0], inputs.dtype
-    zero = tf.zeros([tf.shape(inputs)[1], units], dtype)
+    first, zero = hidden, tf.zeros_like(hidden)
 
     def array(width: int) -> tf.TensorArray:
         return tf.TensorArray(dtype, time, element_shape=[None, width])
@@ -220,11 +243,11 @@ def _recur(inputs: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, Callable[..
         hidden = leave * tf.tanh(cell)
         return t + 1, hidden, cell, *(a.write(t, v) for a, v in zip(kept, (gates, cell, hidden), strict=True))
 
-    start = (0, zero, zero, array(4 * units), array(units), array(units))
+    start = (0, first, zero, array(4 * units), array(units), array(units))
     kept = tf.while_loop(lambda t, *_: t < time, forward, start, parallel_iterations=1)[3:]
     gates, cells, hiddens = (a.stack() for a in kept)
 
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         before = tf.concat([zero[None], cells[:-1]], 0)
         enter, forget, _, leave = tf.split(tf.sigmoid(gates), 4, -1)
         new, out = tf.tanh(gates[..., 2 * units : 3 * units]), tf.tanh(cells)
@@ -250,9 +273,10 @@ def _recur(inputs: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, Callable[..
             return t - 1, tf.matmul(step, back_weight), cell * forgets.read(t), kept.write(t, step)
 
         start = (time - 1, zero, zero, array(4 * units))
-        inner = tf.while_loop(lambda t, *_: t >= 0, backward, start, parallel_iterations=1)[3].stack()
-        last = tf.reshape(tf.concat([zero[None], hiddens[:-1]], 0), [-1, units])
-        return inner, tf.matmul(last, tf.reshape(inner, [-1, 4 * units]), transpose_a=True)
+        _, to_first, _, inner = tf.while_loop(lambda t, *_: t >= 0, backward, start, parallel_iterations=1)
+        inner = inner.stack()
+        last = tf.reshape(tf.concat([first[None], hiddens[:-1]], 0), [-1, units])
+        return inner, tf.matmul(last, tf.reshape(inner, [-1, 4 * units]), transpose_a=True), to_first
 
     return hiddens, gradient
 
