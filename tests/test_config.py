@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from toolkit import build, config, recipe_source
+from toolkit import build, compose, config, recipe_source
 from toolkit.errors import ConfigError
 
 ASR = "recipe=asr"
@@ -22,7 +22,7 @@ GIVEN = {"audio_folder": ["dataset.path=/recordings"], "fsdd": ["dataset.path=/r
 @pytest.fixture(autouse=True)
 def no_folders_afterwards(monkeypatch):
     """What was asked for last stays in the module: the tests of other files are not to find this file's recipes."""
-    monkeypatch.setattr(recipe_source, "_request", recipe_source._request)
+    monkeypatch.setattr(recipe_source, "request", recipe_source.request)
 
 
 def check(*overrides, folders=()):
@@ -74,7 +74,7 @@ def test_the_files_hold_no_copy_of_a_default(group, name):
 
 
 def test_every_field_of_every_component_is_in_the_composed_config():
-    shown = recipe_source.compose([ASR]).config
+    shown = compose.compose([ASR]).config
     run = config.check([ASR])
     for group in recipe_source.PACKAGES:
         assert shown[group].keys() - {"_target_"} == {f.name for f in dataclasses.fields(getattr(run, group))}

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from toolkit import build
+from toolkit.compose import HEADLINE, Composed, compose, unknown
 from toolkit.errors import ConfigError
-from toolkit.recipe_source import HEADLINE, PACKAGES, Composed, compose, unknown
+from toolkit.recipe_source import PACKAGES
 from toolkit.spec import is_spec, option, out_of_bounds, problems
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text

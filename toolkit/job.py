@@ -100,7 +100,10 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
             folder.say(f"    {line}")
     if not run.evaluate and not len(corpus.splits["validation"]):
         raise DataError("validation: the data has no such split, by which the best checkpoint is chosen; give it one")
-    data = {name: domain.data(run, split, known, name == "train" and not run.evaluate) for name, split in corpus.splits.items()}
+    data = {
+        name: domain.data(run, split, known, name == "train" and not run.evaluate)
+        for name, split in corpus.splits.items()
+    }
     return Parts(data, known, corpus.fingerprint)
 
 

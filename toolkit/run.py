@@ -122,12 +122,12 @@ def _dispatch(argv: Sequence[str]) -> int:
     refused = [why for name, why in REFUSED.items() if getattr(args, name) is not None]
     if refused:
         raise ConfigError(refused)
-    from toolkit import config, recipe_source
+    from toolkit import compose, config
 
     folders = [Path(args.config_dir)] if args.config_dir else []
     overrides = list(args.overrides)
     if args.info or args.hydra_help or args.shell_completion:
-        recipe_source.prepare(overrides, folders)
+        compose.prepare(overrides, folders)
         return _hydra(argv, _nothing)
     if args.multirun:
         return _sweep(overrides, folders)
@@ -167,9 +167,9 @@ def _sweep(overrides: list[str], folders: list[Path]) -> int:
     """Check every job, then run each in a process of its own: two frameworks must never share one."""
     from hydra.core.hydra_config import HydraConfig
 
-    from toolkit import config, recipe_source
+    from toolkit import compose, config
 
-    jobs = recipe_source.variants(overrides)
+    jobs = compose.variants(overrides)
     problems: list[str] = []
     for variant in jobs:
         try:
@@ -195,7 +195,7 @@ def _sweep(overrides: list[str], folders: list[Path]) -> int:
         f"hydra.sweep.dir={word.removeprefix('run_dir=')}" if word.startswith("run_dir=") else word
         for word in overrides
     ]
-    recipe_source.prepare(moved, folders)
+    compose.prepare(moved, folders)
     code = _hydra([*moved, "-m"], task)
     if failed:
         print(
