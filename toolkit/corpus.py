@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,13 +57,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """What was left out under ``on_bad=drop``: kind of problem -> examples, and one line each."""
+    """What was left out under ``on_bad=drop``: kind of problem -> examples, and one line each.
+
+    ``notes`` are lines about what was kept and should be known.
+    """
 
     dropped: dict[str, int]
     lines: list[str]
+    notes: tuple[str, ...] = ()
 
     def __add__(self, other: Report) -> Report:
-        return Report(dict(Counter(self.dropped) + Counter(other.dropped)), self.lines + other.lines)
+        dropped = dict(Counter(self.dropped) + Counter(other.dropped))
+        return Report(dropped, self.lines + other.lines, self.notes + other.notes)
 
 
 class Split(Protocol):
@@ -125,6 +131,11 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("TOOLKIT_CACHE"):
         return Path(chosen).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
+
+
+def clean(text: str) -> str:
+    """Text as it is trained on: Unicode NFC, runs of white space as one blank, none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
