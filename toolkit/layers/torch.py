@@ -128,12 +128,14 @@ class BatchNorm(nn.Module):
 
 
 class LSTM(nn.LSTM):
-    """One layer in one direction with one bias; ``(batch, time, inputs)`` -> ``(batch, time, units)``, no state.
+    """One layer in one direction with one bias; ``(batch, time, inputs)`` -> ``(batch, time, units)``.
 
     It always runs in the precision of its weights: bfloat16 rounding would add up over the steps.
     """
 
     weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor
     bias_hh_l0: Tensor
 
     def __init__(self, inputs: int, units: int) -> None:
@@ -143,9 +145,21 @@ class LSTM(nn.LSTM):
         self.register_buffer("bias_hh_l0", zero, persistent=False)
         self.bias_hh_l0 = zero  # this, unlike the line above, also reaches the list that nn.LSTM computes with
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Go over ``x`` from the state ``hidden`` ``(batch, units)``, or from zero; the cell begins with zero."""
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.to(self.weight_ih_l0.dtype))[0]
+            x = x.to(self.weight_ih_l0.dtype)
+            start = None if hidden is None else (hidden[None], torch.zeros_like(hidden)[None])
+            return super().forward(x, start)[0]
+
+    def step(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: ``(batch, inputs)`` and twice ``(batch, units)`` -> the next state and cell."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.weight_ih_l0.dtype)
+            gates = F.linear(x, self.weight_ih_l0, self.bias_ih_l0) + F.linear(hidden, self.weight_hh_l0)
+            enter, forget, new, leave = gates.chunk(4, -1)
+            cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+            return leave.sigmoid() * cell.tanh(), cell
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:

@@ -1,0 +1,122 @@
+"""The TensorFlow twin of the task: a plain ``keras.Model``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from toolkit.layers.tf import valid_frames
+from toolkit.optimizers.tf import clip
+
+from .spec import Seq2Seq as Spec
+
+
+def smoothed_losses(logits: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Cross entropy of each target with label smoothing, in nats (see the spec's module).
+
+    Args:
+        logits: ``(targets, vocabulary)``.
+        targets: ``(targets,)`` int32.
+        smoothing: eps.
+
+    Returns:
+        ``(targets,)`` in the precision of the logits.
+    """
+
+    @tf.custom_gradient
+    def compute(logits: tf.Tensor) -> Any:
+        normalizers = tf.reduce_logsumexp(logits, -1)
+        chosen = tf.gather(logits, targets, batch_dims=1)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            spread = smoothing / tf.cast(tf.shape(logits)[1], logits.dtype)
+            found = (tf.exp(logits - normalizers[:, None]) - spread) * upstream[:, None]
+            at = tf.stack([tf.range(tf.size(targets)), targets], 1)
+            return tf.tensor_scatter_nd_add(found, at, (smoothing - 1) * upstream)
+
+        return normalizers - (1 - smoothing) * chosen - smoothing * tf.reduce_mean(logits, -1), gradient
+
+    return compute(logits)
+
+
+class Seq2Seq(keras.Model):
+    """Features, model and loss: source and translation in, loss or the next token's log-probabilities out.
+
+    Args:
+        spec: the task's spec.
+        features: text has none.
+        model: maps ``(source, source lengths, previous tokens)`` to ``(logits, intermediates)``.
+    """
+
+    clip_norm: float | None = None  # for the stock fit
+
+    def __init__(self, spec: Spec, features: keras.layers.Layer, model: keras.Model) -> None:
+        super().__init__(autocast=False)
+        self.spec = spec
+        self.features = features
+        self.model = model
+
+    def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
+        previous = tf.pad(batch["tokens"], [[0, 0], [1, 0]])
+        return self.model(batch["source"], batch["source_lengths"], previous, training=training)
+
+    def _losses(self, batch: dict[str, tf.Tensor], smoothing: float, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss of each target, 0 where there is none, and which are (as 0 and 1); both ``(batch, targets)``."""
+        logits, _ = self(batch, training=training)
+        tokens, lengths = tf.cast(batch["tokens"], tf.int32), tf.cast(batch["token_lengths"], tf.int32)
+        shape = tf.shape(logits)
+        targets = tf.pad(tf.where(valid_frames(lengths, shape[1] - 1), tokens, 0), [[0, 0], [0, 1]])
+        real = valid_frames(lengths + 1, shape[1])
+        logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
+        losses = smoothed_losses(tf.reshape(logits, [-1, shape[2]]), tf.reshape(targets, [-1]), smoothing)
+        return tf.where(real, tf.reshape(losses, shape[:2]), 0.0), tf.cast(real, losses.dtype)
+
+    def batch_loss(self, batch: dict[str, tf.Tensor], training: bool = True) -> tf.Tensor:
+        """Mean over the targets, in float32 (float64 where the model is)."""
+        losses, real = self._losses(batch, self.spec.label_smoothing, training)
+        return tf.reduce_sum(losses) / tf.reduce_sum(real)
+
+    def evaluate_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Without dropout and smoothing: ``loss (batch,)``, mean over an example's targets; ``tokens (batch,)``."""
+        losses, real = self._losses(batch, 0.0, training=False)
+        counts = tf.reduce_sum(real, -1)
+        return {"loss": tf.reduce_sum(losses, -1) / counts, "tokens": tf.cast(counts, tf.int32)}
+
+    def start(self, batch: dict[str, tf.Tensor], width: int) -> dict[str, tf.Tensor]:
+        """What a search begins with: the encoded sources and ``width`` empty translations of each."""
+        return self.model.start(batch["source"], batch["source_lengths"], width)
+
+    def step(
+        self, state: dict[str, tf.Tensor], tokens: tf.Tensor, parents: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Log-probabilities of the next token.
+
+        Args:
+            state: of :meth:`start` or of the step before.
+            tokens: ``(batch * width,)``, the rows' last.
+            parents: ``(batch * width,)``, the row of the step before that each goes on from.
+
+        Returns:
+            ``(batch * width, vocabulary)`` float32, and the next state.
+        """
+        logits, state = self.model.step(state, tokens, parents)
+        logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
+        return tf.cast(tf.nn.log_softmax(logits), tf.float32), state
+
+    @property
+    def metrics(self) -> list[Any]:
+        """None: ``fit`` would put its running mean, here empty, in the place of the loss of :meth:`train_step`."""
+        return []
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One batch under the stock ``fit``. The loss is that batch's own."""
+        batch = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            loss = self.batch_loss(batch, training=True)
+        variables = self.trainable_variables
+        gradients, _ = clip(tape.gradient(loss, variables), self.clip_norm)
+        self.optimizer.apply(gradients, variables)
+        return {"loss": loss}

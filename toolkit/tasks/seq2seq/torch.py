@@ -1,0 +1,122 @@
+"""The PyTorch twin of the task: a plain ``LightningModule``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolkit.layers.torch import valid_frames
+
+from .spec import Seq2Seq as Spec
+
+
+class _SmoothedLosses(torch.autograd.Function):
+    """Its gradient goes over the logits once; PyTorch's own cross entropy takes half as long again."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        normalizers = logits.logsumexp(-1)
+        ctx.save_for_backward(logits, targets, normalizers)
+        ctx.smoothing = smoothing
+        chosen = logits.gather(1, targets[:, None])[:, 0]
+        return normalizers - (1 - smoothing) * chosen - smoothing * logits.mean(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets, normalizers = ctx.saved_tensors
+        found = (logits - normalizers[:, None]).exp_().sub_(ctx.smoothing / logits.shape[1])
+        found.mul_(upstream[0][:, None])
+        return found.scatter_add_(1, targets[:, None], (ctx.smoothing - 1) * upstream[0][:, None]), None, None
+
+
+def smoothed_losses(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy of each target with label smoothing, in nats (see the spec's module).
+
+    Args:
+        logits: ``(targets, vocabulary)``.
+        targets: ``(targets,)``.
+        smoothing: eps.
+
+    Returns:
+        ``(targets,)`` in the precision of the logits.
+    """
+    return _SmoothedLosses.apply(logits, targets.long(), smoothing)
+
+
+class Seq2Seq(lightning.LightningModule):
+    """Features, model and loss: source and translation in, loss or the next token's log-probabilities out.
+
+    Args:
+        spec: the task's spec.
+        features: text has none.
+        model: maps ``(source, source lengths, previous tokens)`` to ``(logits, intermediates)``.
+    """
+
+    optimizer: torch.optim.Optimizer  # for the stock Trainer
+    model: Any  # has start and step beside forward
+
+    def __init__(self, spec: Spec, features: nn.Module, model: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.features = features
+        self.model = model
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
+        previous = functional.pad(batch["tokens"], (1, 0))
+        return self.model(batch["source"], batch["source_lengths"], previous)
+
+    def _losses(self, batch: dict[str, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
+        """Loss of each target, 0 where there is none, and which are; both ``(batch, targets)``."""
+        logits, _ = self(batch)
+        tokens, lengths = batch["tokens"], batch["token_lengths"]
+        targets = functional.pad(tokens * valid_frames(lengths, tokens.shape[1]), (0, 1))
+        real = valid_frames(lengths + 1, targets.shape[1])
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        losses = smoothed_losses(logits.flatten(0, 1), targets.flatten(), smoothing).view(targets.shape)
+        return losses.masked_fill(~real, 0.0), real
+
+    def batch_loss(self, batch: dict[str, Tensor], training: bool = True) -> Tensor:
+        """Mean over the targets, in float32 (float64 where the model is); sets the module's mode."""
+        self.train(training)
+        losses, real = self._losses(batch, self.spec.label_smoothing)
+        return losses.sum() / real.sum()
+
+    def evaluate_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without dropout and smoothing: ``loss (batch,)``, mean over an example's targets; ``tokens (batch,)``."""
+        self.eval()
+        losses, real = self._losses(batch, 0.0)
+        counts = real.sum(-1)
+        return {"loss": losses.sum(-1) / counts, "tokens": counts.int()}
+
+    def start(self, batch: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+        """What a search begins with: the encoded sources and ``width`` empty translations of each."""
+        self.eval()
+        return self.model.start(batch["source"], batch["source_lengths"], width)
+
+    def step(self, state: dict[str, Tensor], tokens: Tensor, parents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log-probabilities of the next token.
+
+        Args:
+            state: of :meth:`start` or of the step before.
+            tokens: ``(batch * width,)``, the rows' last.
+            parents: ``(batch * width,)``, the row of the step before that each goes on from.
+
+        Returns:
+            ``(batch * width, vocabulary)`` float32, and the next state.
+        """
+        logits, state = self.model.step(state, tokens, parents)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return functional.log_softmax(logits, -1).float(), state
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """One batch under the stock ``Trainer``."""
+        return self.batch_loss(batch, training=True)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer that was set as ``self.optimizer``."""
+        return self.optimizer
