@@ -11,23 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from . import tiny
 from .made import tone_folder
 
 ROOT = Path(__file__).parents[1]
-TINY = [
-    "model=conformer_ctc",
-    "model.dim=16",
-    "model.layers=1",
-    "model.heads=2",
-    "model.feed_forward=32",
-    "model.kernel=5",
-    "model.subsampling_channels=4",
-    "features.mels=20",
-    "features.spec_augment.max_bands=4",
-    "trainer.max_steps=2",
-    "trainer.max_epochs=1",
-    "trainer.batch_budget=8",
-]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +80,7 @@ def test_a_recipe_runs_from_an_empty_folder(installed, tmp_path, monkeypatch, ba
     data = tone_folder(tmp_path / "data", train=12, validation=4, test=4)
     empty = tmp_path / "empty"
     empty.mkdir()
-    own = ["dataset=audio_folder", f"dataset.path={data}", *TINY]
-    python(installed, empty, "-m", "toolkit.run", "recipe=asr", f"backend={backend}", *own)
+    own = ["recipe=asr", f"backend={backend}", "dataset=audio_folder", f"dataset.path={data}"]
+    python(installed, empty, "-m", "toolkit.run", *own, *tiny.components(*own), *tiny.SHORT)
     (results,) = empty.glob(f"outputs/asr/{backend}/*/results.json")
     assert json.loads(results.read_text())["metrics"]["test"]["cer"] >= 0

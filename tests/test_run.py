@@ -11,21 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from . import tiny
 from .made import tone_folder
 
 BACKENDS = ("torch", "tf")
-CONFORMER = [
-    "model=conformer_ctc",
-    "model.dim=16",
+SHORT = [
     "model.layers=1",
-    "model.heads=2",
-    "model.feed_forward=32",
-    "model.kernel=5",
-]
-TINY = [
-    "model.subsampling_channels=4",
-    "features.mels=20",
-    "features.spec_augment.max_bands=5",
     "trainer.batch_budget=8",
     "trainer.max_epochs=4",
     "trainer.validate_every=2",
@@ -52,12 +43,13 @@ def cache(tmp_path_factory):
         os.environ["TOOLKIT_CACHE"] = before
 
 
-def command(data, folder, backend, *overrides, model=CONFORMER):
+def command(data, folder, backend, *overrides, model="conformer_ctc"):
     fixed = ["recipe=asr", f"backend={backend}", "dataset=audio_folder", f"dataset.path={data}", f"run_dir={folder}"]
-    return [sys.executable, "-m", "toolkit.run", *fixed, *model, *TINY, *overrides]
+    small = tiny.components(*fixed, f"model={model}")
+    return [sys.executable, "-m", "toolkit.run", *fixed, f"model={model}", *small, *SHORT, *overrides]
 
 
-def run(data, folder, backend, *overrides, code=0, model=CONFORMER):
+def run(data, folder, backend, *overrides, code=0, model="conformer_ctc"):
     done = subprocess.run(
         command(data, folder, backend, *overrides, model=model), capture_output=True, text=True, timeout=300
     )
@@ -163,8 +155,8 @@ def test_stock_trains_the_same_model(data, whole, backend, tmp_path):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bf16_and_accumulation(data, whole, backend, tmp_path):
-    bilstm = ["model=bilstm_ctc", "model.units=8", "model.layers=1"]
-    run(data, tmp_path, backend, "trainer.precision=bf16", "trainer.accumulate=2", "optimizer=sgd", model=bilstm)
+    own = ("trainer.precision=bf16", "trainer.accumulate=2", "optimizer=sgd")
+    run(data, tmp_path, backend, *own, model="bilstm_ctc")
     assert np.isfinite(losses(tmp_path)).all()
 
 
@@ -190,8 +182,7 @@ def test_a_folder_with_a_run_in_it_is_not_trained_over(data, whole):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_checkpoint_of_another_model_is_refused(data, whole, backend, tmp_path):
-    wider = [word.replace("dim=16", "dim=32") for word in CONFORMER]
-    done = run(data, tmp_path, backend, f"resume={whole[backend][0]}", code=2, model=wider)
+    done = run(data, tmp_path, backend, f"resume={whole[backend][0]}", "model.dim=32", code=2)
     assert "does not fit this model" in done.stderr and "Traceback" not in done.stderr
 
 

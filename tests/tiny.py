@@ -1,4 +1,4 @@
-"""Small versions of components, by the names of their fields: nothing here lists components, so a new one is small too."""
+"""Small versions of components, by the names of their fields: none is listed here, so a new one is small too."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from toolkit import recipe_source
+from toolkit import config, recipe_source
 from toolkit.spec import is_spec, problems
 
-# field -> value, wherever a spec has such a field with a greater default; nested specs too
+# field -> value, wherever a spec has such a field with a greater value; nested specs too
 FIELDS: dict[str, Any] = {
     "dim": 16,
     "layers": 2,
@@ -22,7 +22,8 @@ FIELDS: dict[str, Any] = {
     "max_bands": 5,
     "warmup_steps": 2,
 }
-TRAINER = (
+# a short run, logged at every step
+SHORT = [
     "trainer.batch_budget=null",
     "trainer.batch_examples=8",
     "trainer.max_epochs=100",
@@ -31,16 +32,17 @@ TRAINER = (
     "trainer.log_every=1",
     "trainer.show=2",
     "trainer.precision=32",
-)
+    "trainer.workers=0",
+]
 
 
-def fields(kind: type[Any]) -> Iterator[tuple[str, Any]]:
-    """``(dotted field, value)`` of all that makes a spec of this class small."""
-    for field in dataclasses.fields(kind):
-        default = field.default
-        if is_spec(type(default)):
-            yield from ((f"{field.name}.{inner}", value) for inner, value in fields(type(default)))
-        elif field.name in FIELDS and (default is dataclasses.MISSING or default > FIELDS[field.name]):
+def fields(spec: Any) -> Iterator[tuple[str, Any]]:
+    """``(dotted field, value)`` of all that makes a spec, or one with the defaults of a spec class, small."""
+    for field in dataclasses.fields(spec):
+        value = field.default if isinstance(spec, type) else getattr(spec, field.name)
+        if is_spec(type(value)):
+            yield from ((f"{field.name}.{inner}", small) for inner, small in fields(value))
+        elif field.name in FIELDS and (value is dataclasses.MISSING or value > FIELDS[field.name]):
             yield field.name, FIELDS[field.name]
 
 
@@ -50,19 +52,15 @@ def make(kind: type[Any], **changed: Any) -> Any:
     Raises:
         AssertionError: the values in ``FIELDS`` do not suit this class.
     """
-    made = kind(**_nested(kind) | changed)
+    own = {name: value for name, value in fields(kind) if "." not in name}
+    inner = {f.name: make(type(f.default)) for f in dataclasses.fields(kind) if is_spec(type(f.default))}
+    made = kind(**own | inner | changed)
     assert not list(problems(made)), f"tests/tiny.py makes a bad {kind.__name__}: {list(problems(made))}"
     return made
 
 
-def _nested(kind: type[Any]) -> dict[str, Any]:
-    own = {name: value for name, value in fields(kind) if "." not in name}
-    inner = {f.name: type(f.default) for f in dataclasses.fields(kind) if is_spec(type(f.default))}
-    return own | {name: make(of) for name, of in inner.items()}
-
-
-def overrides(run: Any) -> list[str]:
-    """Arguments of the command line that make a run's components small and the run short."""
+def components(*arguments: str) -> list[str]:
+    """Arguments of the command line that make the components of the run that ``arguments`` describe small."""
+    run = config.check(arguments)
     groups = [group for group in recipe_source.PACKAGES if group not in ("dataset", "trainer")]
-    found = [f"{g}.{name}={value}" for g in groups for name, value in fields(type(getattr(run, g)))]
-    return [*found, *TRAINER]
+    return [f"{group}.{name}={value}" for group in groups for name, value in fields(getattr(run, group))]

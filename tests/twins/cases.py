@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ import toolkit
 from tests import tiny
 from toolkit import weights
 from toolkit.batch import Batch, pad
+from toolkit.errors import ConfigError
 from toolkit.features.log_mel.spec import LogMel, SpecAugment
 from toolkit.spec import is_spec, problems
 
@@ -71,20 +73,17 @@ def of_domain(group: str, domain: str) -> str:
     raise AssertionError(f"toolkit/{group}: nothing for {domain}, which a model wants")
 
 
-def variants(kind: type) -> Iterator[dict[str, Any]]:
-    """One field changed at a time: every other choice of each field that has choices, every switch turned over."""
-    hints = typing.get_type_hints(kind)
+def variants(kind: type) -> Iterator[tuple[str, Any]]:
+    """One field and its value at a time: every other choice where there are choices, every switch turned over."""
+    hints, small = typing.get_type_hints(kind), tiny.make(kind)
     for field in dataclasses.fields(kind):
         hint, default = hints[field.name], field.default
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
         for other in (not default,) if hint is bool else choices:
-            # of native dropout the masks differ by design
-            if other != default and "native" not in field.name and not list(problems(_small(kind, field.name, other))):
-                yield {field.name: other}
-
-
-def _small(kind: type, field: str, value: Any) -> Any:
-    return dataclasses.replace(tiny.make(kind), **{field: value})
+            alone = not list(problems(dataclasses.replace(small, **{field.name: other})))
+            # of native dropout the masks differ by design; what also needs another field is not met here
+            if other != default and alone and "native" not in field.name:
+                yield field.name, other
 
 
 # --- batches, by domain ----------------------------------------------------------------------------------------------
@@ -97,11 +96,13 @@ class Domain:
     Args:
         batch: ``(features spec, rows, training)`` -> a batch with the fields of ``toolkit.batch``; drawn augmentation
             in training only.
+        raw: what features learn from.
         sizes: features spec -> inputs and outputs of a model.
         longer: field -> what is added to its second axis to make a batch with more padding.
     """
 
     batch: Callable[[Any, Sequence[int], bool], Batch]
+    raw: Callable[[], Iterable[Any]]
     sizes: Callable[[Any], tuple[Any, int]]
     longer: Mapping[str, int]
 
@@ -157,22 +158,39 @@ def translation(features: Any, rows: Sequence[int], training: bool) -> Batch:
     }
 
 
+BEAM, WALK = 2, 4
+
+
+def walk(rows: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tokens and parents, ``(rows * BEAM,)`` int32 each, of some steps of a search; none crosses an example."""
+    first = np.arange(len(rows) * BEAM, dtype=np.int32) // BEAM * BEAM
+    draws = [random(row, 5) for row in rows]
+    for step in range(WALK):
+        tokens = [draw.integers(0, VOCABULARY, BEAM) if step else np.zeros(BEAM) for draw in draws]
+        parents = [draw.integers(0, BEAM, BEAM) for draw in draws]
+        yield np.concatenate(tokens).astype(np.int32), first + np.concatenate(parents).astype(np.int32)
+
+
 HEIGHT, WIDTH, CLASSES = 18, 20, 7
 
 
+def picture(row: int) -> np.ndarray:
+    """A made picture: patches of colour and some noise."""
+    draw = random(row, 4)
+    patches = np.kron(draw.integers(0, 200, (6, 5, 3)), np.ones((3, 4, 1), int))
+    return (patches + draw.integers(0, 55, (HEIGHT, WIDTH, 3))).astype(np.uint8)
+
+
 def images(features: Any, rows: Sequence[int], training: bool) -> Batch:
-    """Made pictures, smooth with some noise; what is cut out of some reaches beyond their edges."""
+    """Made pictures; what is cut out of some reaches beyond their edges."""
     count = len(rows)
     draws = [random(row, 3) for row in rows]
-    coarse = [draw.integers(0, 200, (6, 5, 3)) for draw in draws]
-    fine = [draw.integers(0, 55, (HEIGHT, WIDTH, 3)) for draw in draws]
-    pictures = [np.kron(a, np.ones((3, 4, 1), int)) + b for a, b in zip(coarse, fine, strict=True)]
     whole = np.tile(np.array([0, 0, HEIGHT, WIDTH], np.int32), (count, 1))
     nothing = np.zeros((count, 4), np.int32)
     drawn = [(d.integers(-4, 5, 2), d.integers(9, 18, 2), d.random() < 0.5, d.integers(0, 5, 4)) for d in draws]
     return {
         "example": np.array(rows, np.int64),
-        "images": np.stack(pictures).astype(np.uint8),
+        "images": np.stack([picture(row) for row in rows]),
         "labels": np.array([draw.integers(CLASSES) for draw in draws], np.int32),
         "boxes": np.stack([np.concatenate(d[:2]) for d in drawn]).astype(np.int32) if training else whole,
         "flips": np.array([d[2] and training for d in drawn], np.bool_),
@@ -183,9 +201,18 @@ def images(features: Any, rows: Sequence[int], training: bool) -> Batch:
 
 
 DOMAINS = {
-    "speech": Domain(speech, lambda features: (features.bands, VOCABULARY), {"waveforms": 9000, "tokens": 3}),
-    "translation": Domain(translation, lambda _: (SOURCE_VOCABULARY, VOCABULARY), {"source": 4, "tokens": 3}),
-    "images": Domain(images, lambda features: (features.shape, CLASSES), {}),
+    "speech": Domain(
+        speech,
+        lambda: map(waveform, ROWS),
+        lambda features: (features.bands, VOCABULARY),
+        {"waveforms": 9000, "tokens": 3},
+    ),
+    "translation": Domain(
+        translation, lambda: (), lambda features: (SOURCE_VOCABULARY, VOCABULARY), {"source": 4, "tokens": 3}
+    ),
+    "images": Domain(
+        images, lambda: map(picture, ROWS), lambda features: (features.shape(HEIGHT, WIDTH, 3), CLASSES), {}
+    ),
 }
 
 
@@ -207,7 +234,8 @@ class Case:
         rows: which of the made examples are in the batch.
         longer: with more padding than the longest example needs.
         perturbed: one parameter is made different in TensorFlow, see :func:`perturbed`.
-        changed: fields of the model's spec.
+        folders: group -> folder, where features or task are not the first of the model's domain.
+        changed: group -> fields of its spec.
     """
 
     model: str
@@ -219,41 +247,48 @@ class Case:
     rows: tuple[int, ...] = ROWS
     longer: bool = False
     perturbed: bool = False
-    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    changed: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.model}.{self.kind}"
 
-    def spec(self) -> Any:
-        """The model's spec: small, and with the case's rate in each field that is a dropout."""
-        kind = components("models")[self.model]
-        rates = {f.name: self.dropout for f in dataclasses.fields(kind) if has_dropout(f)}
-        return tiny.make(kind, **rates | dict(self.changed))
-
     @property
     def domain(self) -> str:
         return components("models")[self.model].domains[0]
 
-    def features(self) -> Any:
-        return tiny.make(components("features")[of_domain("features", self.domain)])
+    def spec(self, group: str) -> Any:
+        """The small spec of ``models``, ``features`` or ``tasks``; a model's has the case's rate in every dropout."""
+        first = self.model if group == "models" else of_domain(group, self.domain)
+        kind = components(group)[self.folders.get(group, first)]
+        rates = {f.name: self.dropout for f in dataclasses.fields(kind) if has_dropout(f)}
+        return tiny.make(kind, **rates | dict(self.changed.get(group, {})))
 
-    def task(self) -> Any:
-        return tiny.make(components("tasks")[of_domain("tasks", self.domain)])
+    def state(self) -> Arrays:
+        """What the features learned."""
+        with tempfile.TemporaryDirectory() as folder:
+            features = self.spec("features")
+            features.learn(DOMAINS[self.domain].raw(), Path(folder))
+            return features.load(Path(folder))
 
     def sizes(self) -> tuple[Any, int]:
         """Inputs and outputs of the model."""
-        return DOMAINS[self.domain].sizes(self.features())
+        inputs, outputs = DOMAINS[self.domain].sizes(self.spec("features"))
+        try:
+            self.spec("models").parameters(inputs, outputs)
+        except ConfigError:  # one that wants the same vocabulary at both ends
+            inputs = outputs
+        return inputs, outputs
 
-    def weights(self) -> Arrays:
-        """The canonical initial weights."""
-        return weights.initial(self.spec().parameters(*self.sizes()), SEED)
+    def parameters(self) -> Mapping[str, weights.Parameter]:
+        return self.spec("models").parameters(*self.sizes())
 
     def batch(self) -> Batch:
         """The batch, as a loader would hand it over."""
         domain = DOMAINS[self.domain]
-        made = domain.batch(self.features(), self.rows, self.training)
-        fields = self.task().fields
+        made = domain.batch(self.spec("features"), self.rows, self.training)
+        fields = self.spec("tasks").fields
         assert {name: a.dtype for name, a in made.items()} == {n: np.dtype(d) for n, (_, d) in fields.items()}
         for name, extra in (domain.longer if self.longer else {}).items():
             made[name] = np.pad(made[name], ((0, 0), (0, extra)))
@@ -282,7 +317,6 @@ def perturbed(names: Iterable[str], parameters: Mapping[str, Any]) -> tuple[str,
 
 def cases_of(model: str) -> list[Case]:
     """Everything that is computed for one model."""
-    kind, domain = components("models")[model], components("models")[model].domains[0]
     made = [
         Case(model, "wide"),
         Case(model, "dropout", dropout=0.2),
@@ -290,9 +324,24 @@ def cases_of(model: str) -> list[Case]:
         Case(model, "perturbed", perturbed=True),
         Case(model, "together", training=False),
         *(Case(model, f"alone{row}", training=False, rows=(row,)) for row in ROWS),
-        *(Case(model, f"variant{i}", changed=changed) for i, changed in enumerate(variants(kind))),
     ]
-    return [*made, Case(model, "longer", longer=True)] if DOMAINS[domain].longer else made
+    if DOMAINS[made[0].domain].longer:
+        made.append(Case(model, "longer", longer=True))
+    return made + list(others(model))
+
+
+def others(model: str) -> Iterator[Case]:
+    """The model with each of its options; and if it is the first of its domain, with every features and every task."""
+    domain = Case(model, "").domain
+    chosen = [("models", model)]
+    if model == of_domain("models", domain):
+        chosen += [(g, n) for g in ("features", "tasks") for n, k in components(g).items() if domain in k.domains]
+    for group, folder in chosen:
+        folders = {} if group == "models" else {group: folder}
+        if folders and folder != of_domain(group, domain):
+            yield Case(model, folder, folders=folders)
+        for field, value in variants(components(group)[folder]):
+            yield Case(model, f"{folder}.{field}={value}", folders=folders, changed={group: {field: value}})
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -324,9 +373,9 @@ def work(backend: str, compute: Callable[[Case, Arrays], Arrays], folder: Path) 
     order: dict[str, list[str]] = {}  # model -> names in its first case
     for case in read(folder):
         try:
-            given = case.weights()
+            given = weights.initial(case.parameters(), SEED)
             if case.perturbed and backend == "tf":
-                _, parameter = perturbed(order[case.model], case.spec().parameters(*case.sizes()))
+                _, parameter = perturbed(order[case.model], case.parameters())
                 given[parameter] = given[parameter] + np.float32(1e-6)
             arrays = compute(case, given)
             order.setdefault(case.model, list(arrays))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,13 +26,13 @@ def models(folder: Path) -> None:
 def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
     keras.config.set_floatx(case.dtype)
     keras.config.set_dtype_policy(case.dtype)
-    features = build(case.features(), "tf", {})
-    model = build(case.spec(), "tf", *case.sizes())
+    features = build(case.spec("features"), "tf", case.state())
+    model = build(case.spec("models"), "tf", *case.sizes())
     layers.set_weights(model, given)
     cases.check_kept(given, layers.get_weights(model))
     layers.bind(model, cases.SEED)
     layers.set_step(model, cases.STEP)
-    task = build(case.task(), "tf", features, model)
+    task = build(case.spec("tasks"), "tf", features, model)
     slots = {slot.name: slot for slot in layers.canonical_variables(model)}
     trained = {name: slot for name, slot in slots.items() if slot.variable.trainable}
 
@@ -39,14 +40,14 @@ def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
         _, *lengths, intermediates = task(batch, training=case.training)
         out = intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
         if not case.training:
-            return out | task.evaluate_batch(batch)
+            return out | task.evaluate_batch(batch) | _steps(task, batch, case.rows)
         with tf.GradientTape() as tape:
             out["loss"] = task.batch_loss(batch, training=True)
         gradients = tape.gradient(out["loss"], [slot.variable.value for slot in trained.values()])
         return out | {f"gradient.{n}": tf.convert_to_tensor(g) for n, g in zip(trained, gradients, strict=True)}
 
     if case.graph:
-        compute = tf.function(compute, input_signature=[signature(case.task().fields)])
+        compute = tf.function(compute, input_signature=[signature(task.spec.fields)])
     out = compute({name: tf.constant(array) for name, array in case.batch().items()})
     arrays = {name: value.numpy() for name, value in out.items()}
     for name, slot in trained.items():
@@ -56,6 +57,17 @@ def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
         after = layers.get_weights(model)
         arrays |= {f"after.{name}": after[name] for name in given if name not in trained}
     return arrays
+
+
+def _steps(task: Any, batch: dict[str, tf.Tensor], rows: tuple[int, ...]) -> dict[str, tf.Tensor]:
+    """What a search is told at every step, where the task can search."""
+    if not hasattr(task, "start"):
+        return {}
+    state, found = task.start(batch, cases.BEAM), []
+    for tokens, parents in cases.walk(rows):
+        log_probs, state = task.step(state, tf.constant(tokens), tf.constant(parents))
+        found.append(log_probs)
+    return {"steps": tf.reshape(tf.stack(found, 1), [len(rows), cases.BEAM, cases.WALK, -1])}
 
 
 def parts(folder: Path) -> None:

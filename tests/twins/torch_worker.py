@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,13 @@ def models(folder: Path) -> None:
 
 
 def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
-    features = build(case.features(), "torch", {})
-    model = build(case.spec(), "torch", *case.sizes())
+    features = build(case.spec("features"), "torch", case.state())
+    model = build(case.spec("models"), "torch", *case.sizes())
     layers.set_weights(model, given)
     cases.check_kept(given, layers.get_weights(model))
     layers.bind(model, cases.SEED)
     layers.set_step(model, cases.STEP)
-    task = build(case.task(), "torch", features, model).to(getattr(torch, case.dtype)).train(case.training)
+    task = build(case.spec("tasks"), "torch", features, model).to(getattr(torch, case.dtype)).train(case.training)
     batch = {name: torch.from_numpy(array) for name, array in case.batch().items()}
     _, *lengths, intermediates = task(batch)
     out = intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
@@ -39,8 +40,19 @@ def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
         out |= {f"after.{name}": model.get_buffer(name) for name in given if name not in _trained(model)}
     else:
         with torch.no_grad():
-            out |= task.evaluate_batch(batch)
+            out |= task.evaluate_batch(batch) | _steps(task, batch, case.rows)
     return {name: value.detach().numpy() for name, value in out.items()}
+
+
+def _steps(task: Any, batch: dict[str, torch.Tensor], rows: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """What a search is told at every step, where the task can search."""
+    if not hasattr(task, "start"):
+        return {}
+    state, found = task.start(batch, cases.BEAM), []
+    for tokens, parents in cases.walk(rows):
+        log_probs, state = task.step(state, torch.from_numpy(tokens), torch.from_numpy(parents))
+        found.append(log_probs)
+    return {"steps": torch.stack(found, 1).unflatten(0, (len(rows), cases.BEAM))}
 
 
 def _trained(model: nn.Module) -> set[str]:
