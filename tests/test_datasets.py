@@ -75,7 +75,7 @@ def test_waveforms_are_views_of_the_mapped_file(data: Path, tmp_path: Path) -> N
 
 def test_many_record_batches(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = speech.prepare(folder(data), tmp_path / "cache")
-    monkeypatch.setattr("toolkit.speech_cache.BATCH_SAMPLES", 2 * RATE + 1)
+    monkeypatch.setattr("toolkit.array_cache.BATCH_BYTES", 4 * (2 * RATE + 1))
     parts = speech.prepare(folder(data), tmp_path / "other")
     for name, split in whole.splits.items():
         for i in range(len(split)):

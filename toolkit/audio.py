@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.array_cache import Undecodable
+
 # Goes into the cache key: raise it when the same file would give other samples than before.
 VERSION = 1
 
@@ -40,17 +42,8 @@ FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in su
 _SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
 
 
-class BadAudio(Exception):
-    """A recording that cannot be used.
-
-    Args:
-        kind: one of a few words that problems are counted by.
-        message: what was found and what was expected.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        self.kind, self.message = kind, message
-        super().__init__(f"{kind}: {message}")
+class BadAudio(Undecodable):
+    """A recording that cannot be used."""
 
 
 def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:

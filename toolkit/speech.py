@@ -20,7 +20,19 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from toolkit.batch import Batch, pad
-from toolkit.corpus import SPLITS, Corpus, Data, Learned, Problem, Source, cache_folder, empty_splits, judge, progress
+from toolkit.corpus import (
+    SPLITS,
+    Corpus,
+    Data,
+    Learned,
+    Problem,
+    Source,
+    cache_folder,
+    clean,
+    empty_splits,
+    judge,
+    progress,
+)
 from toolkit.plan import Plan
 from toolkit.spec import option, spec
 
@@ -51,12 +63,6 @@ class Recording:
     def file_name(self) -> str:
         return self.audio.name if isinstance(self.audio, Path) else self.name
 
-    def read(self) -> bytes:
-        """The undecoded bytes of the recording."""
-        if isinstance(self.audio, Path):
-            return self.audio.read_bytes()
-        return self.audio if isinstance(self.audio, bytes) else self.audio()
-
 
 @dataclass(frozen=True)
 class Split:
@@ -81,9 +87,9 @@ class Split:
 
     def waveform(self, i: int) -> np.ndarray:
         """``(samples,)`` float32; without added silence a read-only view of the cache file. Full scale is 1.0."""
-        from toolkit import speech_cache
+        from toolkit import array_cache
 
-        found = speech_cache.waveform(self.path, int(self.rows[i]))
+        found = array_cache.values(self.path, int(self.rows[i]))
         return np.pad(found, self.silence) if self.silence else found
 
     def select(self, kept: Sequence[int]) -> Split:
@@ -140,11 +146,6 @@ class Tokenizer(Protocol):
     def unknown(self, text: str) -> list[str]: ...
 
 
-def clean(text: str) -> str:
-    """A transcript as it is trained on: Unicode NFC, runs of white space as one blank, none at the ends."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
 def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
     """Fetch, check, decode and memory-map a dataset.
 
@@ -173,13 +174,18 @@ def _decoded(
     dataset: Any, recordings: list[Recording], cache: Path, bars: Any
 ) -> tuple[dict[str, Split], list[Problem]]:
     """Decode the recordings; those of a wrong length, or that cannot be decoded, become problems."""
-    from toolkit import speech_cache
+    from toolkit import array_cache, audio
 
-    store = speech_cache.store(recordings, dataset.sample_rate, cache, bars)
+    rate = dataset.sample_rate
+    items = [array_cache.Item(r.file_name, r.audio, r.stamp) for r in recordings]
+    decoder = array_cache.Decoder(
+        lambda data, name: audio.decode(data, name, rate), np.float32, f"{audio.VERSION} {rate}", "decoding audio"
+    )
+    store = array_cache.store(items, decoder, cache / "audio", bars)
     problems = [Problem(kind, _where(recordings[i]), message) for i, kind, message in store.problems]
     kept = []
     for row, position in enumerate(store.positions):
-        seconds = store.lengths[row] / dataset.sample_rate
+        seconds = store.shapes[row][0] / rate
         if dataset.min_seconds <= seconds <= dataset.max_seconds:
             kept.append(row)
             continue
@@ -300,7 +306,7 @@ def _split(name: str, recordings: list[Recording], store: Any, kept: list[int], 
         name,
         [r.id for r in chosen],
         [r.text for r in chosen],
-        np.array([store.lengths[row] + 2 * silence for row in rows], np.int64),
+        np.array([store.shapes[row][0] + 2 * silence for row in rows], np.int64),
         [r.origin for r in chosen],
         [store.digests[row] for row in rows],
         store.path,

@@ -1,0 +1,306 @@
+"""Decoded arrays (waveforms, pictures) in one memory-mapped Arrow file a corpus, keyed by content.
+
+``FOLDER/<content>.arrow`` holds the arrays, where ``<content>`` hashes the undecoded bytes of all items, and what the
+decoder depends on. ``FOLDER/<stamp>.json`` leads to it from the paths, sizes and times of the files, so that a second
+run reads and decodes nothing. Both are written beside, synced and renamed: a reader sees a whole file or none, and of
+two writers the last one wins with the same content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from toolkit.errors import RunError
+
+# Goes into the keys: raise it when the layout of the files changes.
+FORMAT = 2
+
+# Size of a record batch, so that writing needs little memory.
+BATCH_BYTES = 16 << 20
+
+Content = bytes | np.ndarray  # a file, or raw values that need a decoder no more than to be checked
+
+
+class Undecodable(Exception):
+    """An item that cannot be used.
+
+    Args:
+        kind: one of a few words that problems are counted by.
+        message: what was found and what was expected.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind, self.message = kind, message
+        super().__init__(f"{kind}: {message}")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to decode.
+
+    Args:
+        name: file name; its suffix tells the format.
+        content: a file, what is in it, or a function that returns that (then ``stamp`` is needed).
+        stamp: changes whenever the content changes; empty: derived from the file's size and times, or from the bytes.
+    """
+
+    name: str
+    content: Path | Content | Callable[[], Content]
+    stamp: str = ""
+
+    def read(self) -> Content:
+        if isinstance(self.content, Path):
+            return self.content.read_bytes()
+        return self.content if isinstance(self.content, (bytes, np.ndarray)) else self.content()
+
+    @property
+    def identity(self) -> str:
+        """Equal for equal content, without reading a file."""
+        if self.stamp:
+            return self.stamp
+        if isinstance(self.content, Path):
+            return file_identity(self.content)
+        if isinstance(self.content, (bytes, np.ndarray)):
+            return _digest(self.content)
+        raise TypeError(f"{self.name}: content that is read later needs a stamp")
+
+
+@dataclass(frozen=True)
+class Store:
+    """The decoded items: row r of the file ``path`` is item ``positions[r]`` of those given."""
+
+    path: Path
+    positions: list[int]
+    shapes: list[tuple[int, ...]]
+    digests: list[str]  # SHA-256 of the undecoded content
+    problems: list[tuple[int, str, str]]  # item, kind, message
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How content becomes an array.
+
+    Args:
+        decode: (content, file name) -> array of ``dtype``; raises :class:`Undecodable`.
+        dtype: of all arrays.
+        key: changes whenever the same content would give another array.
+        title: of the progress bar.
+    """
+
+    decode: Callable[[Any, str], np.ndarray]
+    dtype: type
+    key: str
+    title: str
+
+
+def file_identity(path: Path) -> str:
+    """Changes when the file changes; costs no reading."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return f"{path.absolute()} is gone"
+    # The change time too: copying an older file over a newer one, or setting its times, is seen.
+    return f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+
+
+def store(items: Sequence[Item], decoder: Decoder, folder: Path, progress: Any) -> Store:
+    """Decode what is not in the cache yet.
+
+    Args:
+        items: all items of the corpus.
+        decoder: what makes arrays of them.
+        folder: of this kind of array in the cache.
+        progress: a running ``rich.progress.Progress``.
+
+    Raises:
+        RunError: the cache cannot be written.
+    """
+    index = folder / f"{_stamp(items, decoder)}.json"
+    if found := _open(index):
+        return found
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _fill(items, decoder, index, progress)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {folder}: {error.strerror or error}; TOOLKIT_CACHE names another folder"
+        ) from error
+
+
+def values(path: Path, row: int) -> np.ndarray:
+    """Read-only flat view of one row of a cache file."""
+    starts, chunks = _map(path)
+    chunk = int(np.searchsorted(starts, row, side="right")) - 1
+    offsets, flat = chunks[chunk]
+    local = row - int(starts[chunk])
+    return flat[offsets[local] : offsets[local + 1]]
+
+
+def stacked(path: Path, rows: np.ndarray) -> np.ndarray:
+    """``(len(rows), size)`` copy of rows of one size, of a file whose arrays all have that size."""
+    starts, chunks = _map(path)
+    if len(chunks) == 1:
+        return chunks[0][1].reshape(len(chunks[0][0]) - 1, -1)[rows]
+    of_chunk = np.searchsorted(starts, rows, side="right") - 1
+    out: np.ndarray | None = None
+    for chunk in np.unique(of_chunk):
+        offsets, flat = chunks[chunk]
+        here = of_chunk == chunk
+        found = flat.reshape(len(offsets) - 1, -1)[rows[here] - starts[chunk]]
+        out = np.empty((len(rows), found.shape[1]), found.dtype) if out is None else out
+        out[here] = found
+    return np.zeros((0, 0), np.uint8) if out is None else out
+
+
+def _stamp(items: Sequence[Item], decoder: Decoder) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {decoder.key}\n".encode())
+    for item in items:
+        digest.update(f"{item.name}\0{item.identity}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _digest(content: Content) -> str:
+    if isinstance(content, np.ndarray):
+        content = f"{content.shape} {content.dtype}\n".encode() + content.tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _open(index: Path) -> Store | None:
+    """What an index leads to; None where it, or its Arrow file, is missing or damaged."""
+    import pyarrow as pa
+
+    try:
+        known = json.loads(index.read_text(encoding="utf-8"))
+        path = index.parent / known["file"]
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            positions, shapes, digests = (table.column(name).to_pylist() for name in ("position", "shape", "digest"))
+        problems = [(int(i), kind, text) for i, kind, text in known["problems"]]
+        return Store(path, positions, [tuple(shape) for shape in shapes], digests, problems)
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _map(path: Path) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """First row of each record batch, and its offsets and values as views of the mapped file."""
+    import pyarrow as pa
+
+    column = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("values")
+    chunks = [(c.offsets.to_numpy(), c.values.to_numpy(zero_copy_only=True)) for c in column.chunks if len(c)]
+    rows = [len(offsets) - 1 for offsets, _ in chunks]
+    return np.cumsum([0, *rows[:-1]]), chunks
+
+
+def _fill(items: Sequence[Item], decoder: Decoder, index: Path, progress: Any) -> Store:
+    import pyarrow as pa
+
+    schema = pa.schema(
+        {
+            "position": pa.int64(),
+            "shape": pa.list_(pa.int32()),
+            "digest": pa.string(),
+            "values": pa.large_list(pa.from_numpy_dtype(decoder.dtype)),
+        }
+    )
+    content = hashlib.sha256(f"{FORMAT} {decoder.key}\n".encode())
+    problems: list[tuple[int, str, str]] = []
+    with _written_beside(index.parent) as (file, rename), pa.ipc.new_file(file, schema) as writer:
+        batch: list[tuple[int, str, np.ndarray]] = []
+        waiting = 0  # bytes in it
+        for position, (digest, result) in enumerate(_decoded(items, decoder, progress)):
+            # Whether it is bad too, for the file's name may have made it so.
+            content.update(f"{digest} {'bad' if isinstance(result, Undecodable) else ''}\n".encode())
+            if isinstance(result, Undecodable):
+                problems.append((position, result.kind, result.message))
+                continue
+            batch.append((position, digest, result))
+            waiting += result.nbytes
+            if waiting >= BATCH_BYTES:
+                writer.write_batch(_batch(batch, schema, decoder.dtype))
+                batch, waiting = [], 0
+        writer.write_batch(_batch(batch, schema, decoder.dtype))
+        writer.close()
+        path = index.parent / f"{content.hexdigest()}.arrow"
+        rename(path)
+    with _written_beside(index.parent) as (file, rename):
+        file.write(json.dumps({"file": path.name, "problems": problems}).encode())
+        rename(index)
+    found = _open(index)
+    if found is None:
+        raise OSError(f"{path.name} cannot be read back")
+    return found
+
+
+def _batch(rows: list[tuple[int, str, np.ndarray]], schema: Any, dtype: type) -> Any:
+    import pyarrow as pa
+
+    arrays = [array for _, _, array in rows]
+    offsets = np.concatenate([[0], np.cumsum([array.size for array in arrays], dtype=np.int64)])
+    flat = np.concatenate([np.zeros(0, dtype), *(array.reshape(-1) for array in arrays)])
+    positions, digests = [position for position, _, _ in rows], [digest for _, digest, _ in rows]
+    columns = [
+        pa.array(positions, pa.int64()),
+        pa.array([array.shape for array in arrays], pa.list_(pa.int32())),
+        pa.array(digests, pa.string()),
+        pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat)),
+    ]
+    return pa.record_batch(columns, schema)
+
+
+def _decoded(items: Sequence[Item], decoder: Decoder, progress: Any) -> Iterator[tuple[str, np.ndarray | Undecodable]]:
+    """Digest and array of every item in order, decoded by threads that run at most a few ahead."""
+
+    def work(item: Item) -> tuple[str, np.ndarray | Undecodable]:
+        try:
+            content = item.read()
+        except OSError as error:
+            return "", Undecodable("unreadable", f"{error.strerror or error}")
+        digest = _digest(content)
+        try:
+            return digest, decoder.decode(content, item.name)
+        except Undecodable as bad:
+            return digest, bad
+
+    workers = min(8, os.cpu_count() or 1)
+    task = progress.add_task(decoder.title, total=len(items))
+    ahead: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 4 * workers:
+                yield ahead.popleft().result()
+                progress.advance(task)
+        while ahead:
+            yield ahead.popleft().result()
+            progress.advance(task)
+
+
+@contextlib.contextmanager
+def _written_beside(folder: Path) -> Iterator[tuple[BinaryIO, Callable[[Path], None]]]:
+    """A new file in ``folder`` and the function that gives it its name; without that call it is removed."""
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+
+    def rename(path: Path) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(name, path)
+
+    with os.fdopen(descriptor, "wb") as file:
+        try:
+            yield file, rename
+        finally:
+            Path(name).unlink(missing_ok=True)
