@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 import glob
 import hashlib
 import json
@@ -26,12 +25,13 @@ from typing import Any
 
 from toolkit.audio import FORMATS
 from toolkit.corpus import SPLITS, Problem
+from toolkit.datasets.folder import ALIASES, name_in, nearest, split_of
+from toolkit.datasets.folder import unusable as unusable_folder
 from toolkit.spec import option, spec
 from toolkit.speech import Recording, Speech, clean
 
 TEXT_COLUMNS = ("transcription", "text", "sentence")
 METADATA = ("metadata.csv", "metadata.jsonl")
-ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "testing": "test"}
 
 Record = tuple[str, dict[str, Any]]  # where it stands, its fields
 
@@ -88,14 +88,14 @@ class AudioFolder(Speech):
         files = [folder / name for name in METADATA if (folder / name).exists()]
         if len(files) > 1:
             message = "found both metadata.csv and metadata.jsonl, expected one of them"
-            yield Problem("ambiguous metadata", _name(root, folder), message, fatal=True)
+            yield Problem("ambiguous metadata", name_in(root, folder), message, fatal=True)
         elif files:
             records = _csv_records(root, files[0]) if files[0].suffix == ".csv" else _json_records(root, files[0])
             for record in records:
                 item = record if isinstance(record, Problem) else self._recording(root, folder, split, *record)
                 if isinstance(item, Problem) and item.kind == "missing column" and files[0].suffix == ".csv":
                     # One header serves all records, so saying it once is enough.
-                    yield dataclasses.replace(item, where=f"{_name(root, files[0])}, line 1", fatal=True)
+                    yield dataclasses.replace(item, where=f"{name_in(root, files[0])}, line 1", fatal=True)
                     return
                 yield item
         else:
@@ -108,7 +108,7 @@ class AudioFolder(Speech):
         for name in ("file_name", column):
             if name not in fields:
                 return Problem(
-                    "missing column", where, f"found {', '.join(fields)}; expected {name!r} too{_nearest(name, fields)}"
+                    "missing column", where, f"found {', '.join(fields)}; expected {name!r} too{nearest(name, fields)}"
                 )
             if not isinstance(fields[name], str):
                 found = f"{fields[name]!r} ({type(fields[name]).__name__})"
@@ -127,22 +127,13 @@ class AudioFolder(Speech):
 
 
 def unusable(root: Path) -> Problem | None:
-    """What is wrong with a path that should be a folder with something in it."""
-    where = f"dataset.path={root}"
-    if not root.exists():
-        siblings = [p.name for p in root.parent.iterdir()] if root.parent.is_dir() else []
-        message = f"no such folder (looked for {root.absolute()}){_nearest(root.name, siblings)}"
-        return Problem("missing folder", where, message, fatal=True)
-    if not root.is_dir():
-        return Problem("not a folder", where, "found a file, expected the folder that holds the recordings", fatal=True)
-    if not any(root.iterdir()):
-        return Problem("empty folder", where, f"found nothing, expected {_layouts()}", fatal=True)
-    return None
+    """What is wrong with a path that should be a folder of recordings."""
+    return unusable_folder(root, "recordings", _layouts())
 
 
 def split_folders(root: Path) -> list[tuple[str, Path]]:
     """``(split, folder)`` of the subfolders that are named like a split, in the order of SPLITS."""
-    named = [(ALIASES.get(p.name.lower(), p.name.lower()), p) for p in sorted(root.iterdir()) if p.is_dir()]
+    named = [(split_of(p), p) for p in sorted(root.iterdir()) if p.is_dir()]
     return sorted(((s, p) for s, p in named if s in SPLITS), key=lambda item: SPLITS.index(item[0]))
 
 
@@ -152,7 +143,7 @@ def stray_folders(root: Path, known: list[tuple[str, Path]]) -> Iterator[Problem
     for folder in sorted(root.iterdir()):
         if folder not in folders and any((folder / name).exists() for name in METADATA):
             options = [*SPLITS, *ALIASES]
-            message = f"found the folder {folder.name!r}, expected {', '.join(SPLITS)}{_nearest(folder.name, options)}"
+            message = f"found the folder {folder.name!r}, expected {', '.join(SPLITS)}{nearest(folder.name, options)}"
             yield Problem("unknown split", f"{folder.name}/", message, fatal=True)
 
 
@@ -198,7 +189,7 @@ def cut(
 
 def _csv_records(root: Path, file: Path) -> Iterator[Record | Problem]:
     """The records of a CSV file by the rules of RFC 4180, with the line on which each begins."""
-    where = _name(root, file)
+    where = name_in(root, file)
     # Undecodable bytes become surrogates, so that they are reported with their line and not as a broken file.
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.reader(stream, strict=True)
@@ -231,7 +222,7 @@ def _csv_records(root: Path, file: Path) -> Iterator[Record | Problem]:
 
 
 def _json_records(root: Path, file: Path) -> Iterator[Record | Problem]:
-    where = _name(root, file)
+    where = name_in(root, file)
     with file.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -257,10 +248,10 @@ def _pairs(root: Path, folder: Path, split: str) -> Iterator[Recording | Problem
     texts = {path.with_suffix("") for path in files if path.suffix.lower() == ".txt"}
     if not audio or not texts:
         found = ", ".join(path.name for path in files[:5]) or "no file"
-        yield Problem("no transcripts", _name(root, folder), f"found {found}; expected {_layouts()}", fatal=True)
+        yield Problem("no transcripts", name_in(root, folder), f"found {found}; expected {_layouts()}", fatal=True)
         return
     for path in audio:
-        where = _name(root, path)
+        where = name_in(root, path)
         if path.with_suffix("") not in texts:
             yield Problem("missing transcript", where, f"found no {path.stem}.txt beside it")
             continue
@@ -270,7 +261,7 @@ def _pairs(root: Path, folder: Path, split: str) -> Iterator[Recording | Problem
             _identity(root, path), split, text, path, where
         )
     for stem in sorted(texts - {path.with_suffix("") for path in audio}):
-        yield Problem("missing file", f"{_name(root, stem)}.txt", f"found no audio file {stem.name}.* beside it")
+        yield Problem("missing file", f"{name_in(root, stem)}.txt", f"found no audio file {stem.name}.* beside it")
 
 
 def _not_utf8(where: str, texts: Sequence[str]) -> Problem | None:
@@ -301,16 +292,6 @@ def _bad_file(folder: Path, file_name: str, where: str) -> Problem | None:
 
 def _identity(root: Path, path: Path) -> str:
     return path.relative_to(root).with_suffix("").as_posix()
-
-
-def _name(root: Path, path: Path) -> str:
-    """A path as the user sees it: relative to the dataset's folder."""
-    return path.relative_to(root).as_posix() if path != root else str(root)
-
-
-def _nearest(name: str, options: Any) -> str:
-    nearest = difflib.get_close_matches(name, [str(o) for o in options], 1, 0.6)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def _layouts() -> str:

@@ -61,7 +61,7 @@ class FSDD(Speech):
     def _from_hub(self, cache: Path) -> Iterator[Recording | Problem]:
         for part in ("train", "test"):
             for row in hub.rows(self.repository, None, part, None, cache, ("label",)):
-                yield _recording(Path(row.file_name).stem, row.audio, row.where, row.stamp) or Problem(
+                yield _recording(Path(row.file_name).stem, row.read, row.where, row.stamp) or Problem(
                     "unknown file name",
                     row.where,
                     f"found {row.file_name!r}, expected DIGIT_SPEAKER_TAKE.wav, which the official rule needs: clone "

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from toolkit.corpus import Problem
@@ -39,7 +40,7 @@ class LibriSpeech(Speech):
         for split, part in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             for row in rows(self.path or self.repository, self.subset, part, None, cache, ("id", "text")):
                 name = row.fields["id"]
-                yield Recording(name, split, row.fields["text"].lower(), row.audio, row.where, row.file_name, row.stamp)
+                yield Recording(name, split, row.fields["text"].lower(), row.read, row.where, row.file_name, row.stamp)
 
 
 @spec
@@ -56,7 +57,7 @@ class CommonVoice(Speech):
             for row in rows(self.path or self.repository, self.language, split, None, cache, ("path", "sentence")):
                 text = plain_text(row.fields["sentence"]) if self.plain else row.fields["sentence"]
                 name = Path(row.fields["path"]).stem
-                yield Recording(name, split, text, row.audio, row.where, row.file_name, row.stamp)
+                yield Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
 
 @spec
@@ -76,22 +77,29 @@ class SpeechCommands(Speech):
                 text = row.fields["label"]
                 if text != "_silence_":
                     name = row.fields["file"].removesuffix(".wav")
-                    yield Recording(name, split, text, row.audio, row.where, row.file_name, row.stamp)
+                    yield Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a hub dataset, its audio not read yet."""
+    """One row of a hub dataset, its file (a recording or a picture) not read yet."""
 
     fields: dict[str, Any]
-    audio: Callable[[], bytes]
+    read: Callable[[], bytes]
     file_name: str
     where: str
     stamp: str
 
 
 def rows(
-    source: str, name: str | None, split: str, revision: str | None, cache: Path, columns: Sequence[str]
+    source: str,
+    name: str | None,
+    split: str,
+    revision: str | None,
+    cache: Path,
+    columns: Sequence[str],
+    content: str = "audio",
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Iterator[Row]:
     """The rows of one split; class labels as their names.
 
@@ -101,10 +109,34 @@ def rows(
         split: its split.
         revision: branch or commit.
         cache: where downloads are kept.
-        columns: those to read, besides ``audio``.
+        columns: those to read, besides ``content``.
+        content: the column of the files.
+        labels: column -> names of its numbers, where the hub's own are missing or spelt otherwise.
 
     Raises:
         DataError: it cannot be fetched, or columns are missing.
+    """
+    import datasets
+
+    data, where = load(source, name, split, revision, cache, (*columns, content))
+    names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)} | dict(labels)
+    table = data.with_format("arrow")  # the library's own decoding would need torchcodec
+    for start in range(0, len(data), 1000):
+        block = table.select_columns(list(columns))[start : start + 1000].to_pylist()
+        files = table.select_columns([content])[start : start + 1000].column(content).combine_chunks().field("path")
+        for i, (fields, file) in enumerate(zip(block, files.to_pylist(), strict=True), start):
+            labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
+            # The fingerprint names the version of the data that the library has cached.
+            stamp = f"{source} {name} {split} {data._fingerprint} {i}"
+            yield Row(labelled, _reader(table, content, i), Path(file or "").name, f"{where}, row {i}", stamp)
+
+
+def load(
+    source: str, name: str | None, split: str, revision: str | None, cache: Path, columns: Sequence[str]
+) -> tuple[Any, str]:
+    """One split as a ``datasets.Dataset`` with at least these columns, and what to call it in a message.
+
+    Args and errors: see :func:`rows`.
     """
     import datasets
 
@@ -115,20 +147,11 @@ def rows(
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
         hint = "check the network and the names, or give a local copy with dataset.path=FOLDER"
         raise DataError(f"{where}: could not be loaded ({reason}); {hint}") from error
-    missing = [column for column in (*columns, "audio") if column not in data.column_names]
+    missing = [column for column in columns if column not in data.column_names]
     if missing:
         found = ", ".join(data.column_names)
         raise DataError(f"{where}: found the columns {found}, expected also {', '.join(missing)}")
-    names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
-    table = data.with_format("arrow")  # the library's own decoding would need torchcodec
-    for start in range(0, len(data), 1000):
-        block = table.select_columns(list(columns))[start : start + 1000].to_pylist()
-        files = table.select_columns(["audio"])[start : start + 1000].column("audio").combine_chunks().field("path")
-        for i, (fields, file) in enumerate(zip(block, files.to_pylist(), strict=True), start):
-            labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
-            # The fingerprint names the version of the data that the library has cached.
-            stamp = f"{source} {name} {split} {data._fingerprint} {i}"
-            yield Row(labelled, _reader(table, i), Path(file or "").name, f"{where}, row {i}", stamp)
+    return data, where
 
 
 def plain_text(text: str) -> str:
@@ -139,9 +162,9 @@ def plain_text(text: str) -> str:
     return re.sub(r" +", " ", "".join(kept)).strip()
 
 
-def _reader(table: Any, i: int) -> Callable[[], bytes]:
+def _reader(table: Any, content: str, i: int) -> Callable[[], bytes]:
     def read() -> bytes:
-        audio = table[i : i + 1].column("audio")[0].as_py()
-        return audio["bytes"] if audio["bytes"] is not None else Path(audio["path"]).read_bytes()
+        file = table[i : i + 1].column(content)[0].as_py()
+        return file["bytes"] if file["bytes"] is not None else Path(file["path"]).read_bytes()
 
     return read
