@@ -13,6 +13,8 @@ from toolkit.spec import is_spec, problems
 FIELDS: dict[str, Any] = {
     "dim": 16,
     "layers": 2,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
     "heads": 2,
     "feed_forward": 32,
     "kernel": 5,

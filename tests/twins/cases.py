@@ -376,7 +376,8 @@ def work(backend: str, compute: Callable[[Case, Arrays], Arrays], folder: Path) 
             given = weights.initial(case.parameters(), SEED)
             if case.perturbed and backend == "tf":
                 _, parameter = perturbed(order[case.model], case.parameters())
-                given[parameter] = given[parameter] + np.float32(1e-6)
+                value = given[parameter]  # of alternating sign, as a normalisation takes away what all have in common
+                given[parameter] = value + np.resize(np.array([1e-6, -1e-6], np.float32), value.shape)
             arrays = compute(case, given)
             order.setdefault(case.model, list(arrays))
             np.savez(folder / f"{case.name}.{backend}.npz", **arrays)
