@@ -36,10 +36,10 @@ def embedding(vocabulary: int, dim: int) -> Parameters:
     return {"weight": Parameter((vocabulary, dim), Normal(dim**-0.5))}
 
 
-def conv2d(inputs: int, outputs: int, kernel: int) -> Parameters:
+def conv2d(inputs: int, outputs: int, kernel: int, bias: bool = True) -> Parameters:
     """A square kernel followed by a ReLU; He uniform, bias zero."""
-    weight = Parameter((outputs, inputs, kernel, kernel), he(inputs * kernel * kernel))
-    return {"weight": weight, "bias": Parameter((outputs,), Constant(0.0))}
+    made = {"weight": Parameter((outputs, inputs, kernel, kernel), he(inputs * kernel * kernel))}
+    return made | ({"bias": Parameter((outputs,), Constant(0.0))} if bias else {})
 
 
 def depthwise(channels: int, kernel: int) -> Parameters:

@@ -144,9 +144,9 @@ class Embedding(keras.layers.Layer):
 
 
 class BatchNorm(keras.layers.Layer):
-    """Batch normalisation (Ioffe & Szegedy 2015) over the valid frames only, so that padding never counts.
+    """Batch normalisation (Ioffe & Szegedy 2015), of sequences over the valid frames only: padding never counts.
 
-    Otherwise ``torch.nn.BatchNorm1d``: biased variance of the batch, unbiased running variance.
+    Otherwise ``torch.nn.BatchNorm1d`` and ``2d``: biased variance of the batch, unbiased running variance.
     """
 
     def __init__(self, channels: int) -> None:
@@ -159,24 +159,76 @@ class BatchNorm(keras.layers.Layer):
         self.running_var = self.add_weight(shape=(channels,), initializer="ones", trainable=False, name="running_var")
         self.built = True
 
-    def call(self, x: tf.Tensor, valid: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Normalise ``x`` ``(batch, time, channels)``; ``valid`` ``(batch, time)`` says which frames are no padding."""
-        dtype = x.dtype
+    def call(self, x: tf.Tensor, valid: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+        """Normalise ``x``.
+
+        Args:
+            x: sequences ``(batch, time, channels)``, or pictures ``(batch, height, width, channels)``.
+            valid: ``(batch, time)``, which frames of sequences are no padding; None for pictures.
+            training: by the statistics of the batch, not by the running ones.
+        """
+        if valid is None and x.dtype != tf.float64:
+            return self._fused(x, training)
+        dtype, axes = x.dtype, list(range(len(x.shape) - 1))
         x = tf.cast(x, self.variable_dtype)
         if training:
-            weight = tf.cast(valid[..., None], x.dtype)
+            weight = tf.ones_like(x[..., :1]) if valid is None else tf.cast(valid[..., None], x.dtype)
             count = tf.maximum(tf.reduce_sum(weight), 1.0)
-            mean = tf.reduce_sum(x * weight, [0, 1]) / count
+            mean = tf.reduce_sum(x * weight, axes) / count
             x = x - mean
-            variance = tf.reduce_sum(tf.square(x) * weight, [0, 1]) / count
-            momentum = tf.constant(shared.BATCH_NORM_MOMENTUM, x.dtype)
-            unbiased = variance * (count / tf.maximum(count - 1.0, 1.0))
-            self.running_mean.assign_add(momentum * (mean - self.running_mean))
-            self.running_var.assign_add(momentum * (unbiased - self.running_var))
+            variance = tf.reduce_sum(tf.square(x) * weight, axes) / count
+            self._run(mean, variance * (count / tf.maximum(count - 1.0, 1.0)))
         else:
             x, variance = x - self.running_mean, tf.convert_to_tensor(self.running_var)
         scale = self.weight * tf.math.rsqrt(variance + shared.NORM_EPSILON)
         return tf.cast(x * scale + self.bias, dtype)
+
+    def _fused(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        """In one operation, which float64 and masks do not have: a ResNet then trains in 0.7 of the time."""
+        known = [[], []] if training else [self.running_mean, self.running_var]
+        y, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(  # the one in tf.nn raises an epsilon of 1e-5
+            x=x,
+            scale=self.weight,
+            offset=self.bias,
+            mean=known[0],
+            variance=known[1],
+            epsilon=shared.NORM_EPSILON,
+            is_training=training,
+        )
+        if training:
+            self._run(mean, unbiased)
+        return y
+
+    def _run(self, mean: tf.Tensor, unbiased: tf.Tensor) -> None:
+        """Move the running statistics towards those of a batch."""
+        momentum = tf.constant(shared.BATCH_NORM_MOMENTUM, mean.dtype)
+        self.running_mean.assign_add(momentum * (mean - self.running_mean))
+        self.running_var.assign_add(momentum * (unbiased - self.running_var))
+
+
+class Conv2d(keras.layers.Conv2D):
+    """A convolution padded alike on all sides, ``torch.nn.Conv2d(..., padding=kernel // 2)``.
+
+    Where the stride is 2, Keras's "same" pads the end alone.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        kernel: height and width, odd.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = True) -> None:
+        super().__init__(outputs, kernel, stride, use_bias=bias)
+        self.around = [kernel // 2] * 2
+        self.build((None, None, None, inputs))
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """``(batch, height, width, inputs)`` -> ``(batch, height, width, outputs)``, divided by the stride."""
+        same = self.strides[0] == 1  # then "same" means just that, without a copy
+        if not same and self.around[0]:
+            x = tf.pad(x, [[0, 0], self.around, self.around, [0, 0]])
+        x = tf.nn.conv2d(x, self.kernel, self.strides, "SAME" if same else "VALID")
+        return tf.nn.bias_add(x, self.bias) if self.use_bias else x
 
 
 class LSTM(keras.layers.Layer):

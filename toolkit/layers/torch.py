@@ -91,9 +91,9 @@ def _signed(word: int) -> int:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) over the valid frames only, so that padding never counts.
+    """Batch normalisation (Ioffe & Szegedy 2015), of sequences over the valid frames only: padding never counts.
 
-    Otherwise ``torch.nn.BatchNorm1d``: biased variance of the batch, unbiased running variance.
+    Otherwise ``torch.nn.BatchNorm1d`` and ``2d``: biased variance of the batch, unbiased running variance.
     """
 
     running_mean: Tensor
@@ -106,16 +106,33 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Normalise ``x`` ``(batch, time, channels)``; ``valid`` ``(batch, time)`` says which frames are no padding."""
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Normalise ``x``.
+
+        Args:
+            x: sequences ``(batch, time, channels)``, or pictures ``(batch, channels, height, width)``.
+            valid: ``(batch, time)``, which frames of sequences are no padding; None for pictures.
+        """
+        if valid is not None:
+            return self._masked(x, valid)
+        if x.numel() > x.shape[1]:
+            buffers, parameters = (self.running_mean, self.running_var), (self.weight, self.bias)
+            momentum = shared.BATCH_NORM_MOMENTUM
+            return F.batch_norm(x, *buffers, *parameters, self.training, momentum, shared.NORM_EPSILON)
+        # one value a channel, the last example of an epoch: PyTorch refuses it
+        x = x.movedim(1, -1)
+        return self._masked(x, torch.ones_like(x[..., 0], dtype=torch.bool)).movedim(-1, 1)
+
+    def _masked(self, x: Tensor, valid: Tensor) -> Tensor:
+        axes = tuple(range(x.ndim - 1))
         dtype = x.dtype
         x = x.to(self.weight.dtype)  # statistics of bfloat16 activations need float32
         if self.training:
             weight = valid[..., None].to(x.dtype)
             count = weight.sum().clamp(min=1.0)
-            mean = (x * weight).sum((0, 1)) / count
+            mean = (x * weight).sum(axes) / count
             x = x - mean
-            variance = (x.square() * weight).sum((0, 1)) / count
+            variance = (x.square() * weight).sum(axes) / count
             with torch.no_grad():
                 momentum = shared.BATCH_NORM_MOMENTUM
                 unbiased = variance * (count / (count - 1.0).clamp(min=1.0))
@@ -125,6 +142,11 @@ class BatchNorm(nn.Module):
             x, variance = x - self.running_mean, self.running_var
         scale = self.weight * torch.rsqrt(variance + shared.NORM_EPSILON)
         return (x * scale + self.bias).to(dtype)
+
+
+def conv2d(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A convolution with an odd, square kernel, padded alike on all sides."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
 
 
 class LSTM(nn.LSTM):

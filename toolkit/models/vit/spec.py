@@ -1,0 +1,84 @@
+"""Vision Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from toolkit.errors import ConfigError
+from toolkit.layers import spec as layers
+from toolkit.layers.spec import Parameters, under
+from toolkit.spec import option, spec
+from toolkit.weights import Constant, Normal, Parameter
+
+POSITION_STD = 0.02  # of the learned positions at the start, as in the authors' code
+
+
+@spec
+class ViT:
+    """Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale".
+
+    Square patches of the picture are mapped to vectors (equation 1 of the paper); a class token is put in front and
+    learned positions are added. Each block is self-attention and a feed-forward network with an exact GELU, both behind
+    a normalisation and with a residual connection (equations 2 and 3). A last normalisation and a linear layer follow
+    on the class token (equation 4) or on the mean over the patches (appendix D.3). Keys have no bias, which would
+    cancel in the softmax. Dropout stands behind the positions, at the end of both modules and inside the second.
+
+    Sizes: the defaults (0.8 M parameters) suit pictures of 28 x 28 or 32 x 32; base is the paper's ViT-B/16, and tiny
+    and small are those of Touvron et al. 2020, "Training data-efficient image transformers".
+
+    Starts: matrices Glorot uniform, positions normal with a standard deviation of 0.02, class token and biases zero,
+    normalisations one and zero.
+    """
+
+    domains: ClassVar[tuple[str, ...]] = ("images",)
+
+    patch: int = option(4, "height and width of a patch in pixels; must divide those of the pictures", ge=1)
+    dim: int = option(128, "width of the vector of a patch", ge=1)
+    layers: int = option(6, "blocks", ge=1)
+    heads: int = option(4, "attention heads", ge=1)
+    feed_forward: int = option(256, "inner width of the feed-forward networks", ge=1)
+    pool: Literal["token", "mean"] = option("token", "what is classified: a class token, or the mean over the patches")
+    dropout: float = option(0.1, "probability of dropping a value", ge=0, lt=1)
+    native_dropout: bool = option(False, "the framework's own dropout: faster, but other masks on each backend")
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if self.dim % self.heads:
+            yield "dim", f"found {self.dim}, expected a multiple of heads ({self.heads})"
+
+    def parameters(self, inputs: tuple[int, int, int], outputs: int) -> Parameters:
+        """What both twins have, by canonical name.
+
+        Args:
+            inputs: height, width and channels of a picture.
+            outputs: number of classes.
+
+        Raises:
+            ConfigError: height or width is no multiple of ``patch``.
+        """
+        height, width, channels = inputs
+        if height % self.patch or width % self.patch:
+            raise ConfigError(
+                f"model.patch: found {self.patch} and pictures of {height} x {width}, expected a number that divides "
+                "both; set model.patch or features.size"
+            )
+        length = (height // self.patch) * (width // self.patch) + (self.pool == "token")
+        made = under("embed", layers.dense(self.patch**2 * channels, self.dim))
+        if self.pool == "token":
+            made["class_token"] = Parameter((self.dim,), Constant(0.0))
+        made["positions"] = Parameter((length, self.dim), Normal(POSITION_STD))
+        for number in range(self.layers):
+            made |= under(f"blocks.{number}", self._block())
+        made |= under("norm", layers.layer_norm(self.dim))
+        return made | under("head", layers.dense(self.dim, outputs))
+
+    def _block(self) -> Parameters:
+        attention = under("norm", layers.layer_norm(self.dim))
+        for name in ("query", "key", "value", "out"):
+            attention |= under(name, layers.dense(self.dim, self.dim, bias=name != "key"))
+        feed_forward = (
+            under("norm", layers.layer_norm(self.dim))
+            | under("linear1", layers.dense(self.dim, self.feed_forward))
+            | under("linear2", layers.dense(self.feed_forward, self.dim))
+        )
+        return under("attention", attention) | under("feed_forward", feed_forward)

@@ -1,0 +1,130 @@
+"""Vision Transformer, in TensorFlow."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+from toolkit.layers.tf import Dropout, LayerNorm, dense, gelu
+from toolkit.models.vit import spec as vit
+
+
+class Attention(keras.layers.Layer):
+    """Norm, multi-head self-attention (appendix A of the paper)."""
+
+    def __init__(self, spec: vit.ViT) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.size = spec.dim // spec.heads
+        self.norm = LayerNorm(spec.dim)
+        self.query = dense(spec.dim, spec.dim)
+        self.key = dense(spec.dim, spec.dim, bias=False)
+        self.value = dense(spec.dim, spec.dim)
+        self.out = dense(spec.dim, spec.dim)
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """``(batch, patches, dim)`` -> the same."""
+        x = self.norm(x)
+        query = self._split(self.query(x) / math.sqrt(self.size))
+        weights = tf.nn.softmax(tf.matmul(query, self._split(self.key(x)), transpose_b=True))
+        mixed = tf.transpose(tf.matmul(weights, self._split(self.value(x))), [0, 2, 1, 3])
+        return self.dropout(self.out(tf.reshape(mixed, tf.shape(x))), training=training)
+
+    def _split(self, x: tf.Tensor) -> tf.Tensor:
+        """``(batch, patches, dim)`` -> ``(batch, heads, patches, dim / heads)``."""
+        return tf.transpose(tf.reshape(x, [-1, x.shape[1], self.heads, self.size]), [0, 2, 1, 3])
+
+
+class FeedForward(keras.layers.Layer):
+    """Norm, expansion, GELU, projection."""
+
+    def __init__(self, spec: vit.ViT) -> None:
+        super().__init__()
+        self.norm = LayerNorm(spec.dim)
+        self.linear1 = dense(spec.dim, spec.feed_forward)
+        self.linear2 = dense(spec.feed_forward, spec.dim)
+        self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
+        self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """``(batch, patches, dim)`` -> the same."""
+        x = self.dropout1(gelu(self.linear1(self.norm(x))), training=training)
+        return self.dropout2(self.linear2(x), training=training)
+
+
+class Block(keras.layers.Layer):
+    """Attention and a feed-forward network (equations 2 and 3 of the paper)."""
+
+    def __init__(self, spec: vit.ViT) -> None:
+        super().__init__()
+        self.attention = Attention(spec)
+        self.feed_forward = FeedForward(spec)
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """The sum after each module, in order; the last is the block's."""
+        attention = x + self.attention(x, training=training)
+        return {
+            "attention": attention,
+            "feed_forward": attention + self.feed_forward(attention, training=training),
+        }
+
+
+class ViT(keras.Model):
+    """See :class:`toolkit.models.vit.spec.ViT`.
+
+    Args:
+        spec: the neutral description.
+        inputs: height, width and channels of a picture.
+        outputs: number of classes.
+    """
+
+    def __init__(self, spec: vit.ViT, inputs: tuple[int, int, int], outputs: int) -> None:
+        super().__init__()
+        self.patch, self.shape = spec.patch, [None, *inputs]
+        shapes = {name: parameter.shape for name, parameter in spec.parameters(inputs, outputs).items()}
+        self.embed = dense(shapes["embed.weight"][1], spec.dim)
+        token = spec.pool == "token"
+        self.class_token = self.add_weight(shape=(spec.dim,), name="class_token") if token else None
+        self.positions = self.add_weight(shape=shapes["positions"], name="positions")
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+        self.blocks = [Block(spec) for _ in range(spec.layers)]
+        self.norm = LayerNorm(spec.dim)
+        self.head = dense(spec.dim, outputs, dtype=keras.config.floatx())
+        self.built = True
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Compute the logits of a batch.
+
+        Args:
+            images: ``(batch, height, width, channels)``.
+
+        Returns:
+            ``(batch, outputs)`` logits, and the intermediates by name, in order.
+        """
+        x = self.embed(self._patches(tf.ensure_shape(images, self.shape)))
+        intermediates = {"images": images, "embed": x}
+        if self.class_token is not None:
+            token = tf.tile(tf.cast(self.class_token, x.dtype)[None, None], [tf.shape(x)[0], 1, 1])
+            x = tf.concat([token, x], 1)
+        x = self.dropout(x + self.positions, training=training)
+        for number, block in enumerate(self.blocks):
+            outputs = block(x, training=training)
+            x = outputs["feed_forward"]
+            intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
+        x = self.norm(x)
+        chosen = tf.reduce_mean(tf.cast(x, self.variable_dtype), 1) if self.class_token is None else x[:, 0]
+        logits = self.head(chosen)
+        return logits, intermediates | {"norm": x, "logits": logits}
+
+    def _patches(self, images: tf.Tensor) -> tf.Tensor:
+        """``(batch, height, width, channels)`` -> ``(batch, patches, patch * patch * channels)``, row by row."""
+        _, height, width, channels = images.shape
+        rows, columns, patch = height // self.patch, width // self.patch, self.patch
+        split = tf.reshape(images, [-1, rows, patch, columns, patch, channels])
+        return tf.reshape(tf.transpose(split, [0, 1, 3, 2, 4, 5]), [-1, rows * columns, patch * patch * channels])

@@ -1,0 +1,118 @@
+"""Vision Transformer, in PyTorch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toolkit.layers import spec as shared
+from toolkit.layers.torch import Dropout
+from toolkit.models.vit import spec as vit
+
+
+class Attention(nn.Module):
+    """Norm, multi-head self-attention (appendix A of the paper)."""
+
+    def __init__(self, spec: vit.ViT) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
+        self.query = nn.Linear(spec.dim, spec.dim)
+        self.key = nn.Linear(spec.dim, spec.dim, bias=False)
+        self.value = nn.Linear(spec.dim, spec.dim)
+        self.out = nn.Linear(spec.dim, spec.dim)
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, patches, dim)`` -> the same."""
+        x = self.norm(x)
+        query, key, value = (
+            linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    """Norm, expansion, GELU, projection."""
+
+    def __init__(self, spec: vit.ViT) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
+        self.linear1 = nn.Linear(spec.dim, spec.feed_forward)
+        self.linear2 = nn.Linear(spec.feed_forward, spec.dim)
+        self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
+        self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, patches, dim)`` -> the same."""
+        x = self.dropout1(F.gelu(self.linear1(self.norm(x))))
+        return self.dropout2(self.linear2(x))
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward network (equations 2 and 3 of the paper)."""
+
+    def __init__(self, spec: vit.ViT) -> None:
+        super().__init__()
+        self.attention = Attention(spec)
+        self.feed_forward = FeedForward(spec)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The sum after each module, in order; the last is the block's."""
+        attention = x + self.attention(x)
+        return {"attention": attention, "feed_forward": attention + self.feed_forward(attention)}
+
+
+class ViT(nn.Module):
+    """See :class:`toolkit.models.vit.spec.ViT`.
+
+    Args:
+        spec: the neutral description.
+        inputs: height, width and channels of a picture.
+        outputs: number of classes.
+    """
+
+    def __init__(self, spec: vit.ViT, inputs: tuple[int, int, int], outputs: int) -> None:
+        super().__init__()
+        self.patch = spec.patch
+        shapes = {name: parameter.shape for name, parameter in spec.parameters(inputs, outputs).items()}
+        self.embed = nn.Linear(shapes["embed.weight"][1], spec.dim)
+        self.class_token = nn.Parameter(torch.zeros(spec.dim)) if spec.pool == "token" else None
+        self.positions = nn.Parameter(torch.zeros(shapes["positions"]))
+        self.dropout = Dropout(spec.dropout, spec.native_dropout)
+        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
+        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
+        self.head = nn.Linear(spec.dim, outputs)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the logits of a batch.
+
+        Args:
+            images: ``(batch, channels, height, width)``.
+
+        Returns:
+            ``(batch, outputs)`` logits, and the intermediates by name, in order; pictures as ``(batch, height, width,
+            channels)``.
+        """
+        images = images.permute(0, 2, 3, 1)
+        x = self.embed(self._patches(images))
+        intermediates = {"images": images, "embed": x}
+        if self.class_token is not None:
+            x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], 1)
+        x = self.dropout(x + self.positions)
+        for number, block in enumerate(self.blocks):
+            outputs = block(x)
+            x = outputs["feed_forward"]
+            intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
+        x = self.norm(x)
+        with torch.autocast(x.device.type, enabled=False):
+            chosen = x.mean(1) if self.class_token is None else x[:, 0]
+            logits = self.head(chosen.to(self.head.weight.dtype))
+        return logits, intermediates | {"norm": x, "logits": logits}
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """``(batch, height, width, channels)`` -> ``(batch, patches, patch * patch * channels)``, row by row."""
+        split = images.unflatten(2, (-1, self.patch)).unflatten(1, (-1, self.patch))
+        return split.transpose(2, 3).flatten(3).flatten(1, 2)
