@@ -1,0 +1,81 @@
+"""The TensorFlow twin of the task: a plain ``keras.Model``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from toolkit.optimizers.tf import clip
+
+from .spec import Classification as Spec
+
+
+def cross_entropy(log_probs: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+    """Loss of each picture, in nats (see the spec's module).
+
+    Args:
+        log_probs: ``(batch, classes)``.
+        labels: ``(batch,)`` int32.
+        smoothing: eps.
+    """
+    losses = -tf.gather(log_probs, labels, batch_dims=1)
+    return (1 - smoothing) * losses - smoothing * tf.reduce_mean(log_probs, -1)
+
+
+class Classification(keras.Model):
+    """Features, model and cross entropy: pictures in, loss or log-probabilities out.
+
+    Args:
+        spec: the task's spec.
+        features: maps ``(images, boxes, flips, erased, partners, shares)`` to pixels.
+        model: maps those to ``(logits, intermediates)``.
+    """
+
+    clip_norm: float | None = None  # for the stock fit
+
+    def __init__(self, spec: Spec, features: keras.layers.Layer, model: keras.Model) -> None:
+        super().__init__(autocast=False)  # under mixed precision bfloat16 would spoil the shares
+        self.spec = spec
+        self.features = features
+        self.model = model
+
+    def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Returns ``(batch, classes)`` logits and the model's intermediates."""
+        drawn = (batch[name] for name in ("boxes", "flips", "erased", "partners", "shares"))
+        return self.model(self.features(batch["images"], *drawn), training=training)
+
+    def batch_loss(self, batch: dict[str, tf.Tensor], training: bool = True) -> tf.Tensor:
+        """Mean over the pictures, in float32 (float64 where the model is)."""
+        log_probs = _log_probs(self(batch, training=training)[0])
+        labels, share = batch["labels"], tf.cast(batch["shares"], log_probs.dtype)
+        losses, others = (
+            cross_entropy(log_probs, y, self.spec.label_smoothing)
+            for y in (labels, tf.gather(labels, batch["partners"]))
+        )
+        return tf.reduce_mean(share * losses + (1 - share) * others)
+
+    def evaluate_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Without dropout, smoothing and mixing: ``loss (batch,)``, ``log_probs (batch, classes)`` float32."""
+        log_probs = _log_probs(self(batch, training=False)[0])
+        return {"loss": cross_entropy(log_probs, batch["labels"]), "log_probs": tf.cast(log_probs, tf.float32)}
+
+    @property
+    def metrics(self) -> list[Any]:
+        """None: ``fit`` would put its running mean, here empty, in the place of the loss of :meth:`train_step`."""
+        return []
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One batch under the stock ``fit``. The loss is that batch's own."""
+        batch = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            loss = self.batch_loss(batch, training=True)
+        variables = self.trainable_variables
+        gradients, _ = clip(tape.gradient(loss, variables), self.clip_norm)
+        self.optimizer.apply(gradients, variables)
+        return {"loss": loss}
+
+
+def _log_probs(logits: tf.Tensor) -> tf.Tensor:
+    return tf.nn.log_softmax(logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32))

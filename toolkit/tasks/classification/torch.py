@@ -1,0 +1,65 @@
+"""The PyTorch twin of the task: a plain ``LightningModule``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .spec import Classification as Spec
+
+
+class Classification(lightning.LightningModule):
+    """Features, model and cross entropy: pictures in, loss or log-probabilities out.
+
+    Args:
+        spec: the task's spec.
+        features: maps ``(images, boxes, flips, erased, partners, shares)`` to pixels.
+        model: maps those to ``(logits, intermediates)``.
+    """
+
+    optimizer: torch.optim.Optimizer  # for the stock Trainer
+
+    def __init__(self, spec: Spec, features: nn.Module, model: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.features = features
+        self.model = model
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns ``(batch, classes)`` logits and the model's intermediates."""
+        drawn = (batch[name] for name in ("boxes", "flips", "erased", "partners", "shares"))
+        return self.model(self.features(batch["images"], *drawn))
+
+    def batch_loss(self, batch: dict[str, Tensor], training: bool = True) -> Tensor:
+        """Mean over the pictures, in float32 (float64 where the model is); sets the module's mode."""
+        self.train(training)
+        logits = _wide(self(batch)[0])
+        labels, share = batch["labels"].long(), batch["shares"].to(logits.dtype)
+        losses, others = (
+            functional.cross_entropy(logits, y, reduction="none", label_smoothing=self.spec.label_smoothing)
+            for y in (labels, labels[batch["partners"].long()])
+        )
+        return (share * losses + (1 - share) * others).mean()
+
+    def evaluate_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without dropout, smoothing and mixing: ``loss (batch,)``, ``log_probs (batch, classes)`` float32."""
+        self.eval()
+        logits = _wide(self(batch)[0])
+        losses = functional.cross_entropy(logits, batch["labels"].long(), reduction="none")
+        return {"loss": losses, "log_probs": functional.log_softmax(logits, -1).float()}
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """One batch under the stock ``Trainer``."""
+        return self.batch_loss(batch, training=True)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer that was set as ``self.optimizer``."""
+        return self.optimizer
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
