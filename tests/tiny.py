@@ -10,19 +10,26 @@ from toolkit import config, recipe_source
 from toolkit.spec import is_spec, problems
 
 # field -> value, wherever a spec has such a field with a greater value; nested specs too
-FIELDS: dict[str, Any] = {
-    "dim": 16,
-    "layers": 2,
-    "encoder_layers": 2,
+FIELDS: dict[str, int] = {
+    "channels": 4,
     "decoder_layers": 2,
-    "heads": 2,
+    "depth": 8,
+    "dim": 16,
+    "embedding_dim": 12,
+    "encoder_layers": 2,
     "feed_forward": 32,
+    "heads": 2,
+    "hidden": 8,
     "kernel": 5,
-    "units": 8,
-    "subsampling_channels": 4,
-    "mels": 20,
+    "layers": 2,
     "max_bands": 5,
+    "mels": 20,
+    "patch": 2,
+    "subsampling_channels": 4,
+    "units": 8,
+    "vocab_size": 16,
     "warmup_steps": 2,
+    "width": 4,
 }
 # a short run, logged at every step
 SHORT = [
@@ -38,31 +45,46 @@ SHORT = [
 ]
 
 
-def fields(spec: Any) -> Iterator[tuple[str, Any]]:
-    """``(dotted field, value)`` of all that makes a spec, or one with the defaults of a spec class, small."""
-    for field in dataclasses.fields(spec):
-        value = field.default if isinstance(spec, type) else getattr(spec, field.name)
-        if is_spec(type(value)):
-            yield from ((f"{field.name}.{inner}", small) for inner, small in fields(value))
-        elif field.name in FIELDS and (value is dataclasses.MISSING or value > FIELDS[field.name]):
-            yield field.name, FIELDS[field.name]
+def make(kind: type[Any], **fields: Any) -> Any:
+    """A small spec of this class with these fields."""
+    return small(kind(**fields))
 
 
-def make(kind: type[Any], **changed: Any) -> Any:
-    """A small spec of this class, with these fields changed.
+def small(spec: Any) -> Any:
+    """``spec`` with the values of ``FIELDS`` in the place of greater ones, wherever it allows them.
 
     Raises:
-        AssertionError: the values in ``FIELDS`` do not suit this class.
+        AssertionError: what comes of it is no good spec.
     """
-    own = {name: value for name, value in fields(kind) if "." not in name}
-    inner = {f.name: make(type(f.default)) for f in dataclasses.fields(kind) if is_spec(type(f.default))}
-    made = kind(**own | inner | changed)
-    assert not list(problems(made)), f"tests/tiny.py makes a bad {kind.__name__}: {list(problems(made))}"
-    return made
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if is_spec(type(value)):
+            values[field.name] = small(value)
+        elif field.name in FIELDS and value is not None and value > FIELDS[field.name]:
+            values[field.name] = FIELDS[field.name]
+    while refused := values.keys() & {name.partition(".")[0] for name, _ in _problems(spec, values)}:
+        values = {name: value for name, value in values.items() if name not in refused}
+    assert not _problems(spec, values), f"tests/tiny.py makes a bad {type(spec).__name__}: {_problems(spec, values)}"
+    return dataclasses.replace(spec, **values)
+
+
+def _problems(spec: Any, values: dict[str, Any]) -> list[tuple[str, str]]:
+    return list(problems(dataclasses.replace(spec, **values)))
 
 
 def components(*arguments: str) -> list[str]:
     """Arguments of the command line that make the components of the run that ``arguments`` describe small."""
     run = config.check(arguments)
     groups = [group for group in recipe_source.PACKAGES if group not in ("dataset", "trainer")]
-    return [f"{group}.{name}={value}" for group in groups for name, value in fields(getattr(run, group))]
+    return [override for group in groups for override in _changed(group, getattr(run, group))]
+
+
+def _changed(path: str, spec: Any) -> Iterator[str]:
+    new = small(spec)
+    for field in dataclasses.fields(spec):
+        value = getattr(new, field.name)
+        if is_spec(type(value)):
+            yield from _changed(f"{path}.{field.name}", getattr(spec, field.name))
+        elif value != getattr(spec, field.name):
+            yield f"{path}.{field.name}={value}"

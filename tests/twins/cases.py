@@ -23,9 +23,8 @@ import numpy as np
 
 import toolkit
 from tests import tiny
-from toolkit import weights
+from toolkit import recipe_source, weights
 from toolkit.batch import Batch, pad
-from toolkit.errors import ConfigError
 from toolkit.features.log_mel.spec import LogMel, SpecAugment
 from toolkit.spec import is_spec, problems
 
@@ -73,17 +72,34 @@ def of_domain(group: str, domain: str) -> str:
     raise AssertionError(f"toolkit/{group}: nothing for {domain}, which a model wants")
 
 
-def variants(kind: type) -> Iterator[tuple[str, Any]]:
-    """One field and its value at a time: every other choice where there are choices, every switch turned over."""
-    hints, small = typing.get_type_hints(kind), tiny.make(kind)
+def variants(kind: type) -> Iterator[dict[str, Any]]:
+    """Fields that make other small specs of a class than the default.
+
+    They are those of the options in ``conf/``, and one at a time every other choice where a field has choices and every
+    switch turned over.
+    """
+    found = [fields for target, fields in named() if target == f"{kind.__module__}.{kind.__qualname__}"]
+    hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint, default = hints[field.name], field.default
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
         for other in (not default,) if hint is bool else choices:
-            alone = not list(problems(dataclasses.replace(small, **{field.name: other})))
-            # of native dropout the masks differ by design; what also needs another field is not met here
-            if other != default and alone and "native" not in field.name:
-                yield field.name, other
+            # what also needs another field has an option; of native dropout the masks differ by design
+            if other != default and "native" not in field.name and not list(problems(kind(**{field.name: other}))):
+                found.append({field.name: other})
+    seen = [tiny.make(kind)]
+    for fields in found:
+        if (small := tiny.make(kind, **fields)) not in seen:
+            seen.append(small)
+            yield fields
+
+
+def named() -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """What the options in ``conf/`` name, with the fields that they set."""
+    for group in ("model", "features", "task"):
+        for name in recipe_source.options(group):
+            target, fields = recipe_source.own_fields(group, name)
+            yield target, {key: value for key, value in fields.items() if not str(value).startswith("${")}
 
 
 # --- batches, by domain ----------------------------------------------------------------------------------------------
@@ -171,13 +187,13 @@ def walk(rows: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.concatenate(tokens).astype(np.int32), first + np.concatenate(parents).astype(np.int32)
 
 
-HEIGHT, WIDTH, CLASSES = 18, 20, 7
+HEIGHT, WIDTH, CLASSES = 12, 20, 7  # what two strides of 2 leave is odd
 
 
 def picture(row: int) -> np.ndarray:
     """A made picture: patches of colour and some noise."""
     draw = random(row, 4)
-    patches = np.kron(draw.integers(0, 200, (6, 5, 3)), np.ones((3, 4, 1), int))
+    patches = np.kron(draw.integers(0, 200, (4, 5, 3)), np.ones((3, 4, 1), int))
     return (patches + draw.integers(0, 55, (HEIGHT, WIDTH, 3))).astype(np.uint8)
 
 
@@ -187,7 +203,7 @@ def images(features: Any, rows: Sequence[int], training: bool) -> Batch:
     draws = [random(row, 3) for row in rows]
     whole = np.tile(np.array([0, 0, HEIGHT, WIDTH], np.int32), (count, 1))
     nothing = np.zeros((count, 4), np.int32)
-    drawn = [(d.integers(-4, 5, 2), d.integers(9, 18, 2), d.random() < 0.5, d.integers(0, 5, 4)) for d in draws]
+    drawn = [(d.integers(-4, 5, 2), d.integers(6, 18, 2), d.random() < 0.5, d.integers(0, 5, 4)) for d in draws]
     return {
         "example": np.array(rows, np.int64),
         "images": np.stack([picture(row) for row in rows]),
@@ -259,10 +275,15 @@ class Case:
         return components("models")[self.model].domains[0]
 
     def spec(self, group: str) -> Any:
-        """The small spec of ``models``, ``features`` or ``tasks``; a model's has the case's rate in every dropout."""
+        """The small spec of ``models``, ``features`` or ``tasks``.
+
+        A model has the case's rate in every dropout. In features and tasks every rate that is 0 by default is turned
+        on: augmentation, smoothing.
+        """
         first = self.model if group == "models" else of_domain(group, self.domain)
         kind = components(group)[self.folders.get(group, first)]
         rates = {f.name: self.dropout for f in dataclasses.fields(kind) if has_dropout(f)}
+        rates = rates if group == "models" else turned_on(kind)
         return tiny.make(kind, **rates | dict(self.changed.get(group, {})))
 
     def state(self) -> Arrays:
@@ -275,11 +296,8 @@ class Case:
     def sizes(self) -> tuple[Any, int]:
         """Inputs and outputs of the model."""
         inputs, outputs = DOMAINS[self.domain].sizes(self.spec("features"))
-        try:
-            self.spec("models").parameters(inputs, outputs)
-        except ConfigError:  # one that wants the same vocabulary at both ends
-            inputs = outputs
-        return inputs, outputs
+        # a model may want the same vocabulary at both ends
+        return (outputs if getattr(self.spec("models"), "share_embeddings", False) else inputs), outputs
 
     def parameters(self) -> Mapping[str, weights.Parameter]:
         return self.spec("models").parameters(*self.sizes())
@@ -293,6 +311,17 @@ class Case:
         for name, extra in (domain.longer if self.longer else {}).items():
             made[name] = np.pad(made[name], ((0, 0), (0, extra)))
         return made
+
+
+def turned_on(kind: type) -> dict[str, Any]:
+    """Fields that give every rate of a spec class that is 0 by default another value; nested specs too."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if is_spec(inner := type(field.default)):
+            found[field.name] = inner(**turned_on(inner))
+        elif isinstance(field.default, float) and not field.default:
+            found[field.name] = 0.25
+    return found
 
 
 def has_dropout(field: Any) -> bool:
@@ -340,8 +369,9 @@ def others(model: str) -> Iterator[Case]:
         folders = {} if group == "models" else {group: folder}
         if folders and folder != of_domain(group, domain):
             yield Case(model, folder, folders=folders)
-        for field, value in variants(components(group)[folder]):
-            yield Case(model, f"{folder}.{field}={value}", folders=folders, changed={group: {field: value}})
+        for fields in variants(components(group)[folder]):
+            shown = ",".join(f"{name}={value}" for name, value in fields.items())
+            yield Case(model, f"{folder}.{shown}", folders=folders, changed={group: fields})
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
