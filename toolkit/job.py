@@ -98,6 +98,8 @@ def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
         folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
         for line in corpus.report.lines[:LISTED]:
             folder.say(f"    {line}")
+    for line in corpus.report.notes:
+        folder.say(line)
     if not run.evaluate and not len(corpus.splits["validation"]):
         raise DataError("validation: the data has no such split, by which the best checkpoint is chosen; give it one")
     data = {
@@ -252,9 +254,9 @@ def _finish(
             found = loop.evaluate(run, engine, data, parts.learned.tokenizer)
             measured[name] = found.metrics
             folder.predictions(name, (row | run.task.detail(row) for row in found.rows))
-            for file, content in run.task.files(found.rows).items():
+            for file, content in _told(run.task, "files", {}, found.rows).items():
                 checkpoint.write(folder.path / "predictions" / f"{name}_{file}", content)
-            shown = run.task.table(found.rows) if name == "test" else ""
+            shown = _told(run.task, "table", "", found.rows) if name == "test" else shown
     train = parts.data["train"]
     results = {
         "recipe": run.recipe,
@@ -269,7 +271,7 @@ def _finish(
             if p.trainable
         ),
         "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)) if len(train.plan) else None,
-        "metric_signatures": run.task.signatures(),
+        "metric_signatures": _told(run.task, "signatures", {}),
         **speed,
         "wall_seconds": round(time.perf_counter() - began, 1),
         "dataset_fingerprint": parts.fingerprint,
@@ -278,6 +280,11 @@ def _finish(
     if shown:
         folder.say(shown)
     _summary(results, folder)
+
+
+def _told(task: Any, method: str, nothing: Any, *args: Any) -> Any:
+    """What a task says that not every task has something to say about."""
+    return getattr(task, method)(*args) if hasattr(task, method) else nothing
 
 
 def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:

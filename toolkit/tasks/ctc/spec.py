@@ -75,19 +75,6 @@ class CTC:
         return {"alignment": metrics.align(row["reference"], row["hypothesis"])}
 
 
-    def files(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-        """Files for the run folder about a split, by name: none."""
-        return {}
-
-    def table(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """What a person should see of a split beside its metrics: nothing."""
-        return ""
-
-    def signatures(self) -> dict[str, str]:
-        """Metric -> what names its exact variant: none is needed."""
-        return {}
-
-
 def greedy(log_probs: np.ndarray, lengths: np.ndarray) -> list[Hypothesis]:
     """The best path of each utterance, collapsed. Of equal tokens the lowest wins."""
     best = log_probs.argmax(-1)
