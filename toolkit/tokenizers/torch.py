@@ -1,16 +1,16 @@
-"""What the PyTorch twins of the tokenizers share: torch has no strings, so they call the neutral tokenizer."""
+"""What the PyTorch twins of the tokenizers are: torch has no strings, so they call the neutral tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 
-class Tokenizer(Protocol):
+class Neutral(Protocol):
     """What ``load`` of a tokenizer's spec returns."""
 
     def encode(self, text: str) -> list[int]: ...
@@ -18,12 +18,24 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str: ...
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Returns ``(batch, tokens)`` int64 ids, padded with 0, and ``(batch,)`` int64 lengths."""
-    ids = [torch.tensor(tokenizer.encode(text), dtype=torch.int64) for text in texts]
-    return pad_sequence(ids, batch_first=True), torch.tensor([len(i) for i in ids])
+class Tokenizer(nn.Module):
+    """Texts to padded ids and back.
 
+    Args:
+        spec: the tokenizer's spec.
+        tokenizer: what ``spec.load`` gave.
+    """
 
-def decode(tokenizer: Tokenizer, ids: Tensor, lengths: Tensor) -> list[str]:
-    """Texts of ``(batch, tokens)`` ids, of which ``lengths`` count."""
-    return [tokenizer.decode(row[:n].tolist()) for row, n in zip(ids, lengths, strict=True)]
+    def __init__(self, spec: Any, tokenizer: Neutral) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tokenizer = tokenizer
+
+    def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns ``(batch, tokens)`` int64 ids, padded with 0, and ``(batch,)`` int64 lengths."""
+        ids = [torch.tensor(self.tokenizer.encode(text), dtype=torch.int64) for text in texts]
+        return pad_sequence(ids, batch_first=True), torch.tensor([len(row) for row in ids])
+
+    def detokenize(self, ids: Tensor, lengths: Tensor) -> list[str]:
+        """Texts of ``(batch, tokens)`` ids, of which ``lengths`` count."""
+        return [self.tokenizer.decode(row[:n].tolist()) for row, n in zip(ids, lengths, strict=True)]

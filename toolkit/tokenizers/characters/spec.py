@@ -30,6 +30,10 @@ class CharacterTokenizer:
         """Ids of the characters; one that the alphabet lacks is left out (:meth:`unknown` names it)."""
         return [self._ids[c] for c in unicodedata.normalize("NFC", text) if c in self._ids]
 
+    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
+        """:meth:`encode` of each."""
+        return [self.encode(text) for text in texts]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; blanks give nothing."""
         return "".join(self.alphabet[i - 1] for i in ids if i > 0)

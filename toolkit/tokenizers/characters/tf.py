@@ -1,18 +1,19 @@
-"""The TensorFlow twin: strings in and out of the graph, as serving and export need it."""
+"""The TensorFlow twin."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 import tensorflow_text
+
+from toolkit.tokenizers.tf import Tokenizer
 
 from .spec import Characters as Spec
 from .spec import CharacterTokenizer
 
 
-class Characters(keras.layers.Layer):
+class Characters(Tokenizer):
     """Texts to ragged ids and back, in the graph.
 
     Args:
@@ -21,8 +22,7 @@ class Characters(keras.layers.Layer):
     """
 
     def __init__(self, spec: Spec, tokenizer: CharacterTokenizer, **kwargs: Any) -> None:
-        super().__init__(trainable=False, **kwargs)
-        self.spec = spec
+        super().__init__(spec, **kwargs)
         pairs = tf.lookup.KeyValueTensorInitializer(
             tf.constant(tokenizer.alphabet, tf.string), tf.range(1, tokenizer.size)
         )
@@ -38,6 +38,3 @@ class Characters(keras.layers.Layer):
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Ragged ids to ``(batch,)`` strings; blanks give nothing."""
         return tf.strings.reduce_join(tf.gather(self.characters, ids), axis=-1)
-
-    def call(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        return self.tokenize(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,8 +20,8 @@ SPACE = "▁"  # how SentencePiece writes a space
 class SentencePieceTokenizer:
     """Text to ids and back. Text is brought to Unicode NFC first; runs of spaces become one.
 
-    Id 0 is the CTC blank, a control symbol that no text gives; id 1 stands for what the units cannot spell and is
-    decoded as ``⁇``.
+    Id 0 is the blank of CTC and the boundary of translations, a control symbol that no text gives; id 1 stands for what
+    the units cannot spell and is decoded as ``⁇``.
 
     Args:
         model: the serialised SentencePiece model.
@@ -37,6 +38,10 @@ class SentencePieceTokenizer:
         """Ids of the units."""
         return self._processor.encode(unicodedata.normalize("NFC", text))
 
+    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
+        """:meth:`encode` of each, on every core."""
+        return self._processor.encode([unicodedata.normalize("NFC", text) for text in texts])
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; blanks give nothing."""
         return self._processor.decode([int(i) for i in ids])
@@ -51,7 +56,8 @@ class SentencePieceTokenizer:
 class SentencePiece:
     """Byte-pair encoding (Sennrich et al. 2016) or a unigram language model (Kudo 2018) over characters.
 
-    Every character of the training split is among the units. Learning runs on one thread and is deterministic.
+    Learning runs on one thread, for with several the unigram model depends on their number. It sees the whole training
+    split, for SentencePiece draws its samples otherwise every time; 330,000 sentences take 1 s (BPE) or 10 s (unigram).
     """
 
     domains: ClassVar[tuple[str, ...]] = ("speech", "translation")
@@ -60,12 +66,20 @@ class SentencePiece:
     vocab_size: int = option(
         256, "units, the blank and the unknown included; more than the data holds is refused", ge=3
     )
+    character_coverage: float = option(
+        1.0,
+        "share of the training split's characters that the units spell; the rarest become unknown. Less than 1 suits "
+        "scripts of many thousand characters",
+        ge=0.98,
+        le=1,
+    )
+    joint: bool = option(True, "translation: one vocabulary for both languages, else one each")
 
     def learn(self, texts: Iterable[str], folder: Path) -> None:
         """Learn the units of ``texts`` and write them into ``folder``.
 
         Raises:
-            DataError: ``vocab_size`` does not suit the texts; SentencePiece's message says what would.
+            DataError: ``vocab_size`` is less than the characters need or more than the texts give.
         """
         import sentencepiece
 
@@ -76,7 +90,7 @@ class SentencePiece:
                 model_writer=model,
                 model_type=self.algorithm,
                 vocab_size=self.vocab_size,
-                character_coverage=1.0,
+                character_coverage=self.character_coverage,
                 normalization_rule_name="identity",
                 byte_fallback=False,
                 pad_id=BLANK,
@@ -89,8 +103,7 @@ class SentencePiece:
                 minloglevel=2,
             )
         except RuntimeError as error:
-            reason = str(error).split("] ")[-1].strip() or str(error)
-            raise DataError(f"tokenizer.vocab_size: found {self.vocab_size}; the training split: {reason}") from error
+            raise DataError(f"tokenizer.vocab_size: found {self.vocab_size}; {_reason(str(error))}") from error
         (folder / FILE).write_bytes(model.getvalue())
 
     def load(self, folder: Path) -> SentencePieceTokenizer:
@@ -107,3 +120,12 @@ class SentencePiece:
         if not tokenizer.size:
             raise DataError(f"{path}: holds no units, expected what a run has learned")
         return tokenizer
+
+
+def _reason(message: str) -> str:
+    """SentencePiece's message in the words of the config."""
+    if most := re.search(r"<= (\d+)", message):
+        return f"the training split gives no more than {most[1]} units: set it to a value <= {most[1]}"
+    if least := re.search(r"\d+ vs (\d+)", message):
+        return f"the training split's characters need {least[1]} units: set it to a value >= {least[1]}"
+    return f"the training split: {message.split('] ')[-1].strip() or message}"

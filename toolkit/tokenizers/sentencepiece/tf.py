@@ -1,4 +1,4 @@
-"""The TensorFlow twin: strings in and out of the graph, as serving and export need it.
+"""The TensorFlow twin.
 
 tensorflow-text brings a SentencePiece of its own. BPE gives the same ids; the unigram model breaks ties in runs of one
 character (``-----``) in another order, which is why training uses the shared tokenizer.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 import tensorflow_text
+
+from toolkit.tokenizers.tf import Tokenizer
 
 from .spec import SentencePiece as Spec
 from .spec import SentencePieceTokenizer
 
 
-class SentencePiece(keras.layers.Layer):
+class SentencePiece(Tokenizer):
     """Texts to ragged ids and back, in the graph.
 
     Args:
@@ -25,8 +26,7 @@ class SentencePiece(keras.layers.Layer):
     """
 
     def __init__(self, spec: Spec, tokenizer: SentencePieceTokenizer, **kwargs: Any) -> None:
-        super().__init__(trainable=False, **kwargs)
-        self.spec = spec
+        super().__init__(spec, **kwargs)
         self.units = tensorflow_text.SentencepieceTokenizer(model=tokenizer.model, out_type=tf.int32)
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
@@ -36,6 +36,3 @@ class SentencePiece(keras.layers.Layer):
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Ragged ids to ``(batch,)`` strings; blanks give nothing."""
         return self.units.detokenize(ids)
-
-    def call(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        return self.tokenize(texts)
