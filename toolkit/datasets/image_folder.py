@@ -1,0 +1,141 @@
+"""``dataset=image_folder``: one's own pictures, in a folder for each class.
+
+Layouts:
+
+- ``CLASS/*.jpg``: the splits are cut from it;
+- ``train/CLASS/*.jpg``, maybe also ``validation`` (or ``dev``, ``val``, ``valid``) and ``test``.
+
+A validation or test split that the data does not have is cut from the training split, from every class alike. Pictures
+may lie deeper in a class's folder. Hidden files and those that file browsers leave are ignored everywhere, files that
+are no pictures only outside of the classes' folders.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from toolkit.corpus import SPLITS, Problem
+from toolkit.datasets.folder import ALIASES, name_in, nearest, split_of, unusable
+from toolkit.images import Images, Picture
+from toolkit.pictures import FORMATS
+from toolkit.spec import option, spec
+
+LEFT_BEHIND = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}  # by file browsers
+
+
+@spec
+class ImageFolder(Images):
+    """One's own pictures."""
+
+    path: str | None = option(None, "the folder with the folders of the classes, or of the splits")
+    channels: Literal[1, 3] | None = option(3, "3: colour, 1: grey; null: as they are, which must be one kind")
+    test_fraction: float = option(0.1, "part of each class that is set apart if there is no test split", ge=0, lt=1)
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if not self.path:
+            yield "path", "is missing: give the folder of your pictures, dataset.path=FOLDER"
+        if self.validation_fraction + self.test_fraction >= 1:
+            yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
+
+    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+        root = Path(self.path or "").expanduser()
+        try:
+            yield from _read(root)
+        except PermissionError as error:
+            yield Problem("unreadable", str(error.filename), f"{error.strerror}, expected a folder to read", fatal=True)
+
+
+def _read(root: Path) -> Iterator[Picture | Problem]:
+    if problem := unusable(root, "pictures", "a folder of pictures for each class"):
+        yield problem
+        return
+    splits = _split_folders(root)
+    if splits:
+        yield from _strays(root, splits)
+    for folder, split in splits.items() or {root: "train"}.items():
+        yield from _split(root, folder, split)
+
+
+def _split_folders(root: Path) -> dict[Path, str]:
+    """Folders that are named like a split; none where none of them holds folders: there, ``train`` is a vehicle."""
+    named = {folder: split_of(folder) for folder in _folders(root) if split_of(folder) in SPLITS}
+    if not any(_folders(folder) for folder in named):
+        return {}
+    return dict(sorted(named.items(), key=lambda item: SPLITS.index(item[1])))
+
+
+def _split(root: Path, folder: Path, split: str) -> Iterator[Picture | Problem]:
+    where, classes = name_in(root, folder), _folders(folder)
+    for file in _files(folder):
+        if file.suffix.lower() in FORMATS:
+            yield Problem(
+                "no class", name_in(root, file), "a picture beside the folders of the classes, expected it in one"
+            )
+    if not classes or {split_of(c) for c in classes} <= set(SPLITS):
+        names = ", ".join(c.name for c in classes) or "no folder"
+        yield Problem("no classes", where, f"found {names}, expected a folder for each class", fatal=True)
+        return
+    items = {found: list(_class(root, found, split)) for found in classes}
+    some = any(isinstance(item, Picture) for inside in items.values() for item in inside)
+    if not some:
+        # Not to be mended by cutting this split from the training split, which would hide the mistake.
+        yield Problem("empty split", where, "found no picture in its classes, expected at least one", fatal=True)
+    for found, inside in items.items():
+        yield from inside
+        if not inside and some:
+            yield Problem("empty class", name_in(root, found), "found no picture in it, expected at least one")
+
+
+def _class(root: Path, folder: Path, split: str) -> Iterator[Picture | Problem]:
+    denied: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=denied.append):
+        folders[:] = sorted(name for name in folders if _counts(name))
+        for name in sorted(name for name in files if _counts(name)):
+            yield _picture(root, Path(parent, name), folder.name, split)
+    for error in denied:
+        yield Problem("unreadable", name_in(root, Path(error.filename)), f"{error.strerror}, expected a folder to read")
+
+
+def _picture(root: Path, path: Path, text: str, split: str) -> Picture | Problem:
+    where = name_in(root, path)
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in where):
+        return Problem("bad name", ascii(where), "expected a name in UTF-8 without control characters: rename it")
+    if path.suffix.lower() not in FORMATS:
+        kinds = ", ".join(sorted(FORMATS))
+        return Problem("not a picture", where, f"named {path.suffix or 'without suffix'}, expected one of {kinds}")
+    if path.exists() and not path.is_file():
+        return Problem("not a file", where, "neither a file nor a link to one")
+    return Picture(where, split, text, path, where)
+
+
+def _strays(root: Path, splits: dict[Path, str]) -> Iterator[Problem]:
+    """Folders of pictures beside the splits, and two folders for one split."""
+    for folder in _folders(root):
+        if folder not in splits and any(
+            Path(name).suffix.lower() in FORMATS for _, _, files in os.walk(folder) for name in files
+        ):
+            hint = nearest(folder.name, [*SPLITS, *ALIASES])
+            message = f"found the folder {folder.name!r}, expected {', '.join(SPLITS)}{hint}"
+            yield Problem("unknown split", f"{folder.name}/", message, fatal=True)
+    first: dict[str, Path] = {}
+    for folder, split in splits.items():
+        if (other := first.setdefault(split, folder)) is not folder:
+            yield Problem(
+                "ambiguous split", f"{folder.name}/", f"found {other.name}/ too, both are {split}", fatal=True
+            )
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in LEFT_BEHIND
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _counts(path.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.is_dir() and _counts(path.name))

