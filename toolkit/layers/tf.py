@@ -134,7 +134,8 @@ class Embedding(keras.layers.Layer):
     """A vector for each token, in the precision of the weights; Keras's own also looks for negative ids."""
 
     def __init__(self, vocabulary: int, dim: int) -> None:
-        super().__init__(autocast=False)
+        # without a dtype Keras would still cast the weights where no other layer's call surrounds this one
+        super().__init__(autocast=False, dtype=keras.config.floatx())
         self.weight = self.add_weight(shape=(vocabulary, dim), name="weight")
         self.built = True
 
@@ -239,7 +240,7 @@ class LSTM(keras.layers.Layer):
     """
 
     def __init__(self, inputs: int, units: int) -> None:
-        super().__init__(autocast=False)
+        super().__init__(autocast=False, dtype=keras.config.floatx())  # see Embedding
         self.weight_ih_l0 = self.add_weight(shape=(4 * units, inputs), name="weight_ih_l0")
         self.weight_hh_l0 = self.add_weight(shape=(4 * units, units), name="weight_hh_l0")
         self.bias_ih_l0 = self.add_weight(shape=(4 * units,), initializer="zeros", name="bias_ih_l0")

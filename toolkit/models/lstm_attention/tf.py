@@ -25,7 +25,7 @@ class EncoderLayer(keras.layers.Layer):
     """An LSTM in each direction, side by side."""
 
     def __init__(self, spec: neutral.LSTMAttention, inputs: int) -> None:
-        super().__init__(autocast=False)
+        super().__init__(autocast=False, dtype=keras.config.floatx())
         self.dropout = _dropout(spec)
         self.forwards = LSTM(inputs, spec.units // 2)
         self.backwards = LSTM(inputs, spec.units // 2)
@@ -48,9 +48,10 @@ class LSTMAttention(keras.Model):
     """
 
     def __init__(self, spec: neutral.LSTMAttention, inputs: int, outputs: int) -> None:
-        super().__init__(autocast=False)
+        whole = {"dtype": keras.config.floatx()}
+        super().__init__(autocast=False, **whole)
         self.spec = spec
-        numbers, whole = range(spec.layers), {"dtype": keras.config.floatx()}
+        numbers = range(spec.layers)
         self.source_embedding = Embedding(inputs, spec.embedding_dim)
         self.target_embedding = Embedding(outputs, spec.embedding_dim)
         self.encoder = [EncoderLayer(spec, spec.encoder_inputs(n)) for n in numbers]

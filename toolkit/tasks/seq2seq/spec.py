@@ -175,8 +175,8 @@ def beam_search(step: Step, longest: np.ndarray, width: int, alpha: float) -> li
         ending, tokens, going_on = _candidates(log_probs, width)
         going_on[np.repeat(n >= longest, width)] = -np.inf
         # a row's candidates stand in their order, the boundary before equal ones
-        added = np.concatenate([ending[:, None], going_on], 1).astype(np.float64).reshape(batch, width, -1)
-        grown = (scores[:, :, None] + added).reshape(batch, -1)
+        added = np.concatenate([ending[:, None], going_on], 1).reshape(batch, width, -1)
+        grown = (scores[:, :, None] + added).reshape(batch, -1)  # float64, as the scores are
         order = np.argsort(-grown, 1, kind="stable")
         parents, columns = np.divmod(order, width + 1)
         ends = columns == 0

@@ -63,7 +63,9 @@ class Seq2Seq(keras.Model):
         previous = tf.pad(batch["tokens"], [[0, 0], [1, 0]])
         return self.model(batch["source"], batch["source_lengths"], previous, training=training)
 
-    def _losses(self, batch: dict[str, tf.Tensor], smoothing: float, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def _target_losses(
+        self, batch: dict[str, tf.Tensor], smoothing: float, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Loss of each target, 0 where there is none, and which are (as 0 and 1); both ``(batch, targets)``."""
         logits, _ = self(batch, training=training)
         tokens, lengths = tf.cast(batch["tokens"], tf.int32), tf.cast(batch["token_lengths"], tf.int32)
@@ -76,12 +78,12 @@ class Seq2Seq(keras.Model):
 
     def batch_loss(self, batch: dict[str, tf.Tensor], training: bool = True) -> tf.Tensor:
         """Mean over the targets, in float32 (float64 where the model is)."""
-        losses, real = self._losses(batch, self.spec.label_smoothing, training)
+        losses, real = self._target_losses(batch, self.spec.label_smoothing, training)
         return tf.reduce_sum(losses) / tf.reduce_sum(real)
 
     def evaluate_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Without dropout and smoothing: ``loss (batch,)``, mean over an example's targets; ``tokens (batch,)``."""
-        losses, real = self._losses(batch, 0.0, training=False)
+        losses, real = self._target_losses(batch, 0.0, training=False)
         counts = tf.reduce_sum(real, -1)
         return {"loss": tf.reduce_sum(losses, -1) / counts, "tokens": tf.cast(counts, tf.int32)}
 

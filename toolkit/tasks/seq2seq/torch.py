@@ -70,7 +70,7 @@ class Seq2Seq(lightning.LightningModule):
         previous = functional.pad(batch["tokens"], (1, 0))
         return self.model(batch["source"], batch["source_lengths"], previous)
 
-    def _losses(self, batch: dict[str, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
+    def _target_losses(self, batch: dict[str, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
         """Loss of each target, 0 where there is none, and which are; both ``(batch, targets)``."""
         logits, _ = self(batch)
         tokens, lengths = batch["tokens"], batch["token_lengths"]
@@ -83,13 +83,13 @@ class Seq2Seq(lightning.LightningModule):
     def batch_loss(self, batch: dict[str, Tensor], training: bool = True) -> Tensor:
         """Mean over the targets, in float32 (float64 where the model is); sets the module's mode."""
         self.train(training)
-        losses, real = self._losses(batch, self.spec.label_smoothing)
+        losses, real = self._target_losses(batch, self.spec.label_smoothing)
         return losses.sum() / real.sum()
 
     def evaluate_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Without dropout and smoothing: ``loss (batch,)``, mean over an example's targets; ``tokens (batch,)``."""
         self.eval()
-        losses, real = self._losses(batch, 0.0)
+        losses, real = self._target_losses(batch, 0.0)
         counts = real.sum(-1)
         return {"loss": losses.sum(-1) / counts, "tokens": counts.int()}
 
