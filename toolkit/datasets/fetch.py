@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from toolkit.errors import DataError
 
-# An archive that promises more than this when unpacked is not a speech corpus but an attack on the disk.
+# An archive that promises more than this when unpacked is no corpus that is fetched here but an attack on the disk.
 LARGEST = 1 << 30  # bytes
 
 
