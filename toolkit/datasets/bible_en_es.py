@@ -1,0 +1,180 @@
+"""``dataset=bible_en_es``: the Bible in English and Spanish, verse by verse; long sentences, old Spanish.
+
+English: World English Bible, stable text of 2020. Spanish: Reina-Valera of 1909, in the spelling of that year ("á",
+"fué", "crió"), the first words of chapters in capitals. Both are in the public domain. Origin: eBible.org's modules for
+SWORD, packaged by Debian as ``sword-text-web`` 426.0-1 and ``sword-text-sparv`` 2.60-1.
+
+==========  ======  ========
+split       pairs   chapters
+==========  ======  ========
+train       28,533  1,092
+validation  1,002   41
+test        1,039   39
+==========  ======  ========
+
+Foot notes, titles and markup are removed and verses are joined by book, chapter and verse number. Left out: books that
+one of them alone has, 17 chapters whose verse numbers do not run alike in the two, verses whose Spanish has less than
+0.5 or more than 1.7 times the characters of the English, and verses of more than 60 English words. The splits are ours,
+by whole chapter; ``bible_en_es.tsv`` beside this file has every chapter that is not in train. The Bible quotes itself:
+7 pairs of train are in validation too and 7 in test, such as "Yahweh spoke to Moses, saying,"; they are kept.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from toolkit.corpus import SPLITS, Problem
+from toolkit.datasets import parallel_text
+from toolkit.errors import DataError
+from toolkit.spec import option, spec
+from toolkit.translation import Pair, Pairs
+
+PACKAGES = ("sword-text-web", "sword-text-sparv")
+VERSIONS = "sword-text-web 426.0-1 and sword-text-sparv 2.60-1"
+MODULES = ("engWEB2015eb", "spaRV1909eb")
+# fetch.checksum of the TSV files of the splits
+CHECKSUM = "2866ca17f22200feb84d31c7bef9f4053b67c5848e4a1fe5bb4199fe9be7e6e3"
+LEAST, MOST = 0.5, 1.7  # characters of a verse's Spanish for each of its English
+MOST_WORDS = 60  # of a verse's English
+
+Verses = dict[str, str]  # "Gen.1.1" -> text
+
+
+@spec
+class BibleEnEs(Pairs):
+    """The Bible, English and Spanish."""
+
+    source: Literal["en", "es"] = option("en", "language that is translated from: en English, es Spanish")
+    target: Literal["en", "es"] = option("es", "language that is translated to: en English, es Spanish")
+    path: str | None = option(
+        None,
+        "folder with train.tsv, validation.tsv and test.tsv, or with the unpacked SWORD modules (mods.d and modules); "
+        "none: they are fetched",
+    )
+
+    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+        given = Path(self.path).expanduser() if self.path else None
+        if given is None:
+            given = _fetch(cache, progress)
+        elif (given / "mods.d").is_dir():
+            given = _built(given, cache / "downloads" / "bible_en_es", progress)
+        yield from parallel_text.read(given, self.source, self.target)
+
+
+def _fetch(cache: Path, progress: Any) -> Path:
+    """The folder with the splits, made once from Debian's packages, which apt-get fetches without root.
+
+    Raises:
+        DataError: they cannot be fetched, or are not the known versions.
+    """
+    import tempfile
+
+    from toolkit.datasets import fetch  # here, because its imports would slow every composing of a config
+
+    target = cache / "downloads" / "bible_en_es"
+    if target.exists():
+        return target
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            files = fetch.debian_packages(list(PACKAGES), Path(folder), progress)
+        except fetch.FetchError as error:
+            hint = f"connect to the network, or unpack {VERSIONS} elsewhere and give dataset.path=.../usr/share/sword"
+            raise DataError([str(error), hint], "cannot fetch the texts of the Bible:") from None
+        for file in files:
+            fetch.unpack(file, Path(folder) / "sword", _wanted)
+        return _built(Path(folder) / "sword", target, progress)
+
+
+def _wanted(member: str) -> str | None:
+    """Where a member of a package goes: ``./usr/share/sword/mods.d/x.conf`` to ``mods.d/x.conf``."""
+    return member.partition("/share/sword/")[2] or None
+
+
+def _built(sword: Path, target: Path, progress: Any) -> Path:
+    """Make the TSV files of the splits from the two modules, unless they are there.
+
+    Raises:
+        DataError: a module is missing, or the texts are not the known ones.
+    """
+    from toolkit.datasets import fetch
+
+    if target.exists():
+        return target
+    texts = [verses(sword, module, progress) for module in MODULES]
+    with fetch.beside(target) as folder:
+        files = []
+        for split, rows in split_verses(*texts).items():
+            files.append(folder / f"{split}.tsv")
+            lines = ["id\ten\tes", *("\t".join(row) for row in rows)]
+            files[-1].write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
+        if (found := fetch.checksum(files)) != CHECKSUM:
+            raise DataError(
+                f"{sword}: the checksum of the verses is {found}, expected {CHECKSUM} ({VERSIONS}): a damaged "
+                "download, or versions that the splits here were not made for"
+            )
+    return target
+
+
+def verses(sword: Path, module: str, progress: Any) -> Verses:
+    """All verses of a SWORD module that are not empty, without markup.
+
+    Raises:
+        DataError: the module is not there.
+    """
+    from pysword.modules import SwordModules
+
+    modules = SwordModules(str(sword))
+    if module not in modules.parse_modules():
+        raise DataError(f"{sword}: found no module {module} in mods.d, expected what Debian packages as {VERSIONS}")
+    bible = modules.get_bible_from_module(module)
+    bible._decompressed_text = functools.lru_cache(2)(bible._decompressed_text)  # or it unpacks a book for each verse
+    books = [book for part in bible.get_structure().get_books().values() for book in part]
+    found = {}
+    task = progress.add_task(f"reading {module}", total=len(books))
+    for book in books:
+        for chapter, length in enumerate(book.chapter_lengths, 1):
+            texts = bible.get_iter([book.osis_name], [chapter], list(range(1, length + 1)), clean=False)
+            for verse, text in enumerate(texts, 1):
+                found[f"{book.osis_name}.{chapter}.{verse}"] = plain(text)
+        progress.advance(task)
+    return {name: text for name, text in found.items() if text}
+
+
+def plain(markup: str) -> str:
+    """The text of a verse in OSIS markup.
+
+    Foot notes and titles go with what is in them, and a note leaves a blank, since it may stand for the one between two
+    words; a blank before punctuation that a removed element leaves goes too.
+    """
+    text = re.sub(r"<(note|title)\b.*?</\1>", " ", markup, flags=re.DOTALL)
+    text = " ".join(re.sub(r"<[^>]*>", "", text).split())
+    return re.sub(" ([,.;:!?\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}])", r"\1", text)
+
+
+def split_verses(english: Mapping[str, str], spanish: Mapping[str, str]) -> dict[str, list[tuple[str, str, str]]]:
+    """``(id, English, Spanish)`` of the verses of each split, in the order of the Spanish Bible."""
+    elsewhere = table()
+    rows: dict[str, list[tuple[str, str, str]]] = {split: [] for split in SPLITS}
+    for name, text in spanish.items():
+        split = elsewhere.get(name.rpartition(".")[0], "train")
+        if split in rows and name in english and fits(english[name], text):
+            rows[split].append((name, english[name], text))
+    return rows
+
+
+def fits(english: str, spanish: str) -> bool:
+    """Whether a verse is short enough, and its Spanish about as long as its English."""
+    return LEAST <= len(spanish) / len(english) <= MOST and len(english.split()) <= MOST_WORDS
+
+
+def table() -> dict[str, str]:
+    """Chapter -> "validation", "test" or "left out", from ``bible_en_es.tsv``; every other chapter is in train."""
+    file = Path(__file__).with_name("bible_en_es.tsv")
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return {row["chapter"]: row["split"] for row in rows}

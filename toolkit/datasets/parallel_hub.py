@@ -1,0 +1,169 @@
+"""``dataset=multi30k``, ``tatoeba``, ``iwslt``, ``wmt14``: parallel corpora on the Hugging Face hub, through
+``datasets``.
+
+Downloading from the hub is untested (the tests read local repositories with the hub's columns: ``repository`` may be a
+folder). ``dataset.path=FOLDER`` takes local files instead, in one of the layouts of
+:mod:`toolkit.datasets.parallel_text`. ``dataset.source=`` and ``dataset.target=`` choose languages and direction.
+
+- Multi30k (Elliott et al. 2016), ``bentrevett/multi30k``: captions of pictures, English and German (local files: French
+  and Czech too), 29,000 / 1,014 / 1,000. The images' licence is unclear; for research.
+- Tatoeba, ``sentence-transformers/parallel-sentences-tatoeba``: short everyday sentences, English and 47 languages, CC
+  BY 2.0 FR. It has no official splits.
+- IWSLT 2017 (Cettolo et al. 2017), ``IWSLT/iwslt2017``: transcripts of TED talks, CC BY-NC-ND.
+- WMT 2014 (Bojar et al. 2014), ``wmt/wmt14``: news and parliament, English and Czech, German, French, Hindi or Russian;
+  4.5 million pairs with German.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from toolkit.corpus import SPLITS, Problem
+from toolkit.datasets import hub, parallel_text
+from toolkit.spec import option, spec
+from toolkit.translation import Pair, Pairs
+
+BLOCK = 10_000  # rows that are read at a time
+
+
+@spec
+class Multi30k(Pairs):
+    """Captions of pictures, with the official splits of 2016."""
+
+    source: str = option("en", "language that is translated from: en, de; local files: fr, cs")
+    target: str = option("de", "language that is translated to: en, de; local files: fr, cs")
+    path: str | None = option(
+        None, "folder with train, val and test in files for each language; none: fetched from the hub"
+    )
+    test: str = option("test_2016_flickr", "name of the test files in the folder")
+    repository: str = option("bentrevett/multi30k", "repository on the hub")
+
+    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+        if self.path:
+            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test)
+            return
+        for split in SPLITS:
+            yield from rows(self, self.repository, None, split, cache, (self.source, self.target))
+
+
+@spec
+class Tatoeba(Pairs):
+    """Short everyday sentences."""
+
+    source: str = option("en", "language that is translated from; one of the two is en")
+    target: str = option("de", "language that is translated to; one of the two is en")
+    path: str | None = option(None, "folder with train.tsv, validation.tsv and test.tsv; none: fetched from the hub")
+    repository: str = option("sentence-transformers/parallel-sentences-tatoeba", "repository on the hub")
+    validation_fraction: float = option(0.01, "part to cut from train if there is no validation split", ge=0, lt=0.5)
+    test_fraction: float = option(0.01, "part to cut from train if there is no test split", ge=0, lt=0.5)
+    split_seed: int = option(0, "another seed cuts other splits", ge=0)
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from Pairs.check(self)
+        if not self.path and "en" not in (self.source, self.target):
+            yield "target", f"found {self.target} with dataset.source={self.source}, expected en to be one of them"
+
+    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+        yield from parallel_text.with_splits(
+            self._all(cache), self.validation_fraction, self.test_fraction, self.split_seed
+        )
+
+    def _all(self, cache: Path) -> Iterator[Pair | Problem]:
+        if self.path:
+            yield from parallel_text.read(Path(self.path), self.source, self.target)
+            return
+        column = {"en": "english"}
+        columns = [column.get(language, "non_english") for language in (self.source, self.target)]
+        other = self.target if self.source == "en" else self.source
+        yield from rows(self, self.repository, f"en-{other}", "train", cache, columns)
+
+
+@spec
+class IWSLT(Pairs):
+    """Transcripts of talks, with the official splits."""
+
+    source: str = option("de", "language that is translated from: de, en, fr, it, nl, ro, ar, ja, ko, zh")
+    target: str = option("en", "language that is translated to")
+    on_bad: Literal["refuse", "drop"] = option(
+        "drop", "a bad example: refuse the data and list all problems, or drop it and count"
+    )
+    path: str | None = option(None, "folder with the splits as text files; none: fetched from the hub")
+    test: str | None = option(None, "name of the test files in the folder, where there are several")
+    repository: str = option("IWSLT/iwslt2017", "repository on the hub")
+    revision: str | None = option("refs/convert/parquet", "revision on the hub")
+
+    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+        if self.path:
+            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test)
+            return
+        name = f"iwslt2017-{self.source}-{self.target}"
+        for split in SPLITS:
+            yield from rows(self, self.repository, name, split, cache, None, self.revision)
+
+
+@spec
+class WMT14(Pairs):
+    """News and parliament, millions of sentences, with the official splits."""
+
+    source: str = option("en", "language that is translated from; one of the two is en")
+    target: str = option("de", "language that is translated to; the other is cs, de, fr, hi or ru")
+    on_bad: Literal["refuse", "drop"] = option(
+        "drop", "a bad example: refuse the data and list all problems, or drop it and count"
+    )
+    path: str | None = option(None, "folder with the splits as text files; none: fetched from the hub")
+    test: str | None = option(None, "name of the test files in the folder, where there are several")
+    repository: str = option("wmt/wmt14", "repository on the hub")
+
+    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+        if self.path:
+            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test)
+            return
+        other = self.target if self.source == "en" else self.source
+        for split in SPLITS:
+            yield from rows(self, self.repository, f"{other}-en", split, cache, None)
+
+
+def rows(
+    dataset: Any,
+    repository: str,
+    name: str | None,
+    split: str,
+    cache: Path,
+    columns: Sequence[str] | None,
+    revision: str | None = None,
+) -> Iterator[Pair | Problem]:
+    """The pairs of one split on the hub.
+
+    Args:
+        dataset: names the languages.
+        repository: on the hub.
+        name: configuration of the repository.
+        split: its split, which has the same name here.
+        cache: where downloads are kept.
+        columns: of source and target; None: both are in ``translation``, by language.
+        revision: branch or commit.
+
+    Raises:
+        DataError: it cannot be fetched, or columns are missing.
+    """
+    languages = dataset.source, dataset.target
+    data, where = hub.load(repository, name, split, revision, cache, columns or ["translation"])
+    both = _columns(columns) if columns else _by_language(languages)
+    for start in range(0, len(data), BLOCK):
+        for i, (source, target) in enumerate(both(data[start : start + BLOCK]), start):
+            origin = f"{where}, row {i}"
+            if isinstance(source, str) and isinstance(target, str):
+                yield Pair(f"{split}.{i}", split, source, target, origin, languages)
+            else:
+                message = f"found {source!r} and {target!r}, expected a text in {' and '.join(languages)}"
+                yield Problem("wrong type", origin, message)
+
+
+def _columns(columns: Sequence[str]) -> Callable[[Any], Any]:
+    return lambda block: zip(*(block[column] for column in columns), strict=True)
+
+
+def _by_language(languages: tuple[str, str]) -> Callable[[Any], Any]:
+    return lambda block: ([row.get(language) for language in languages] for row in block["translation"])

@@ -1,0 +1,332 @@
+"""``dataset=parallel_text``: one's own sentences and their translations.
+
+``dataset.path`` is one of these, gzipped (``.gz``) or not:
+
+- a folder with ``train.tsv``, ``validation.tsv`` (or ``dev``, ``val``, ``valid``) and ``test.tsv``: a header line with
+  the names of the languages, ``en<TAB>de``, maybe ``id`` too; one pair a line, no quoting;
+- one such file, which has no splits, or a folder with nothing but that;
+- a folder with line-aligned files, one for each split and language: ``train.en``, ``train.de``, ``val.en``, ...,
+  ``test.de`` or ``test_2016.de``. Line n of one is the translation of line n of the other.
+
+Of two languages the first column is translated to the second, or the first in alphabetical order to the other;
+``dataset.source`` and ``dataset.target`` turn it round, or choose among more. A validation or test split that is not
+there is cut from the training split, so that no sentence, of either language, is in two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit.corpus import SPLITS, Problem, clean
+from toolkit.datasets.folder import ALIASES, nearest, unusable
+from toolkit.spec import option, spec
+from toolkit.translation import Pair, Pairs, read_lines
+
+LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")  # en, pt-BR, zh_Hans
+OTHER = {"csv", "gz", "log", "md", "sgm", "tsv", "txt", "xml", "zip"}  # endings that look like a language
+LAYOUTS = "train.tsv with a header of two languages, or line-aligned train.en and train.de"
+
+
+@spec
+class ParallelText(Pairs):
+    """One's own parallel corpus."""
+
+    path: str | None = option(None, "the folder with the splits, or one TSV file")
+    test: str | None = option(None, "name of the test files, where there are several: test_2016_flickr")
+    validation_fraction: float = option(0.05, "part to cut from train if there is no validation split", ge=0, lt=1)
+    test_fraction: float = option(0.05, "part to cut from train if there is no test split", ge=0, lt=1)
+    split_seed: int = option(0, "another seed cuts other splits", ge=0)
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from Pairs.check(self)
+        if not self.path:
+            yield "path", "is missing: give the folder of your texts, dataset.path=FOLDER"
+        if self.validation_fraction + self.test_fraction >= 1:
+            yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
+
+    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+        found = read(Path(self.path or ""), self.source, self.target, self.test)
+        yield from with_splits(found, self.validation_fraction, self.test_fraction, self.split_seed)
+
+
+# --- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path, source: str | None, target: str | None, test: str | None = None) -> Iterator[Pair | Problem]:
+    """The pairs of a folder or file in one of the layouts above, and what is wrong with it.
+
+    Args:
+        path: the folder or file.
+        source, target: languages; None: of two languages, what is left, or the first and the second.
+        test: name of the test files, without language and ending; None: there is one set.
+    """
+    path = path.expanduser()
+    if path.is_file():
+        yield from _table(path, "train", source, target)
+        return
+    if problem := unusable(path, "texts", LAYOUTS):
+        yield problem
+        return
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    tables = {file: _stem(file).removesuffix(".tsv") for file in files if _stem(file).endswith(".tsv")}
+    aligned = {file: _stem(file).rpartition(".")[::2] for file in files if _is_aligned(file)}
+    if tables and aligned:
+        message = f"found {next(iter(tables)).name} and {next(iter(aligned)).name}, expected one layout: {LAYOUTS}"
+        yield Problem("ambiguous layout", f"dataset.path={path}", message, fatal=True)
+    elif len(tables) == 1 and not split_of(*tables.values()):
+        yield from _table(next(iter(tables)), "train", source, target)
+    elif tables:
+        yield from _tables(tables, source, target, test)
+    elif aligned:
+        yield from _all_aligned(path, aligned, source, target, test)
+    else:
+        shown = ", ".join(file.name for file in files[:5]) or "no file"
+        message = f"found {shown}; expected {LAYOUTS}"
+        yield Problem("no pairs", f"dataset.path={path}", message, fatal=True)
+
+
+def split_of(name: str) -> str | None:
+    """The split that a file name without language and ending stands for, if any."""
+    name = ALIASES.get(name.lower(), name.lower())
+    return name if name in SPLITS else "test" if re.match(r"test[^a-z]", name) else None
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(".gz")
+
+
+def _is_aligned(file: Path) -> bool:
+    _, dot, language = _stem(file).rpartition(".")
+    return bool(dot) and language not in OTHER and bool(LANGUAGE.fullmatch(language))
+
+
+def _chosen(names: Iterable[str], test: str | None) -> tuple[dict[str, str], list[Problem]]:
+    """Split -> the name of its files."""
+    names = list(dict.fromkeys(names))
+    of = {split: [name for name in names if split_of(name) == split] for split in SPLITS}
+    problems = []
+    for name in names:
+        if not split_of(name):
+            message = f"found {name!r}, expected {', '.join(SPLITS)}{nearest(name, [*SPLITS, *ALIASES])}"
+            problems.append(Problem("unknown split", name, message, fatal=True))
+    if test is not None:
+        if test not in of["test"]:
+            message = f"found {', '.join(of['test']) or 'no test files'}, expected {test} (dataset.test)"
+            problems.append(Problem("missing file", test, message, fatal=True))
+        of["test"] = [test]
+    for split, found in of.items():
+        if len(found) > 1:
+            hint = "; choose by dataset.test=NAME" if split == "test" else ""
+            message = f"found {' and '.join(found)}, expected one set of files{hint}"
+            problems.append(Problem("ambiguous split", split, message, fatal=True))
+    if not of["train"]:
+        message = f"found {', '.join(names)}, expected train too"
+        problems.append(Problem("missing file", "train", message, fatal=True))
+    return {split: of[split][0] for split in SPLITS if of[split]}, problems
+
+
+def _languages(found: Sequence[str], source: str | None, target: str | None) -> tuple[str, str] | str:
+    """Source and target, or what is wrong with what was asked for."""
+    shown = ", ".join(found)
+    for key, name in (("source", source), ("target", target)):
+        if name is not None and name not in found:
+            return f"found the languages {shown}, expected {name} (dataset.{key}) among them{nearest(name, found)}"
+    if source is not None and target is not None:
+        return source, target
+    given = target if source is None else source
+    left = [name for name in found if name != given]
+    if len(left) != (2 if given is None else 1):
+        return f"found the languages {shown}, expected two; choose by dataset.source=... dataset.target=..."
+    return (source or left[0], target or left[-1])
+
+
+# --- TSV -------------------------------------------------------------------------------------------------------------
+
+
+def _tables(
+    tables: dict[Path, str], source: str | None, target: str | None, test: str | None
+) -> Iterator[Pair | Problem]:
+    chosen, problems = _chosen(tables.values(), test)
+    yield from problems
+    if problems:
+        return
+    for split, name in chosen.items():
+        files = [file for file, stem in tables.items() if stem == name]
+        if len(files) > 1:
+            yield _twice(files)
+            continue
+        for item in _table(files[0], split, source, target):
+            if isinstance(item, Pair):
+                source, target = item.languages  # of the first table, if the user gave none
+            yield item
+
+
+def _table(file: Path, split: str, source: str | None, target: str | None) -> Iterator[Pair | Problem]:
+    """The pairs of a TSV file."""
+    lines = read_lines(file, file.name)
+    if isinstance(lines, Problem):
+        yield lines
+        return
+    header = [name.strip() for name in lines[0].split("\t")] if lines else []
+    languages = _header(header, source, target)
+    if isinstance(languages, str):
+        yield Problem("unknown header", f"{file.name}, line 1", languages, fatal=True)
+        return
+    if len(lines) == 1:
+        yield Problem("empty file", file.name, "found a header alone, expected a pair in each line below", fatal=True)
+    columns = header.index(languages[0]), header.index(languages[1])
+    identity = header.index("id") if "id" in header else None
+    for number, line in enumerate(lines[1:], 2):
+        if not line:
+            continue
+        origin, row = f"{file.name}, line {number}", line.split("\t")
+        if len(row) != len(header):
+            message = f"{len(row)} columns, the header has {len(header)} ({', '.join(header)})"
+            yield Problem("bad line", origin, message)
+            continue
+        name = f"{split}.{number}" if identity is None else row[identity]
+        yield Pair(name, split, row[columns[0]], row[columns[1]], origin, languages)
+
+
+def _header(header: list[str], source: str | None, target: str | None) -> tuple[str, str] | str:
+    names = [name for name in header if name != "id"]
+    shown = ", ".join(repr(name[:40]) for name in header) or "an empty file"
+    if len(set(names)) < max(2, len(names)):
+        return f"found {shown}, expected the names of two languages with a tab between, such as en and de"
+    strangers = [name for name in names if name not in (source, target) and not LANGUAGE.fullmatch(name)]
+    if strangers and None in (source, target):
+        return (
+            f"found {shown}, expected the codes of languages, such as en and de; if these are the names of columns, "
+            f"give dataset.source=... and dataset.target=..."
+        )
+    return _languages(names, source, target)
+
+
+# --- line-aligned files ----------------------------------------------------------------------------------------------
+
+
+def _all_aligned(
+    root: Path, files: dict[Path, tuple[str, str]], source: str | None, target: str | None, test: str | None
+) -> Iterator[Pair | Problem]:
+    known = sorted({language for name, language in files.values() if split_of(name)})
+    languages = _languages(known, source, target) if known else f"found {next(iter(files)).name}, expected {LAYOUTS}"
+    if isinstance(languages, str):
+        yield Problem("unknown languages", f"dataset.path={root}", languages, fatal=True)
+        return
+    chosen, problems = _chosen((name for name, language in files.values() if language in languages), test)
+    yield from problems
+    if problems:
+        return
+    for split, name in chosen.items():
+        sides = [[file for file, key in files.items() if key == (name, language)] for language in languages]
+        if all(len(side) == 1 for side in sides):
+            yield from _aligned(sides[0][0], sides[1][0], split, name, languages)
+        for side, other, language in zip(sides, reversed(sides), languages, strict=True):
+            if len(side) > 1:
+                yield _twice(side)
+            elif not side:
+                message = f"found {other[0].name}, expected {name}.{language} beside it"
+                yield Problem("missing file", f"{name}.{language}", message, fatal=True)
+
+
+def _aligned(source: Path, target: Path, split: str, name: str, languages: tuple[str, str]) -> Iterator[Pair | Problem]:
+    """The pairs of two files."""
+    read = [read_lines(file, file.name) for file in (source, target)]
+    yield from (lines for lines in read if isinstance(lines, Problem))
+    sources, targets = read
+    if isinstance(sources, Problem) or isinstance(targets, Problem):
+        return
+    where = f"{source.name} and {target.name}"
+    if len(sources) != len(targets):
+        message = f"{len(sources):,} lines and {len(targets):,}, expected equally many: line n is translated by line n"
+        yield Problem("misaligned", where, message, fatal=True)
+        return
+    if not sources:
+        yield Problem("empty file", where, "found no line in either, expected a sentence in each line", fatal=True)
+    for number, (text, translation) in enumerate(zip(sources, targets, strict=True), 1):
+        yield Pair(f"{name}.{number}", split, text, translation, f"{where}, line {number}", languages)
+
+
+def _twice(files: Sequence[Path]) -> Problem:
+    names = " and ".join(file.name for file in files)
+    return Problem("ambiguous split", names, "found both, expected one of them", fatal=True)
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def with_splits(found: Iterable[Pair | Problem], validation: float, test: float, seed: int) -> Iterator[Pair | Problem]:
+    """What was found, with the splits cut that are not there; see :func:`cut`."""
+    pairs: list[Pair] = []
+    for item in found:
+        if isinstance(item, Pair):
+            pairs.append(item)
+        else:
+            yield item
+    given = {pair.split for pair in pairs}
+    yield from cut(pairs, 0 if "validation" in given else validation, 0 if "test" in given else test, seed)
+
+
+def cut(pairs: Sequence[Pair], validation: float, test: float, seed: int) -> Iterator[Pair | Problem]:
+    """Move parts of the training split to validation and test.
+
+    Pairs that share a sentence of either language, directly or through others, stay together. The order in which they
+    are taken is that of a hash of seed and texts, so it depends neither on the order of the lines nor on the direction.
+
+    Args:
+        pairs: of all splits.
+        validation, test: fractions of the training split.
+        seed: another one gives other splits.
+    """
+    if not validation and not test:
+        yield from pairs
+        return
+    groups = _groups([pair for pair in pairs if pair.split == "train"])
+    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "replace")).digest())
+    total = sum(len(group) for group in groups.values())
+    moved: dict[str, str] = {}
+    for split, fraction in (("test", test), ("validation", validation)):
+        room = round(fraction * total) or int(fraction > 0)
+        for key in keys:
+            # One group must stay for training. A group too large for what is left waits for the next split.
+            if key not in moved and len(groups[key]) <= room and len(moved) + 1 < len(keys):
+                moved[key] = split
+                room -= len(groups[key])
+        if fraction and groups and split not in moved.values():
+            message = f"none of the {len(keys)} groups of pairs without a common sentence, of {total} pairs, is small "
+            message += "enough to be set apart; give splits of your own"
+            yield Problem("no split", split, message, fatal=split == "test")
+    split_of_id = {pair.id: split for key, split in moved.items() for pair in groups[key]}
+    for pair in pairs:
+        own = pair.split == "train" and split_of_id.get(pair.id)
+        yield dataclasses.replace(pair, split=own) if own else pair
+
+
+def _groups(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """Pairs that share sentences, compared without case and white space, by the alphabetically first of these."""
+    least: dict[str, str] = {}  # sentence -> a smaller one of its group, or itself
+
+    def find(sentence: str) -> str:
+        while (above := least.setdefault(sentence, sentence)) != sentence:
+            least[sentence] = least[above]
+            sentence = above
+        return sentence
+
+    keys = []
+    for pair in pairs:
+        texts = zip(pair.languages, (pair.source, pair.target), strict=True)
+        # what is empty is shared by no other pair
+        named = ((language, clean(text).casefold() or f"\0{pair.id}") for language, text in texts)
+        ends = sorted(find("\0".join(name)) for name in named)
+        least[ends[1]] = ends[0]
+        keys.append(ends[0])
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for key, pair in zip(keys, pairs, strict=True):
+        groups[find(key)].append(pair)
+    return groups
