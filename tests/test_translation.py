@@ -1,0 +1,818 @@
+"""Parallel corpora: what is read, what is refused by line, tokens and batches, the Bible's rules."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import gzip
+import io
+import itertools
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import bad_pairs, made
+from toolkit import config, corpus, translation
+from toolkit.batch import TRANSLATION
+from toolkit.corpus import Corpus, Problem
+from toolkit.datasets import bible_en_es, fetch, parallel_hub, parallel_text
+from toolkit.datasets.parallel_text import ParallelText
+from toolkit.errors import DataError
+from toolkit.features.tokens.spec import Tokens as Features
+from toolkit.spec import problems
+from toolkit.tokenizers.sentencepiece.spec import SentencePiece
+from toolkit.translation import Pair, Tokens
+
+MOST = 20  # tokens
+
+
+class Words:
+    """A tokenizer of whole words: those of the texts given."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.words = ["", *sorted({word for text in texts for word in text.split()})]
+        self.size = len(self.words)
+
+    def encode(self, text: str) -> list[int]:
+        return [self.words.index(word) for word in text.split() if word in self.words]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(self.words[i] for i in ids)
+
+    def unknown(self, text: str) -> list[str]:
+        known = " " + "".join(self.words)
+        return [c for c in text if c not in known]
+
+
+@dataclasses.dataclass(frozen=True)
+class WordsSpec:
+    """Learns :class:`Words`."""
+
+    joint: bool = True
+
+    def learn(self, texts: Sequence[str], folder: Path) -> None:
+        (folder / "words.json").write_text(json.dumps(list(texts)))
+
+    def load(self, folder: Path) -> Words:
+        return Words(json.loads((folder / "words.json").read_text()))
+
+
+def run_of(dataset: Any, tokenizer: Any = None, **changed: Any) -> Any:
+    fields = {
+        "dataset": dataset,
+        "tokenizer": tokenizer or WordsSpec(),
+        "features": Features(max_tokens=MOST),
+        "model": SimpleNamespace(),
+        "trainer": SimpleNamespace(batch_budget=12, batch_examples=4),
+        "seed": 0,
+        "evaluate": None,
+    }
+    return SimpleNamespace(**fields | changed)
+
+
+def learned(run: Any, found: Corpus, folder: Path) -> corpus.Learned:
+    for name in ("tokenizer", "features"):
+        (folder / name).mkdir(parents=True)
+    translation.learn(run, found.splits["train"], folder)
+    return translation.load(run, folder)
+
+
+def both_stages(dataset: Any, folder: Path) -> Corpus:
+    run = run_of(dataset)
+    found = translation.prepare(dataset, folder / "cache")
+    return translation.usable(run, found, learned(run, found, folder / "run"))
+
+
+def texts(found: Corpus) -> dict[str, list[tuple[str, str]]]:
+    return {name: list(zip(split.sources, split.texts, strict=True)) for name, split in found.splits.items()}
+
+
+def english_first(found: Corpus) -> dict[str, list[tuple[str, str]]]:
+    turn = -1 if found.splits["train"].languages == ("de", "en") else 1
+    return {name: [pair[::turn] for pair in pairs] for name, pairs in texts(found).items()}
+
+
+GOOD = {"train": list(bad_pairs.TRAIN), "validation": list(bad_pairs.VALIDATION), "test": list(bad_pairs.TEST)}
+
+
+# ---- bad input
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bad_pairs.Case]:
+    return {case.name: case for case in bad_pairs.make(tmp_path_factory.mktemp("bad"))}
+
+
+@pytest.mark.parametrize("name", bad_pairs._CASES)
+def test_refused_with_a_message(name: str, cases: dict[str, bad_pairs.Case], tmp_path: Path) -> None:
+    case = cases[name]
+    with pytest.raises(DataError) as caught:
+        both_stages(ParallelText(path=str(case.path), **case.fields), tmp_path)
+    for fragment in case.fragments:
+        assert fragment in str(caught.value)
+    assert caught.value.headline.startswith("1 problem "), str(caught.value)
+
+
+@pytest.mark.parametrize("name", bad_pairs._CASES)
+def test_dropped_with_a_count(name: str, cases: dict[str, bad_pairs.Case], tmp_path: Path) -> None:
+    case = cases[name]
+    dataset = ParallelText(path=str(case.path), on_bad="drop", **case.fields)
+    if not case.droppable:
+        with pytest.raises(DataError):
+            both_stages(dataset, tmp_path)
+        return
+    found = both_stages(dataset, tmp_path)
+    assert sum(found.report.dropped.values()) == 1
+    good = (
+        GOOD
+        if name != "duplicate id"
+        else GOOD | {"train": [pair for pair in GOOD["train"] if pair[0] != "a green tree"]}
+    )
+    assert english_first(found) == good
+
+
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    bad_pairs.aligned(tmp_path / "data")
+    with (tmp_path / "data/train.en").open("ab") as en, (tmp_path / "data/train.de").open("ab") as de:
+        en.write(b"\n\0\nfine\nlatin \xe9\n")
+        de.write(b"leer\nnull\ngut\n\xef\xbb\xbfmarke\n")
+    with pytest.raises(DataError) as caught:
+        translation.prepare(ParallelText(path=str(tmp_path / "data")), tmp_path)
+    found = [line.split(": ")[:2] for line in caught.value.problems[:-1]]
+    where = "train.de and train.en, line"
+    kinds = ("empty side", "control character", "byte-order mark")  # German is the source, so it comes first
+    assert found == [[f"{where} {n}", kind] for n, kind in zip((7, 8, 10), kinds, strict=True)]
+    assert "dataset.on_bad=drop" in caught.value.problems[-1]
+
+
+# one process a backend does half of them: the data is refused before a framework is loaded
+WORKER = """
+import contextlib, io, json, sys
+from toolkit import run
+backend, folder, *cases = sys.argv[1:]
+found = {}
+for number, case in enumerate(cases):
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error):
+        code = run.run(["recipe=translation", f"backend={backend}", "dataset=parallel_text", "features.max_tokens=28",
+                        "tokenizer.vocab_size=60", f"run_dir={folder}/{number}", *json.loads(case)])
+    found[number] = [code, error.getvalue()]
+print(json.dumps({"found": list(found.values()), "loaded": sorted({"torch", "tensorflow"} & sys.modules.keys())}))
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_every_kind_is_refused_by_the_command_line(
+    backend: str, cases: dict[str, bad_pairs.Case], tmp_path: Path
+) -> None:
+    chosen = list(cases.values())[("torch", "tf").index(backend) :: 2]
+    arguments = [
+        json.dumps([f"dataset.path='{case.path}'", *(f"dataset.{name}={value}" for name, value in case.fields.items())])
+        for case in chosen
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, backend, str(tmp_path), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"TOOLKIT_CACHE": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["loaded"] == []
+    for number, (case, (code, text)) in enumerate(zip(chosen, said["found"], strict=True)):
+        assert code == 2, (case.name, text)
+        assert "Traceback" not in text, (case.name, text)
+        for fragment in case.fragments:
+            assert fragment in text, (case.name, fragment, text)
+        assert not (tmp_path / str(number) / "checkpoints").exists()
+
+
+# ---- layouts
+
+
+def test_both_layouts_plain_and_gzipped_give_the_same_pairs(tmp_path: Path) -> None:
+    bad_pairs.tables(tmp_path / "tables")
+    bad_pairs.aligned(tmp_path / "aligned")
+    for file in list(tmp_path.glob("*/train.*")):
+        (tmp_path / f"{file.parent.name}_gz").mkdir(exist_ok=True)
+        for other in file.parent.iterdir():
+            packed = tmp_path / f"{file.parent.name}_gz" / f"{other.name}.gz"
+            packed.write_bytes(gzip.compress(other.read_bytes()))
+    for name in ("tables", "tables_gz", "aligned", "aligned_gz"):
+        dataset = ParallelText(path=str(tmp_path / name), source="en")
+        found = translation.prepare(dataset, tmp_path)
+        assert texts(found) == GOOD, name
+        assert found.splits["train"].describe() == "6 pairs en-de"
+    assert found.splits["train"].origins[2] == "train.en.gz and train.de.gz, line 3"
+
+
+def test_windows_files_are_read_like_others(tmp_path: Path) -> None:
+    bad_pairs.aligned(tmp_path / "data")
+    for file in (tmp_path / "data").iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n").removesuffix(b"\r\n"))
+    assert texts(translation.prepare(ParallelText(path=str(tmp_path / "data"), source="en"), tmp_path)) == GOOD
+
+
+def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
+    bad_pairs.aligned(tmp_path / "data")
+    with (tmp_path / "data/train.en").open("ab") as en, (tmp_path / "data/train.de").open("ab") as de:
+        en.write("one\u2028two\nthree\n".encode())
+        de.write("eins\u00a0 zwei\ndrei\n".encode())
+    found = translation.prepare(ParallelText(path=str(tmp_path / "data"), source="en"), tmp_path)
+    assert texts(found)["train"][-2:] == [("one two", "eins zwei"), ("three", "drei")]
+
+
+@pytest.mark.parametrize(
+    "layout, given, languages",
+    [
+        ("tables", {}, ("en", "de")),  # the order of the columns
+        ("aligned", {}, ("de", "en")),  # that of the alphabet
+        ("tables", {"source": "de"}, ("de", "en")),
+        ("aligned", {"target": "de"}, ("en", "de")),
+        ("aligned", {"source": "en", "target": "de"}, ("en", "de")),
+    ],
+)
+def test_direction(layout: str, given: dict[str, str], languages: tuple[str, str], tmp_path: Path) -> None:
+    getattr(bad_pairs, layout)(tmp_path / "data")
+    split = translation.prepare(ParallelText(path=str(tmp_path / "data"), **given), tmp_path).splits["test"]
+    assert split.languages == languages
+    source, target = bad_pairs.TEST[0] if languages[0] == "en" else bad_pairs.TEST[0][::-1]
+    assert (split.sources[0], split.texts[0]) == (source, target)
+
+
+def test_tables_may_differ_in_the_order_of_their_columns(tmp_path: Path) -> None:
+    bad_pairs.tables(tmp_path / "data")
+    rows = ["de\tid\ten", *(f"{de}\t{i}\t{en}" for i, (en, de) in enumerate(bad_pairs.TEST))]
+    (tmp_path / "data/test.tsv").write_bytes(bad_pairs.encoded(rows))
+    found = translation.prepare(ParallelText(path=str(tmp_path / "data")), tmp_path)
+    assert texts(found) == GOOD
+    assert found.splits["test"].ids == ["0", "1"]
+
+
+def test_columns_with_long_names_are_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "all.tsv"
+    file.write_bytes(bad_pairs.encoded(["english\tgerman", *map("\t".join, bad_pairs.TRAIN)]))
+    with pytest.raises(DataError, match=r"give dataset.source=... and dataset.target=..."):
+        translation.prepare(ParallelText(path=str(file)), tmp_path)
+    found = translation.prepare(ParallelText(path=str(file), source="english", target="german"), tmp_path)
+    assert sum(map(len, found.splits.values())) == len(bad_pairs.TRAIN)
+
+
+def test_bad_fields_are_config_errors() -> None:
+    assert dict(problems(ParallelText(path="x", source="en", target="en"))).keys() == {"target"}
+    assert dict(problems(ParallelText())).keys() == {"path"}
+    assert dict(problems(ParallelText(path="x", validation_fraction=0.5, test_fraction=0.5))).keys() == {
+        "test_fraction"
+    }
+    assert dict(problems(parallel_hub.Tatoeba(source="fr", target="de"))).keys() == {"target"}
+
+
+# ---- splits
+
+
+def many_pairs(count: int = 400) -> list[tuple[str, str]]:
+    """Pairs that share sentences, two or four of them."""
+    return [(f"sentence {i // 2}", f"Satz {i // 4 if i % 8 < 4 else i}") for i in range(count)]
+
+
+def single_file(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
+    path.write_bytes(bad_pairs.encoded(["en\tde", *map("\t".join, pairs)]))
+    return path
+
+
+def test_splits_are_cut_so_that_no_sentence_is_in_two(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 300, (500, 2))
+    chosen = [(a, b) for a, b in numbers if (a + b) % 7 == 0]
+    pairs = [(f"Sentence {a}" if i % 2 else f"sentence  {a}", f"Satz {b}") for i, (a, b) in enumerate(chosen)]
+    pairs += [(f"alone {i}", f"allein {i}") for i in range(250)]
+    pairs += [(f"{name} {i}", f"{name} Satz {i}") for i in range(25) for name in ("Twin", "twin")]
+    dataset = ParallelText(
+        path=str(single_file(tmp_path / "all.tsv", pairs)), validation_fraction=0.1, test_fraction=0.2
+    )
+    found = texts(translation.prepare(dataset, tmp_path))
+    assert sorted(itertools.chain(*found.values())) == sorted((" ".join(a.split()), b) for a, b in pairs)
+    sizes = {name: len(split) / len(pairs) for name, split in found.items()}
+    assert sizes == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.01)
+    for side in (0, 1):
+        sentences = [{pair[side].lower() for pair in split} for split in found.values()]
+        assert sum(map(len, sentences)) == len(set.union(*sentences))
+
+
+def test_the_cut_depends_neither_on_direction_nor_on_order_but_on_the_seed(tmp_path: Path) -> None:
+    pairs = many_pairs()
+    forward = ParallelText(path=str(single_file(tmp_path / "all.tsv", pairs)))
+    test = {pair for pair in texts(translation.prepare(forward, tmp_path))["test"]}
+    assert 0 < len(test) <= 20
+    backward = dataclasses.replace(forward, source="de", target="en")
+    assert {pair[::-1] for pair in texts(translation.prepare(backward, tmp_path))["test"]} == test
+    shuffled = dataclasses.replace(forward, path=str(single_file(tmp_path / "back.tsv", pairs[::-1])))
+    assert set(texts(translation.prepare(shuffled, tmp_path))["test"]) == test
+    other = dataclasses.replace(forward, split_seed=1)
+    assert set(texts(translation.prepare(other, tmp_path))["test"]) != test
+
+
+def test_empty_sides_do_not_glue_pairs_together(tmp_path: Path) -> None:
+    pairs = [(f"no translation {i}", "") for i in range(3)] + [("a", "x"), ("b", "x")]
+    made = [Pair(str(i), "train", *texts, "", ("en", "de")) for i, texts in enumerate(pairs)]
+    assert sorted(len(group) for group in parallel_text._groups(made).values()) == [1, 1, 1, 2]
+    dataset = ParallelText(path=str(single_file(tmp_path / "all.tsv", [*many_pairs(), *pairs])), on_bad="drop")
+    assert translation.prepare(dataset, tmp_path).report.dropped == {"empty side": 3}
+
+
+def test_data_that_cannot_be_cut_is_refused(tmp_path: Path) -> None:
+    file = single_file(tmp_path / "all.tsv", [(f"sentence {i}", "always the same") for i in range(50)])
+    with pytest.raises(DataError, match="test: no split: none of the 1 groups"):
+        translation.prepare(ParallelText(path=str(file)), tmp_path)
+
+
+def test_only_what_is_missing_is_cut(tmp_path: Path) -> None:
+    bad_pairs.tables(tmp_path / "data")
+    (tmp_path / "data/val.tsv").unlink()
+    found = texts(translation.prepare(ParallelText(path=str(tmp_path / "data")), tmp_path))
+    assert found["test"] == GOOD["test"]
+    assert len(found["validation"]) == 1
+
+
+# ---- repeats, fingerprints
+
+
+def test_pairs_in_two_splits_are_kept_and_named(tmp_path: Path) -> None:
+    bad_pairs.tables(tmp_path / "data")
+    with (tmp_path / "data/train.tsv").open("ab") as train, (tmp_path / "data/val.tsv").open("ab") as validation:
+        for stream in (train, validation):
+            stream.write(("\t".join(bad_pairs.TEST[0]) + "\n").encode())
+        train.write(("\t".join(bad_pairs.VALIDATION[1]) + "\n").encode())
+        train.write(("\t".join(bad_pairs.TRAIN[0]) + "\n").encode())  # twice in one split is no harm
+    found = translation.prepare(ParallelText(path=str(tmp_path / "data")), tmp_path)
+    assert [len(split) for split in found.splits.values()] == [9, 3, 2]
+    counts, lines = found.report.notes[:3], found.report.notes[3:]
+    assert [note.partition(" too")[0] for note in counts] == [
+        "train: 1 of its pairs in test",
+        "train: 1 of its pairs in validation",
+        "validation: 1 of its pairs in test",
+    ]
+    assert [line.strip() for line in lines] == [
+        "train.tsv, line 8 = test.tsv, line 2",
+        "train.tsv, line 9 = val.tsv, line 3",
+        "val.tsv, line 4 = test.tsv, line 2",
+    ]
+    strict = ParallelText(path=str(tmp_path / "data"), repeats="bad", on_bad="drop")
+    dropped = translation.prepare(strict, tmp_path)
+    assert dropped.report.dropped == {"in two splits": 3}
+    assert texts(dropped) == GOOD | {"train": [*GOOD["train"], GOOD["train"][0]]}
+
+
+def test_the_fingerprint_is_of_texts_ids_and_splits(tmp_path: Path) -> None:
+    bad_pairs.tables(tmp_path / "data")
+    dataset = ParallelText(path=str(tmp_path / "data"))
+
+    def fingerprint(**changed: str) -> str:
+        return translation.prepare(dataclasses.replace(dataset, **changed), tmp_path).fingerprint
+
+    first = fingerprint()
+    seen = {first, fingerprint(source="de")}
+    assert len(seen) == 2
+    for old, new in (("rote", "blaue"), ("red", "blue"), ("en\tde", "de\ten")):
+        file = tmp_path / "data/train.tsv"
+        good = file.read_text()
+        file.write_text(good.replace(old, new, 1))
+        seen.add(fingerprint(source="en"))
+        file.write_text(good)
+    assert len(seen) == 5
+    (tmp_path / "data/val.tsv").rename(tmp_path / "data/dev.tsv")
+    assert fingerprint() == first
+
+
+def test_the_fingerprint_knows_where_a_split_ends(tmp_path: Path) -> None:
+    rows = [f"{i}\t{en}\t{de}" for i, (en, de) in enumerate((*bad_pairs.TRAIN, *bad_pairs.VALIDATION))]
+    seen = set()
+    for border in (6, 5):
+        for name, chosen in (("train", rows[:border]), ("val", rows[border:]), ("test", ["t\ta\tb"])):
+            (tmp_path / f"{name}.tsv").write_bytes(bad_pairs.encoded(["id\ten\tde", *chosen]))
+        seen.add(translation.prepare(ParallelText(path=str(tmp_path)), tmp_path).fingerprint)
+    assert len(seen) == 2
+
+
+# ---- tokens
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> ParallelText:
+    bad_pairs.tables(tmp_path / "data")
+    return ParallelText(path=str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_tokenizers_of_both_languages_or_one_of_each(joint: bool, small: ParallelText, tmp_path: Path) -> None:
+    run = run_of(small, SentencePiece(vocab_size=45, joint=joint))
+    found = translation.prepare(small, tmp_path)
+    known = learned(run, found, tmp_path / "run")
+    models = [file.relative_to(tmp_path / "run/tokenizer") for file in (tmp_path / "run").rglob("*.model")]
+    assert sorted(str(model.parent) for model in models) == (["."] if joint else ["source", "target"])
+    assert (known.inputs, known.outputs) == (45, 45) == (known.tokenizer.source_size, known.tokenizer.size)
+    assert known.features == {}
+    source, target = bad_pairs.TRAIN[1]
+    assert known.tokenizer.decode(known.tokenizer.encode(target)) == target
+    assert known.tokenizer.source.decode(known.tokenizer.encode_source(source)) == source
+    assert (known.tokenizer.encode(source) == known.tokenizer.encode_source(source)) == joint
+
+
+def test_separate_vocabularies_may_differ_in_size(small: ParallelText, tmp_path: Path) -> None:
+    found = translation.prepare(small, tmp_path)
+    known = learned(run_of(small, WordsSpec(joint=False)), found, tmp_path / "run")
+    sides = [{word for pair in GOOD["train"] for word in pair[side].split()} for side in (0, 1)]
+    assert (known.inputs, known.outputs) == (len(sides[0]) + 1, len(sides[1]) + 1)
+    assert known.tokenizer.source.words != known.tokenizer.target.words
+
+
+def test_characters_that_a_tokenizer_lacks_become_a_note(small: ParallelText, tmp_path: Path) -> None:
+    with (Path(small.path or "") / "test.tsv").open("ab") as stream:
+        stream.write("a Ω man\tein Mann\n✓ a tree\tein Ωß Baum ^\n".encode())
+    notes = both_stages(small, tmp_path).report.notes
+    unknown = "sentences have characters unknown to the tokenizer:"
+    assert [note.partition(" (")[0] for note in notes] == [f"test: 2 en {unknown} 'Ω'", f"test: 1 de {unknown} '^'"]
+    assert "'✓' (U+2713 CHECK MARK)" in notes[0]
+
+
+def test_a_model_with_fewer_positions_bounds_the_tokens(small: ParallelText, tmp_path: Path) -> None:
+    found = translation.prepare(small, tmp_path)
+    run = run_of(small, model=SimpleNamespace(max_positions=4))
+    with pytest.raises(DataError) as caught:
+        translation.usable(run, found, learned(run, found, tmp_path / "run"))
+    long = [pair for pairs in GOOD.values() for pair in pairs if max(len(text.split()) for text in pair) > 3]
+    assert len(caught.value.problems) == len(long) + 1
+    assert "4 tokens, expected at most 3 (model.max_positions less the end)" in caught.value.problems[0]
+
+
+def test_a_sentence_that_the_tokenizer_knows_nothing_of_is_bad(small: ParallelText, tmp_path: Path) -> None:
+    with (Path(small.path or "") / "val.tsv").open("ab") as stream:
+        stream.write(b"nothing known\tein Baum\n")
+    with pytest.raises(
+        DataError, match=r"val.tsv, line 4: no tokens: en: the tokenizer knows nothing of 'nothing known'"
+    ):
+        both_stages(small, tmp_path)
+
+
+def test_tokens_select() -> None:
+    sentences = [[1, 2, 3], [], [4], [5, 6]]
+    tokens = Tokens.of(sentences)
+    assert [tokens[i].tolist() for i in range(4)] == sentences
+    assert tokens.lengths.tolist() == [3, 0, 1, 2]
+    assert tokens.values.dtype == np.int32
+    chosen = tokens.select([1, 3])
+    assert [chosen[i].tolist() for i in range(2)] == [[], [5, 6]]
+    none = Tokens.of([])
+    assert none.lengths.tolist() == [] and none.select([]).lengths.tolist() == []
+
+
+def test_the_same_tokens_with_and_without_the_second_stage(small: ParallelText, tmp_path: Path) -> None:
+    with (Path(small.path or "") / "train.tsv").open("rb+") as stream:
+        rows = stream.read().splitlines(keepends=True)
+        stream.seek(0)
+        stream.writelines([rows[0], "\t".join(bad_pairs.LONG).encode() + b"\n", *rows[1:]])
+    dataset = dataclasses.replace(small, on_bad="drop")
+    run = run_of(dataset)
+    found = translation.prepare(dataset, tmp_path)
+    known = learned(run, found, tmp_path / "run")
+    kept = translation.usable(run, found, known).splits["train"]
+    assert len(kept) == 6 and kept.sources[0] == "the red house"
+    bare = dataclasses.replace(kept, tokens=None)
+    for one, other in zip(
+        *(translation.data(run, s, known, True).collator(np.arange(6), 0).values() for s in (kept, bare)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+# ---- batches
+
+
+def test_the_plan_counts_tokens_of_the_longer_side_with_the_end(small: ParallelText, tmp_path: Path) -> None:
+    run = run_of(small)
+    found = translation.prepare(small, tmp_path)
+    known = learned(run, found, tmp_path / "run")
+    data = translation.data(run, found.splits["train"], known, True)
+    expected = [max(len(en.split()), len(de.split()) + 1) for en, de in bad_pairs.TRAIN]
+    assert data.plan.lengths.tolist() == expected
+    for epoch in range(3):
+        batches = data.plan.epoch(epoch)
+        assert sorted(np.concatenate(batches)) == list(range(6))
+        assert all(len(batch) * data.plan.lengths[batch].max() <= 12 for batch in batches)
+
+
+def test_a_batch_has_the_fields_of_translation(small: ParallelText, tmp_path: Path) -> None:
+    run = run_of(small)
+    found = translation.prepare(small, tmp_path)
+    known = learned(run, found, tmp_path / "run")
+    collator = pickle.loads(pickle.dumps(translation.data(run, found.splits["train"], known, True).collator))
+    batch = collator(np.array([3, 0, 5]), 7)
+    assert {name: (array.ndim, array.dtype) for name, array in batch.items()} == {
+        name: (len(axes), np.dtype(kind)) for name, (axes, kind) in TRANSLATION.items()
+    }
+    assert batch["example"].tolist() == [3, 0, 5]
+    for row, example in enumerate((3, 0, 5)):
+        for name, text in zip(("source", "tokens"), bad_pairs.TRAIN[example], strict=True):
+            lengths = batch["source_lengths" if name == "source" else "token_lengths"]
+            assert lengths[row] == len(text.split())
+            assert known.tokenizer.decode(batch[name][row, : lengths[row]]) == text
+            assert not batch[name][row, lengths[row] :].any()
+    assert 0 not in known.tokenizer.encode(" ".join(bad_pairs.TRAIN[0]))  # the boundary
+
+
+def test_an_empty_split_has_no_batches(small: ParallelText, tmp_path: Path) -> None:
+    run = run_of(small)
+    found = translation.prepare(small, tmp_path)
+    known = learned(run, found, tmp_path / "run")
+    data = translation.data(run, found.splits["validation"].select([]), known, False)
+    assert len(data.plan) == 0
+
+
+# ---- what a user gives
+
+
+def test_given_lines(small: ParallelText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(small, evaluate=str(tmp_path / "run"))
+    learned(run, translation.prepare(small, tmp_path), tmp_path / "run")
+    (tmp_path / "lines.txt").write_bytes(b"\xef\xbb\xbfthe red house\r\n\r\nshe sleeps\r\n")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a  green tree\nb\0d\n")))
+    inputs = ["the old man", str(tmp_path / "lines.txt"), "-", "house " * 21, "x" * 5000]
+    split, bad = translation.given(run, inputs)
+    assert split.sources == ["the old man", "the red house", "she sleeps", "a green tree"]
+    assert split.ids == [
+        "input 1",
+        f"{tmp_path}/lines.txt, line 1",
+        f"{tmp_path}/lines.txt, line 3",
+        "standard input, line 1",
+    ]
+    assert split.texts == [""] * 4
+    assert [(problem.where, problem.kind) for problem in bad] == [
+        (f"{tmp_path}/lines.txt, line 2", "empty side"),
+        ("standard input, line 2", "control character"),
+        ("input 4", "too long"),
+        ("input 5", "no tokens"),
+    ]
+    data = translation.data(run, split, translation.load(run, tmp_path / "run"), False)
+    assert data.collator(np.arange(4), 0)["token_lengths"].tolist() == [0] * 4
+
+
+# ---- the Bible
+
+
+def osis(words: str, note: str = "") -> str:
+    return " ".join(f'<w lemma="strong:H1">{word}</w>' for word in words.split()) + note
+
+
+NOTE = '<note placement="foot"><reference type="annotateRef">1:1 </reference>or, <w>seed</w></note>'
+
+
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        (osis("In the beginning"), "In the beginning"),
+        ("<w>God</w>" + NOTE + "<w>created</w>", "God created"),  # the note stands for the blank
+        ("<w>offspring</w>." + NOTE + " <w>He</w>", "offspring. He"),
+        ('<q who="Jesus">\u2018<w>Will</w> come\u2019</q>' + NOTE + " ?\u201d", "\u2018Will come\u2019?\u201d"),
+        (
+            '<title canonical="true" type="psalm">A Psalm by <w>David</w>.</title> <l level="1"/>Yahweh, <w>how</w>',
+            "Yahweh, how",
+        ),
+        ('<div sID="a"/><w>one</w>,<lb/>\n <l eID="b"/> <w>two</w><div eID="a"/>', "one, two"),
+        ("<note>a</note>kept<note\ntype='x'>b\n</note>", "kept"),
+        (NOTE, ""),
+    ],
+)
+def test_markup_is_removed(markup: str, text: str) -> None:
+    assert bible_en_es.plain(markup) == text
+
+
+@pytest.mark.parametrize(
+    "english, spanish, fits",
+    [
+        ("a" * 10, "b" * 5, True),
+        ("a" * 10, "b" * 4, False),
+        ("a" * 10, "b" * 17, True),
+        ("a" * 10, "b" * 18, False),
+        ("a " * 60, "b " * 60, True),
+        ("a " * 61, "b " * 61, False),
+        ("a " * 60, "b " * 61, True),
+    ],
+)
+def test_verses_that_are_kept(english: str, spanish: str, fits: bool) -> None:
+    assert bible_en_es.fits(english.strip(), spanish.strip()) == fits
+
+
+def test_chapters_have_their_splits() -> None:
+    counts = collections.Counter(bible_en_es.table().values())
+    assert counts == {"validation": 41, "test": 39, "left out": 17}
+    english = {name: f"{name} en" for name in ("Gen.1.1", "Gen.3.2", "Exod.13.1", "Num.13.5", "Tob.1.1", "Gen.2.1")}
+    spanish = {name: f"{name} es" for name in ("Gen.1.1", "Gen.3.2", "Exod.13.1", "Num.13.5", "Gen.2.2", "Gen.2.1")}
+    rows = bible_en_es.split_verses(english, spanish)
+    assert {split: [row[0] for row in found] for split, found in rows.items()} == {
+        "train": ["Gen.1.1", "Gen.2.1"],
+        "validation": ["Exod.13.1"],
+        "test": ["Gen.3.2"],
+    }
+    assert rows["train"][0] == ("Gen.1.1", "Gen.1.1 en", "Gen.1.1 es")
+
+
+def sword_module(root: Path, name: str, versification: str, verses: dict[str, str]) -> None:
+    """A module in SWORD's compressed format, all verses in one block of each testament."""
+    from pysword.books import BibleStructure
+
+    (root / "mods.d").mkdir(parents=True, exist_ok=True)
+    folder = root / "modules/texts/ztext" / name
+    folder.mkdir(parents=True)
+    (root / f"mods.d/{name}.conf").write_text(
+        f"[{name}]\nDataPath=./modules/texts/ztext/{name}/\nModDrv=zText\nSourceType=OSIS\nEncoding=UTF-8\n"
+        f"CompressType=ZIP\nBlockType=BOOK\nVersification={versification}\n"
+    )
+    structure = BibleStructure(versification.lower(), ["ot", "nt"])
+    texts: dict[str, dict[int, bytes]] = {"ot": {}, "nt": {}}
+    for verse, text in verses.items():
+        book, chapter, number = verse.split(".")
+        [(testament, [index])] = structure.ref_to_indicies([book], [int(chapter)], [int(number)]).items()
+        texts[testament][index] = text.encode()
+    for testament, found in texts.items():
+        block, records = b"", b""
+        for index in range(max(found, default=0) + 1):
+            records += struct.pack("<IIH", 0, len(block), len(found.get(index, b"")))
+            block += found.get(index, b"")
+        packed = zlib.compress(block)
+        (folder / f"{testament}.bzv").write_bytes(records)
+        (folder / f"{testament}.bzs").write_bytes(struct.pack("<III", 0, len(packed), len(block)))
+        (folder / f"{testament}.bzz").write_bytes(packed)
+
+
+@pytest.fixture
+def sword(tmp_path: Path) -> Path:
+    english = {
+        "Gen.1.1": "<w>In</w> the <w>beginning</w>" + NOTE + "God created",
+        "Gen.3.1": osis("Now the serpent"),
+        "Gen.3.2": "",
+        "Exod.13.1": osis("Yahweh spoke to Moses"),
+        "Num.13.1": osis("left out with its chapter"),
+        "Tob.1.1": osis("not in Spanish"),
+        "Matt.1.1": osis("The book of the genealogy"),
+        "Matt.1.2": osis("far too long for its translation"),
+    }
+    spanish = {
+        "Gen.1.1": osis("EN el principio crió Dios"),
+        "Gen.3.1": osis("EMPERO la serpiente"),
+        "Gen.3.2": osis("Y la mujer"),
+        "Exod.13.1": osis("Y JEHOVÁ habló á Moisés"),
+        "Num.13.1": osis("capítulo dejado fuera"),
+        "Matt.1.1": osis("LIBRO de la generación"),
+        "Matt.1.2": "breve",
+    }
+    sword_module(tmp_path / "sword", "engWEB2015eb", "NRSVA", english)
+    sword_module(tmp_path / "sword", "spaRV1909eb", "KJV", spanish)
+    return tmp_path / "sword"
+
+
+def test_the_bible_is_made_from_sword_modules(sword: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = bible_en_es.BibleEnEs(path=str(sword))
+    with pytest.raises(
+        DataError, match=r"the checksum of the verses is [0-9a-f]{64}, expected .*sword-text-web 426.0-1"
+    ):
+        translation.prepare(dataset, tmp_path / "cache")
+    assert not any((tmp_path / "cache/downloads").iterdir())
+    monkeypatch.setattr(bible_en_es, "CHECKSUM", "known")
+    monkeypatch.setattr(fetch, "checksum", lambda files: "known")
+    found = translation.prepare(dataset, tmp_path / "cache")
+    assert texts(found) == {
+        "train": [
+            ("In the beginning God created", "EN el principio crió Dios"),
+            ("The book of the genealogy", "LIBRO de la generación"),
+        ],
+        "validation": [("Yahweh spoke to Moses", "Y JEHOVÁ habló á Moisés")],
+        "test": [("Now the serpent", "EMPERO la serpiente")],
+    }
+    assert found.splits["train"].ids == ["Gen.1.1", "Matt.1.1"]
+    made_once = translation.prepare(
+        bible_en_es.BibleEnEs(source="es", target="en"), tmp_path / "cache"
+    )  # nothing fetched
+    assert made_once.splits["test"].sources == ["EMPERO la serpiente"]
+    folder = tmp_path / "cache/downloads/bible_en_es"
+    assert translation.prepare(bible_en_es.BibleEnEs(path=str(folder)), tmp_path / "x").fingerprint == found.fingerprint
+
+
+def test_a_missing_module_is_named(sword: Path, tmp_path: Path) -> None:
+    (sword / "mods.d/spaRV1909eb.conf").unlink()
+    with pytest.raises(DataError, match=r"found no module spaRV1909eb in mods.d, expected .*sword-text-sparv 2.60-1"):
+        translation.prepare(bible_en_es.BibleEnEs(path=str(sword)), tmp_path / "cache")
+
+
+def test_the_bible_that_cannot_be_fetched_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise fetch.FetchError("apt-get is not on this machine")
+
+    monkeypatch.setattr(fetch, "debian_packages", refuse)
+    with pytest.raises(DataError, match=r"(?s)cannot fetch.*apt-get is not on this machine.*dataset.path=.*sword"):
+        translation.prepare(bible_en_es.BibleEnEs(), tmp_path)
+
+
+def test_only_the_modules_of_a_package_are_wanted() -> None:
+    assert bible_en_es._wanted("./usr/share/sword/mods.d/engWEB2015eb.conf") == "mods.d/engWEB2015eb.conf"
+    assert bible_en_es._wanted("./usr/share/doc/sword-text-web/copyright") is None
+
+
+# ---- the hub
+
+
+def repository(path: Path, name: str, parts: dict[str, list[dict[str, Any]]]) -> Path:
+    """A local repository in the layout that the hub has."""
+    import pyarrow
+    import pyarrow.parquet
+
+    path.mkdir()
+    lines = ["---", "configs:", f"- config_name: {name}", "  data_files:"]
+    for split, rows in parts.items():
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path / f"{split}.parquet")
+        lines += [f"  - split: {split}", f"    path: {split}.parquet"]
+    (path / "README.md").write_text("\n".join([*lines, "---", ""]))
+    return path
+
+
+def nested(pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [{"translation": {"de": de, "en": en}} for en, de in pairs]
+
+
+def test_multi30k_from_the_hub_and_from_files(tmp_path: Path) -> None:
+    parts = {name: [{"en": en, "de": de} for en, de in pairs] for name, pairs in GOOD.items()}
+    source = repository(tmp_path / "hub", "default", parts)
+    found = translation.prepare(parallel_hub.Multi30k(repository=str(source)), tmp_path / "cache")
+    assert texts(found) == GOOD
+    assert found.splits["test"].origins[1] == f"{source} test, row 1"
+    back = parallel_hub.Multi30k(repository=str(source), source="de", target="en")
+    assert texts(translation.prepare(back, tmp_path / "cache"))["test"] == [pair[::-1] for pair in GOOD["test"]]
+    bad_pairs.aligned(tmp_path / "files")
+    for file in list((tmp_path / "files").glob("test.*")):
+        (tmp_path / "files" / f"test_2017_mscoco{file.suffix}").write_bytes(file.read_bytes())
+        file.rename(tmp_path / "files" / f"test_2016_flickr{file.suffix}")
+    assert texts(translation.prepare(parallel_hub.Multi30k(path=str(tmp_path / "files")), tmp_path)) == GOOD
+
+
+def test_wmt14_and_iwslt_from_the_hub(tmp_path: Path) -> None:
+    parts = {name: nested(pairs) for name, pairs in GOOD.items()}
+    parts["train"] += [{"translation": {"de": None, "en": "nothing"}}, {"translation": {"de": "", "en": "empty"}}]
+    source = repository(tmp_path / "wmt", "de-en", parts)
+    found = translation.prepare(parallel_hub.WMT14(repository=str(source)), tmp_path / "cache")
+    assert texts(found) == GOOD
+    assert found.report.dropped == {"wrong type": 1, "empty side": 1}
+    source = repository(tmp_path / "iwslt", "iwslt2017-de-en", {n: nested(pairs) for n, pairs in GOOD.items()})
+    dataset = parallel_hub.IWSLT(repository=str(source), revision=None)
+    assert texts(translation.prepare(dataset, tmp_path / "cache"))["test"] == [pair[::-1] for pair in GOOD["test"]]
+
+
+def test_tatoeba_from_the_hub_is_cut(tmp_path: Path) -> None:
+    rows = [{"english": en, "non_english": de} for en, de in many_pairs()]
+    source = repository(tmp_path / "hub", "en-de", {"train": rows})
+    dataset = parallel_hub.Tatoeba(repository=str(source), source="de", target="en", test_fraction=0.1)
+    found = texts(translation.prepare(dataset, tmp_path / "cache"))
+    assert 30 <= len(found["test"]) <= 40
+    assert set(itertools.chain(*found.values())) == {pair[::-1] for pair in many_pairs()}
+
+
+# ---- the recipe
+
+
+def test_the_recipe_is_whole_for_both_directions() -> None:
+    there = config.check(["recipe=translation"])
+    assert (there.dataset.source, there.dataset.target) == ("en", "es")
+    back = config.check(["recipe=translation", "dataset.source=es", "dataset.target=en"])
+    assert (back.dataset.source, back.dataset.target) == ("es", "en")
+    with pytest.raises(config.ConfigError, match=r"dataset.target: found es, which is dataset.source too"):
+        config.check(["recipe=translation", "dataset.source=es"])
+
+
+def test_made_pairs_pass(tmp_path: Path) -> None:
+    found = both_stages(ParallelText(path=str(made.pair_folder(tmp_path / "pairs"))), tmp_path)
+    assert [len(split) for split in found.splits.values()] == [made.TRAIN, made.VALIDATION, made.TEST]
+    assert found.report.notes == () and found.report.dropped == {}
+
+
+def test_a_problem_names_its_line() -> None:
+    pair = Pair("a", "train", "x", "", "f.tsv, line 3", ("en", "de"))
+    [found] = translation._sound([pair], None)[1]
+    assert isinstance(found, Problem) and str(found).startswith("f.tsv, line 3: empty side: de: found no text")
+
+
+def test_split_names() -> None:
+    names = ("train", "Train", "dev", "valid", "test", "test2016", "test_2016_flickr", "testing", "tested", "all")
+    found = [parallel_text.split_of(name) for name in names]
+    assert found == ["train", "train", "validation", "validation", "test", "test", "test", "test", None, None]
