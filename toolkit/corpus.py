@@ -138,6 +138,17 @@ def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def passing_folder() -> Path:
+    """A new folder that is removed when the process ends."""
+    import atexit
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="toolkit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
     """Refuse or count.
 

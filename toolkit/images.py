@@ -34,6 +34,7 @@ from toolkit.corpus import (
     cache_folder,
     empty_splits,
     judge,
+    passing_folder,
     progress,
 )
 from toolkit.errors import DataError
@@ -430,14 +431,9 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
 def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
     """Pictures to be classified, and what is wrong with some of them.
 
-    They are decoded into a temporary folder, which goes when the process ends.
+    They are decoded into a folder that goes when the process ends.
     """
-    import atexit
-    import shutil
-    import tempfile
-
-    cache = Path(tempfile.mkdtemp(prefix="toolkit-"))
-    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    cache = passing_folder()
     pictures = [Picture(str(i), "test", "", Path(name), name) for i, name in enumerate(inputs)]
     with progress() as bars:
         splits, problems, _ = _decoded(run.dataset, pictures, cache, bars)

@@ -31,6 +31,7 @@ from toolkit.corpus import (
     clean,
     empty_splits,
     judge,
+    passing_folder,
     progress,
 )
 from toolkit.plan import Plan
@@ -362,14 +363,9 @@ ANSWER = "{id}\t{hypothesis}"  # a line of what toolkit.predict prints
 def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
     """Audio files to be transcribed, and what is wrong with some of them.
 
-    They are decoded into a temporary folder, which goes when the process ends.
+    They are decoded into a folder that goes when the process ends.
     """
-    import atexit
-    import shutil
-    import tempfile
-
-    cache = Path(tempfile.mkdtemp(prefix="toolkit-"))
-    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    cache = passing_folder()
     recordings = [Recording(str(i), "test", "", Path(name), name) for i, name in enumerate(inputs)]
     with progress() as bars:
         splits, problems = _decoded(run.dataset, recordings, cache, bars)
