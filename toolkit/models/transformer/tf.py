@@ -170,7 +170,7 @@ class Transformer(keras.Model):
     """
 
     def __init__(self, spec: transformer.Transformer, inputs: int, outputs: int) -> None:
-        super().__init__(autocast=False)  # embedding and logits keep the precision of the weights
+        super().__init__(dtype=keras.config.floatx())  # of embeddings and logits; the layers have their own
         self.spec = spec
         if spec.share_embeddings:
             self.embedding = Embedding(inputs, spec.dim)
@@ -289,11 +289,10 @@ class Transformer(keras.Model):
     def _embed(self, embedding: Embedding, tokens: tf.Tensor, start: int | tf.Tensor = 0) -> tf.Tensor:
         end, longest = start + tf.shape(tokens)[1], self.spec.max_positions
         short = tf.debugging.assert_less_equal(end, longest, "the input has more tokens than model.max_positions")
-        with tf.control_dependencies([short] if short is not None else []):  # or the sum may fail first
+        with tf.control_dependencies([short] if short is not None else []):  # or the lookup may fail first
             end = tf.identity(end)
         x = embedding(tokens)
-        x = x * math.sqrt(self.spec.dim) + tf.cast(self.table[start:end], x.dtype)
-        return tf.cast(x, self.compute_dtype)
+        return x * math.sqrt(self.spec.dim) + tf.cast(tf.gather(self.table, tf.range(start, end)), x.dtype)
 
     def _logits(self, x: tf.Tensor) -> tf.Tensor:
         x = self.decoder_norm(x) if self.spec.norm == "pre" else x
