@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import keras
 import tensorflow as tf
 
-from toolkit.optimizers.tf import clip
-
-from .spec import Classification as Spec
+from toolkit.tasks.tf import Task
 
 
 def cross_entropy(log_probs: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
@@ -24,7 +19,7 @@ def cross_entropy(log_probs: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.
     return (1 - smoothing) * losses - smoothing * tf.reduce_mean(log_probs, -1)
 
 
-class Classification(keras.Model):
+class Classification(Task):
     """Features, model and cross entropy: pictures in, loss or log-probabilities out.
 
     Args:
@@ -32,14 +27,6 @@ class Classification(keras.Model):
         features: maps ``(images, boxes, flips, erased, partners, shares)`` to pixels.
         model: maps those to ``(logits, intermediates)``.
     """
-
-    clip_norm: float | None = None  # for the stock fit
-
-    def __init__(self, spec: Spec, features: keras.layers.Layer, model: keras.Model) -> None:
-        super().__init__(autocast=False)  # under mixed precision bfloat16 would spoil the shares
-        self.spec = spec
-        self.features = features
-        self.model = model
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Returns ``(batch, classes)`` logits and the model's intermediates."""
@@ -60,21 +47,6 @@ class Classification(keras.Model):
         """Without dropout, smoothing and mixing: ``loss (batch,)``, ``log_probs (batch, classes)`` float32."""
         log_probs = _log_probs(self(batch, training=False)[0])
         return {"loss": cross_entropy(log_probs, batch["labels"]), "log_probs": tf.cast(log_probs, tf.float32)}
-
-    @property
-    def metrics(self) -> list[Any]:
-        """None: ``fit`` would put its running mean, here empty, in the place of the loss of :meth:`train_step`."""
-        return []
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One batch under the stock ``fit``. The loss is that batch's own."""
-        batch = data[0] if isinstance(data, tuple) else data
-        with tf.GradientTape() as tape:
-            loss = self.batch_loss(batch, training=True)
-        variables = self.trainable_variables
-        gradients, _ = clip(tape.gradient(loss, variables), self.clip_norm)
-        self.optimizer.apply(gradients, variables)
-        return {"loss": loss}
 
 
 def _log_probs(logits: tf.Tensor) -> tf.Tensor:

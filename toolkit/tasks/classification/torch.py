@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from .spec import Classification as Spec
+from toolkit.tasks.torch import Task
 
 
-class Classification(lightning.LightningModule):
+class Classification(Task):
     """Features, model and cross entropy: pictures in, loss or log-probabilities out.
 
     Args:
@@ -20,14 +17,6 @@ class Classification(lightning.LightningModule):
         features: maps ``(images, boxes, flips, erased, partners, shares)`` to pixels.
         model: maps those to ``(logits, intermediates)``.
     """
-
-    optimizer: torch.optim.Optimizer  # for the stock Trainer
-
-    def __init__(self, spec: Spec, features: nn.Module, model: nn.Module) -> None:
-        super().__init__()
-        self.spec = spec
-        self.features = features
-        self.model = model
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns ``(batch, classes)`` logits and the model's intermediates."""
@@ -51,14 +40,6 @@ class Classification(lightning.LightningModule):
         logits = _wide(self(batch)[0])
         losses = functional.cross_entropy(logits, batch["labels"].long(), reduction="none")
         return {"loss": losses, "log_probs": functional.log_softmax(logits, -1).float()}
-
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """One batch under the stock ``Trainer``."""
-        return self.batch_loss(batch, training=True)
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer that was set as ``self.optimizer``."""
-        return self.optimizer
 
 
 def _wide(logits: Tensor) -> Tensor:

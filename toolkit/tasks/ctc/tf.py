@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from toolkit.optimizers.tf import clip
-
-from .spec import CTC as Spec
+from toolkit.tasks.tf import Task
 
 IMPOSSIBLE = -1e30  # a log-probability; finite, so that differences of two of them are no NaN
 
@@ -127,7 +124,7 @@ def _sum_by_token(shares: tf.Tensor, tokens: tf.Tensor, vocabulary: tf.Tensor) -
     return tf.transpose(tf.reshape(summed, [batch, vocabulary, time]), [0, 2, 1])
 
 
-class CTC(keras.Model):
+class CTC(Task):
     """Features, model and CTC loss: waveforms in, loss or log-probabilities out.
 
     Args:
@@ -135,14 +132,6 @@ class CTC(keras.Model):
         features: maps ``(waveforms, lengths, time_masks, frequency_masks)`` to ``(features, frame lengths)``.
         model: maps those to ``(logits, lengths, intermediates)``.
     """
-
-    clip_norm: float | None = None  # for the stock fit
-
-    def __init__(self, spec: Spec, features: keras.layers.Layer, model: keras.Model) -> None:
-        super().__init__(autocast=False)  # under mixed precision bfloat16 would spoil the waveforms
-        self.spec = spec
-        self.features = features
-        self.model = model
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, tf.Tensor, dict[str, Any]]:
         """Returns ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
@@ -163,21 +152,6 @@ class CTC(keras.Model):
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64))
         losses = _utterance_losses(logits, lengths, batch)
         return {"loss": losses, "log_probs": tf.cast(log_probs, tf.float32), "lengths": lengths}
-
-    @property
-    def metrics(self) -> list[Any]:
-        """None: ``fit`` would put its running mean, here empty, in the place of the loss of :meth:`train_step`."""
-        return []
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One batch under the stock ``fit``. The loss is that batch's own."""
-        batch = data[0] if isinstance(data, tuple) else data
-        with tf.GradientTape() as tape:
-            loss = self.batch_loss(batch, training=True)
-        variables = self.trainable_variables
-        gradients, _ = clip(tape.gradient(loss, variables), self.clip_norm)
-        self.optimizer.apply(gradients, variables)
-        return {"loss": loss}
 
 
 def _utterance_losses(logits: tf.Tensor, lengths: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:

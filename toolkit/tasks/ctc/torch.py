@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from .spec import CTC as Spec
+from toolkit.tasks.torch import Task
 
 
 def ctc_loss(logits: Tensor, tokens: Tensor, token_lengths: Tensor, lengths: Tensor) -> Tensor:
@@ -30,7 +27,7 @@ def ctc_loss(logits: Tensor, tokens: Tensor, token_lengths: Tensor, lengths: Ten
     )
 
 
-class CTC(lightning.LightningModule):
+class CTC(Task):
     """Features, model and CTC loss: waveforms in, loss or log-probabilities out.
 
     Args:
@@ -38,14 +35,6 @@ class CTC(lightning.LightningModule):
         features: maps ``(waveforms, lengths, time_masks, frequency_masks)`` to ``(features, frame lengths)``.
         model: maps those to ``(logits, lengths, intermediates)``.
     """
-
-    optimizer: torch.optim.Optimizer  # for the stock Trainer
-
-    def __init__(self, spec: Spec, features: nn.Module, model: nn.Module) -> None:
-        super().__init__()
-        self.spec = spec
-        self.features = features
-        self.model = model
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Returns ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
@@ -67,11 +56,3 @@ class CTC(lightning.LightningModule):
         logits, lengths, _ = self(batch)
         losses = ctc_loss(logits, batch["tokens"], batch["token_lengths"], lengths)
         return {"loss": losses, "log_probs": functional.log_softmax(logits.double(), -1).float(), "lengths": lengths}
-
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """One batch under the stock ``Trainer``."""
-        return self.batch_loss(batch, training=True)
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer that was set as ``self.optimizer``."""
-        return self.optimizer

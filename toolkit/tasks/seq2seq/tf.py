@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from toolkit.layers.tf import valid_frames
-from toolkit.optimizers.tf import clip
-
-from .spec import Seq2Seq as Spec
+from toolkit.tasks.tf import Task
 
 
 def smoothed_losses(logits: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
@@ -41,7 +38,7 @@ def smoothed_losses(logits: tf.Tensor, targets: tf.Tensor, smoothing: float) -> 
     return compute(logits)
 
 
-class Seq2Seq(keras.Model):
+class Seq2Seq(Task):
     """Features, model and loss: source and translation in, loss or the next token's log-probabilities out.
 
     Args:
@@ -49,14 +46,6 @@ class Seq2Seq(keras.Model):
         features: text has none.
         model: maps ``(source, source lengths, previous tokens)`` to ``(logits, intermediates)``.
     """
-
-    clip_norm: float | None = None  # for the stock fit
-
-    def __init__(self, spec: Spec, features: keras.layers.Layer, model: keras.Model) -> None:
-        super().__init__(autocast=False)
-        self.spec = spec
-        self.features = features
-        self.model = model
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
@@ -107,18 +96,3 @@ class Seq2Seq(keras.Model):
         logits, state = self.model.step(state, tokens, parents)
         logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
         return tf.cast(tf.nn.log_softmax(logits), tf.float32), state
-
-    @property
-    def metrics(self) -> list[Any]:
-        """None: ``fit`` would put its running mean, here empty, in the place of the loss of :meth:`train_step`."""
-        return []
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One batch under the stock ``fit``. The loss is that batch's own."""
-        batch = data[0] if isinstance(data, tuple) else data
-        with tf.GradientTape() as tape:
-            loss = self.batch_loss(batch, training=True)
-        variables = self.trainable_variables
-        gradients, _ = clip(tape.gradient(loss, variables), self.clip_norm)
-        self.optimizer.apply(gradients, variables)
-        return {"loss": loss}

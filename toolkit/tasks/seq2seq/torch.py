@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from toolkit.layers.torch import valid_frames
-
-from .spec import Seq2Seq as Spec
+from toolkit.tasks.torch import Task
 
 
 class _SmoothedLosses(torch.autograd.Function):
@@ -47,7 +45,7 @@ def smoothed_losses(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor
     return _SmoothedLosses.apply(logits, targets.long(), smoothing)
 
 
-class Seq2Seq(lightning.LightningModule):
+class Seq2Seq(Task):
     """Features, model and loss: source and translation in, loss or the next token's log-probabilities out.
 
     Args:
@@ -55,15 +53,6 @@ class Seq2Seq(lightning.LightningModule):
         features: text has none.
         model: maps ``(source, source lengths, previous tokens)`` to ``(logits, intermediates)``.
     """
-
-    optimizer: torch.optim.Optimizer  # for the stock Trainer
-    model: Any  # has start and step beside forward
-
-    def __init__(self, spec: Spec, features: nn.Module, model: nn.Module) -> None:
-        super().__init__()
-        self.spec = spec
-        self.features = features
-        self.model = model
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
@@ -112,11 +101,3 @@ class Seq2Seq(lightning.LightningModule):
         logits, state = self.model.step(state, tokens, parents)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return functional.log_softmax(logits, -1).float(), state
-
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """One batch under the stock ``Trainer``."""
-        return self.batch_loss(batch, training=True)
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer that was set as ``self.optimizer``."""
-        return self.optimizer

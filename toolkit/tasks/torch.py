@@ -1,0 +1,41 @@
+"""What the PyTorch twins of all tasks share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+
+class Task(lightning.LightningModule):
+    """Features and a model under a loss: a plain ``LightningModule``, which the stock ``Trainer`` can train.
+
+    A task adds ``forward(batch)``, ``batch_loss(batch, training)`` and ``evaluate_batch(batch)``.
+
+    Args:
+        spec: the task's spec.
+        features: from the batch's fields to what the model sees.
+        model: returns its output and named intermediates.
+    """
+
+    optimizer: torch.optim.Optimizer  # for the stock Trainer
+    model: Any  # some have more methods than forward
+
+    def __init__(self, spec: Any, features: nn.Module, model: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.features = features
+        self.model = model
+
+    def batch_loss(self, batch: dict[str, Tensor], training: bool = True) -> Tensor:
+        raise NotImplementedError
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """One batch under the stock ``Trainer``."""
+        return self.batch_loss(batch, training=True)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer that was set as ``self.optimizer``."""
+        return self.optimizer
