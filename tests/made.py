@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import os
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
+
 
 TRAIN, VALIDATION, TEST = 24, 6, 6  # examples
 RATE = 16000
 LETTER = 0.12  # seconds
 WORDS = ("ab", "ba", "cab", "bac", "abba", "cc", "aca")
+
+
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that ``make`` fills once, however many processes of pytest-xdist ask for it: the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / name
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
 
 
 def tones(text: str, seed: int = 0) -> np.ndarray:

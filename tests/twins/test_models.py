@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.made import once
 from tests.twins import cases
 from tests.twins.cases import Arrays, Case
 from tests.twins.compare import first_difference, float32_limit, float64_limit
@@ -19,9 +20,8 @@ EVERY = pytest.mark.parametrize("model", MODELS)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the results of all models: two processes in all, because starting one takes longer than what it computes."""
-    made = tmp_path_factory.mktemp("models")
-    cases.run([case for model in MODELS for case in cases.cases_of(model)], made)
-    return made
+    every = [case for model in MODELS for case in cases.cases_of(model)]
+    return once(tmp_path_factory, "models", lambda folder: cases.run(every, folder))
 
 
 def twins(folder: Path, model: str, kind: str) -> tuple[Arrays, Arrays]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.made import once
 from tests.twins import cases, tolerances
 from tests.twins.compare import distance
 from toolkit.features.log_mel.spec import LogMel
@@ -17,9 +18,7 @@ Parts = dict[str, dict[str, np.ndarray]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("parts")
-    cases.start_workers("parts", made)
-    return made
+    return once(tmp_path_factory, "parts", lambda folder: cases.start_workers("parts", folder))
 
 
 @pytest.fixture(scope="module")
