@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import soundfile
 
-
 TRAIN, VALIDATION, TEST = 24, 6, 6  # examples
 RATE = 16000
 LETTER = 0.12  # seconds

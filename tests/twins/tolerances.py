@@ -14,9 +14,9 @@ FLOAT32_FORWARD = 6e-7
 FLOAT32_LOSS = 1.5e-7
 FLOAT32_GRADIENT = 5e-7
 
-# A ReLU whose input lies within rounding of zero may pass in one twin and not in the other; the gradient then differs by
-# up to 1e-3. No limit is made for that: small models have some thousand such inputs, of which 6e-7 are that near, and
-# the numbers that go in are fixed. In float64 it does not happen.
+# A ReLU whose input lies within rounding of zero may pass in one twin and not in the other; the gradient then differs
+# by up to 1e-3. No limit is made for that: small models have some thousand such inputs, of which 6e-7 are that near,
+# and the numbers that go in are fixed. In float64 it does not happen.
 
 # Models differ in how they magnify rounding, so beside those figures the distance of torch's own float32 from its own
 # float64 is allowed so many times: both twins stray from the true value by that much, in directions of their own, and
