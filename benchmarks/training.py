@@ -2,7 +2,8 @@
 
     python benchmarks/training.py RECIPE BACKEND [ROUNDS] [OVERRIDE ...]
 
-Every round trains two epochs of the recipe's plan in each of three ways, in turn, on the same model:
+Every round trains two epochs of the recipe's data, or of so many of its batches as take about five seconds an epoch, in
+each of three ways, in turn, on the same model:
 
 - bare: batches made beforehand, a loop of a dozen lines, no log, no progress bar, no checkpoint;
 - loop: ``toolkit.trainers.loop.fit`` end to end with its loader, log, progress bar, one validation and one checkpoint;
@@ -34,6 +35,7 @@ from toolkit.runfolder import RunFolder
 from toolkit.trainers import loop
 
 EPOCHS = 2  # in a round
+SECONDS = 5.0  # that an epoch takes about, where the data is larger
 
 
 def bare_torch(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
@@ -50,7 +52,7 @@ def bare_torch(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
         for batch in ready:
             loss = task.batch_loss(batch, True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), run.trainer.clip_norm)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), run.trainer.clip_norm or float("inf"))
             optimizer.step()
             optimizer.zero_grad()
             float(loss)
@@ -72,7 +74,7 @@ def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     def step(batch: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = task.batch_loss(batch, True)
-        gradients, _ = optimizers.clip(tape.gradient(loss, variables), run.trainer.clip_norm)
+        gradients, _ = optimizers.clip(tape.gradient(loss, variables), run.trainer.clip_norm or float("inf"))
         optimizer.apply(gradients, variables)
         return loss
 
@@ -81,6 +83,22 @@ def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
             float(step(batch))
 
     return train
+
+
+def shortened(run: Any, engine: Any, parts: job.Parts) -> Data:
+    """As many of the plan's batches as can be trained on in ``SECONDS``, as data of their own."""
+    train = parts.data["train"]
+    planned = train.plan.epoch(0)
+    loader = engine.batches(train.collator, planned[:6], 0)
+    times = [time.perf_counter()]
+    for batch in loader:
+        engine.train_step([batch], 1e-5, 0)
+        times.append(time.perf_counter())
+    step = (times[-1] - times[2]) / (len(times) - 3)  # the first two pay for their start
+    if step * len(planned) <= 1.5 * SECONDS:
+        return train
+    kept = np.sort(np.concatenate(planned[: max(8, int(SECONDS / step))]))
+    return job.domain_of(run).data(run, train.split.select(kept), parts.learned, True)
 
 
 class Timed(loop.Stock):
@@ -103,7 +121,7 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
     run = config.check([f"recipe={recipe}", f"backend={backend}", f"run_dir={here}", *overrides])
     parts = job.prepare(run, RunFolder(here))
     engine = job.load_engine(run, parts.learned)
-    train, valid = parts.data["train"], parts.data["validation"]
+    train, valid = shortened(run, engine, parts), parts.data["validation"]
     few = valid.split.select([0])
     small = Data(few, dataclasses.replace(valid.plan, lengths=valid.plan.lengths[:1]), valid.collator)
     quiet = dataclasses.replace(run.trainer, show=0, validate_every=10**6)
