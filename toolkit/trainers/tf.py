@@ -46,6 +46,7 @@ class Engine:
 
     def __init__(self, run: Any, learned: Learned) -> None:
         self.trainer, self.fields = run.trainer, run.task.fields
+        tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is to mean float32 on a GPU too
         self.strategy = default_strategy()
         with self.strategy.scope():
             self.task = make_task(run, learned)

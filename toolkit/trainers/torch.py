@@ -35,6 +35,7 @@ class Engine:
     """One process of a torch run (see ``loop.Engine``)."""
 
     def __init__(self, run: Any, learned: Learned) -> None:
+        torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32 on a GPU too, as on the other backend
         self.trainer = run.trainer
         self.fabric = lightning.Fabric(accelerator="auto", devices=1, precision=PRECISION[run.trainer.precision])
         self.fabric.launch()
