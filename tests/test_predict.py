@@ -53,6 +53,7 @@ def test_what_it_says_is_what_the_evaluation_found(trained):
     if kind == "translation":
         first = (data / "test.tsv").read_text().splitlines()[1].split("\t")[0]
         found = json.loads(call("predict", run, "--json", "--", first).stdout)
+        assert set(found) == {"id", "hypothesis", "score"}
         assert found["hypothesis"] == rows[0]["hypothesis"] and found["score"] == pytest.approx(rows[0]["score"])
     else:
         file = next(data.glob("test/**/0.*"))
@@ -68,6 +69,12 @@ def test_lines_come_from_standard_input_too(trained):
         whole = call("predict", run, data / "lines.txt").stdout
         assert call("predict", run, "-", input="ab ba\ncab\n").stdout == whole
         assert call("predict", run, "ab ba", "cab").stdout == whole
+        spaced = call("predict", run, "--json", "-", input="\nab ba\n \ncab\n\n").stdout
+        rows = [json.loads(line) for line in spaced.splitlines()]
+        assert [row["id"] for row in rows] == [f"standard input, line {n}" for n in range(1, 6)]
+        assert "".join(row["hypothesis"] + "\n" for row in rows) == "\n{}\n\n{}\n\n".format(*whole.splitlines())
+        assert call("predict", run, "-", input="\n\n").stdout == "\n\n"
+        assert call("predict", run, "-", input="").stdout == ""
     else:
         refused = call("predict", run, "-", code=2, input="")
         assert "-" in refused.stderr and refused.stdout == ""

@@ -551,7 +551,8 @@ def test_given_lines(small: ParallelText, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "lines.txt").write_bytes(b"\xef\xbb\xbfthe red house\r\n\r\nshe sleeps\r\n")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a  green tree\nb\0d\n")))
     inputs = ["the old man", str(tmp_path / "lines.txt"), "-", "house " * 21, "x" * 5000]
-    split, bad = translation.given(run, inputs)
+    given = translation.given(run, inputs)
+    split, bad = given.split, given.problems
     assert split.sources == ["the old man", "the red house", "she sleeps", "a green tree"]
     assert split.ids == [
         "input 1",
@@ -561,13 +562,43 @@ def test_given_lines(small: ParallelText, tmp_path: Path, monkeypatch: pytest.Mo
     ]
     assert split.texts == [""] * 4
     assert [(problem.where, problem.kind) for problem in bad] == [
-        (f"{tmp_path}/lines.txt, line 2", "empty side"),
         ("standard input, line 2", "control character"),
         ("input 4", "too long"),
         ("input 5", "no tokens"),
     ]
+    assert given.blank == ((2, f"{tmp_path}/lines.txt, line 2"),)
     data = translation.data(run, split, translation.load(run, tmp_path / "run"), False)
     assert data.collator(np.arange(4), 0)["token_lengths"].tolist() == [0] * 4
+
+
+@pytest.mark.parametrize(
+    "text, sources, blank, kinds",
+    [
+        (b"", [], [], []),
+        (b"\n", [], [0], []),
+        (b"\n the man \n \t\nshe sleeps\n\n", ["the man", "she sleeps"], [0, 2, 4], []),
+        (b"b\0d\n\nshe sleeps", ["she sleeps"], [0], ["control character"]),  # a bad line has no place
+        ("she".encode("utf-16"), [], [], ["not UTF-8"]),
+    ],
+)
+def test_standard_input_is_read_like_a_file(
+    text: bytes,
+    sources: list[str],
+    blank: list[int],
+    kinds: list[str],
+    small: ParallelText,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = run_of(small, evaluate=str(tmp_path / "run"))
+    learned(run, translation.prepare(small, tmp_path), tmp_path / "run")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
+    (tmp_path / "lines.txt").write_bytes(text)
+    for name in ("-", str(tmp_path / "lines.txt")):
+        given = translation.given(run, [name])
+        assert given.split.sources == sources
+        assert [place for place, _ in given.blank] == blank
+        assert [problem.kind for problem in given.problems] == kinds
 
 
 # ---- the Bible

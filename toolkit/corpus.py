@@ -126,6 +126,21 @@ class Data:
     collator: Collate
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a user gave to ``toolkit.predict``.
+
+    Args:
+        split: what a model is to look at; the references are empty.
+        problems: what is wrong with the rest.
+        blank: inputs that are blank, and so answered by a blank: the place among all answers, and the id.
+    """
+
+    split: Any
+    problems: list[Problem]
+    blank: tuple[tuple[int, str], ...] = ()
+
+
 def cache_folder() -> Path:
     """Where downloads and decoded data are kept: TOOLKIT_CACHE, else ``toolkit`` in the user's cache folder."""
     if chosen := os.environ.get("TOOLKIT_CACHE"):

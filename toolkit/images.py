@@ -27,6 +27,7 @@ from toolkit.corpus import (
     SPLITS,
     Corpus,
     Data,
+    Given,
     Learned,
     Problem,
     Report,
@@ -428,7 +429,7 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
     return Data(split, plan, Collator(split, labels, run.features, run.seed if training else None))
 
 
-def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
+def given(run: Any, inputs: Sequence[str]) -> Given:
     """Pictures to be classified, and what is wrong with some of them.
 
     They are decoded into a folder that goes when the process ends.
@@ -437,7 +438,7 @@ def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
     pictures = [Picture(str(i), "test", "", Path(name), name) for i, name in enumerate(inputs)]
     with progress() as bars:
         splits, problems, _ = _decoded(run.dataset, pictures, cache, bars)
-    return dataclasses.replace(splits["test"], ids=list(splits["test"].origins)), problems
+    return Given(dataclasses.replace(splits["test"], ids=list(splits["test"].origins)), problems)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from typing import Any
 
 from toolkit.errors import ConfigError
 
+REFERRING = ("reference", "loss", "tokens")  # what a row says of a reference, which there is not
+
 USAGE = """\
 usage: python -m toolkit.predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
 
@@ -19,7 +21,8 @@ Transcribes audio files, translates lines or classifies pictures with the best c
 
 inputs
   FILE ...                  audio files or pictures
-  TEXT ...                  for a translation: lines to translate; a file of lines; - for standard input
+  TEXT ...                  for a translation: lines to translate; a file of lines; - for standard input.
+                            A blank line is answered by a blank line
 
 overrides
   backend=torch|tf          the framework, whichever the run was trained with
@@ -58,7 +61,7 @@ def _main(argv: Sequence[str]) -> int:
     rows, line = predict(Path(folder), inputs, overrides)
     for row in rows:
         if as_json:
-            kept = {k: v for k, v in row.items() if k not in ("reference", "loss")}
+            kept = {k: v for k, v in row.items() if k not in REFERRING}
             print(json.dumps(kept, ensure_ascii=False))
         else:
             print(line.format(**row))
@@ -88,15 +91,18 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
 
     domain = job.domain_of(run)
     learned = domain.load(run, folder)
-    split, problems = domain.given(run, inputs)
-    report = corpus.judge(problems, run.dataset.on_bad, "a prediction")
+    given = domain.given(run, inputs)
+    report = corpus.judge(given.problems, run.dataset.on_bad, "a prediction")
     for line in report.lines:
         print(f"left out: {line}", file=sys.stderr)
-    if not len(split):
-        return [], domain.ANSWER
-    engine = job.load_engine(run, learned)
-    job.load(engine, folder, "best")
-    return loop.decode(run, engine, domain.data(run, split, learned, False), learned.tokenizer), domain.ANSWER
+    rows = []
+    if len(given.split):
+        engine = job.load_engine(run, learned)
+        job.load(engine, folder, "best")
+        rows = loop.decode(run, engine, domain.data(run, given.split, learned, False), learned.tokenizer)
+    for place, name in given.blank:
+        rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
+    return rows, domain.ANSWER
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:

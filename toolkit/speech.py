@@ -24,6 +24,7 @@ from toolkit.corpus import (
     SPLITS,
     Corpus,
     Data,
+    Given,
     Learned,
     Problem,
     Source,
@@ -360,7 +361,7 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
 ANSWER = "{id}\t{hypothesis}"  # a line of what toolkit.predict prints
 
 
-def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
+def given(run: Any, inputs: Sequence[str]) -> Given:
     """Audio files to be transcribed, and what is wrong with some of them.
 
     They are decoded into a folder that goes when the process ends.
@@ -373,7 +374,7 @@ def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
     few = np.flatnonzero(run.model.output_length(run.features.frames(split.lengths)) < 1)
     problems += [Problem("too short", split.origins[i], "too short for one frame of the model") for i in few]
     split = split.select([i for i in range(len(split)) if i not in set(few.tolist())])
-    return dataclasses.replace(split, ids=list(split.origins)), problems
+    return Given(dataclasses.replace(split, ids=list(split.origins)), problems)
 
 
 @dataclass(frozen=True)

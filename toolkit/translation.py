@@ -28,6 +28,7 @@ from toolkit.corpus import (
     SPLITS,
     Corpus,
     Data,
+    Given,
     Learned,
     Problem,
     Report,
@@ -174,17 +175,14 @@ class Dataset(Protocol):
 
 
 def read_lines(file: Path, where: str) -> list[str] | Problem:
-    """The lines of a text file, which may be gzipped, ended by LF or CR LF; a byte-order mark at its start is left out.
-
-    Only LF ends a line: a form feed or a Unicode line separator inside of a sentence would put all that follow out of
-    line with their translations.
+    """The lines of a text file, which may be gzipped; see :func:`split_lines`.
 
     Args:
         file: what is read.
         where: what to call it.
 
     Returns:
-        the lines, bytes that are not UTF-8 as ``surrogateescape`` gives them; or why it cannot be read.
+        the lines; or why it cannot be read.
     """
     from toolkit.datasets import fetch  # here, because its imports would slow every composing of a config
 
@@ -195,6 +193,22 @@ def read_lines(file: Path, where: str) -> list[str] | Problem:
         return Problem("damaged file", where, f"not a whole gzip file ({error}), copy it again", fatal=True)
     except OSError as error:
         return Problem("unreadable file", where, f"{error.strerror}, expected a file that can be read", fatal=True)
+    return split_lines(data, where)
+
+
+def split_lines(data: bytes, where: str) -> list[str] | Problem:
+    """The lines of a text, ended by LF or CR LF; a byte-order mark at its start is left out.
+
+    Only LF ends a line: a form feed or a Unicode line separator inside of a sentence would put all that follow out of
+    line with their translations.
+
+    Args:
+        data: the text.
+        where: what to call it.
+
+    Returns:
+        the lines, bytes that are not UTF-8 as ``surrogateescape`` gives them; or why they cannot be told.
+    """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         message = "it begins with the byte-order mark of UTF-16; save the file as UTF-8"
         return Problem("not UTF-8", where, message, fatal=True)
@@ -489,8 +503,8 @@ class Collator:
 ANSWER = "{hypothesis}"  # a line of what toolkit.predict prints
 
 
-def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
-    """Lines to be translated, and what is wrong with some of them.
+def given(run: Any, inputs: Sequence[str]) -> Given:
+    """Lines to be translated; a blank one is translated by a blank one, so that line n answers line n.
 
     Args:
         run: the run's specs; ``evaluate`` is the folder that holds its tokenizer.
@@ -505,24 +519,26 @@ def given(run: Any, inputs: Sequence[str]) -> tuple[Split, list[Problem]]:
         else:
             lines += [(f"{where}, line {n}" if where else f"input {number}", line) for n, line in enumerate(found, 1)]
     sound = []
+    blank = {origin for origin, text in lines if not clean(text)}
     for origin, text in lines:
         kind, message = bad_text(text)
-        if kind:
-            problems.append(Problem(kind, origin, message))
-        else:
+        if not kind:
             sound.append((origin, clean(text)))
+        elif origin not in blank:
+            problems.append(Problem(kind, origin, message))
     origins = [origin for origin, _ in sound]
     languages = run.dataset.source or "source", run.dataset.target or "target"
     split = Split("given", origins, [text for _, text in sound], [""] * len(sound), origins, languages)
     split, bad = fitting(run, split, load(run, Path(run.evaluate)).tokenizer)
-    return split, problems + bad
+    answered = blank.union(split.ids)
+    places = enumerate(origin for origin, _ in lines if origin in answered)
+    return Given(split, problems + bad, tuple((i, origin) for i, origin in places if origin in blank))
 
 
 def _given_lines(text: str, number: int) -> tuple[list[str] | Problem, str]:
     """The lines that an input stands for, and the name of the file that they are from."""
     if text == "-":
-        raw = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").removeprefix(BOM)
-        return [line.removesuffix("\r") for line in raw.removesuffix("\n").split("\n")], "standard input"
+        return split_lines(sys.stdin.buffer.read(), "standard input"), "standard input"
     try:
         is_file = Path(text).is_file()
     except (OSError, ValueError):  # longer than a name can be, or with a NUL
