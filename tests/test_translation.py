@@ -349,6 +349,22 @@ def test_only_what_is_missing_is_cut(tmp_path: Path) -> None:
     assert len(found["validation"]) == 1
 
 
+@pytest.mark.parametrize("layout", [bad_pairs.tables, bad_pairs.aligned])
+def test_one_split_is_enough_to_measure_an_earlier_run(layout: Any, tmp_path: Path) -> None:
+    layout(tmp_path / "data")
+    for file in (tmp_path / "data").iterdir():
+        if not file.name.startswith("test"):
+            file.unlink()
+    dataset = ParallelText(path=str(tmp_path / "data"), source="en", target="de", split="test")
+    assert texts(translation.prepare(dataset, tmp_path)) == {"train": [], "validation": [], "test": GOOD["test"]}
+    multi30k = parallel_hub.Multi30k(path=str(tmp_path / "data"), test="test", split="test")
+    assert texts(translation.prepare(multi30k, tmp_path))["test"] == GOOD["test"]
+    with pytest.raises(DataError, match=r"found test, expected train too; dataset\.split=test measures an earlier run"):
+        translation.prepare(dataclasses.replace(dataset, split=None), tmp_path)
+    with pytest.raises(DataError, match=r"found test, expected train too$"):
+        translation.prepare(dataclasses.replace(dataset, split="validation"), tmp_path)
+
+
 # ---- repeats, fingerprints
 
 

@@ -63,7 +63,7 @@ class BibleEnEs(Pairs):
             given = _fetch(cache, progress)
         elif (given / "mods.d").is_dir():
             given = _built(given, cache / "downloads" / "bible_en_es", progress)
-        yield from parallel_text.read(given, self.source, self.target)
+        yield from parallel_text.read(given, self.source, self.target, only=self.split)
 
 
 def _fetch(cache: Path, progress: Any) -> Path:

@@ -42,7 +42,7 @@ class Multi30k(Pairs):
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
         if self.path:
-            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test)
+            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test, self.split)
             return
         for split in SPLITS:
             yield from rows(self, self.repository, None, split, cache, (self.source, self.target))
@@ -72,7 +72,7 @@ class Tatoeba(Pairs):
 
     def _all(self, cache: Path) -> Iterator[Pair | Problem]:
         if self.path:
-            yield from parallel_text.read(Path(self.path), self.source, self.target)
+            yield from parallel_text.read(Path(self.path), self.source, self.target, only=self.split)
             return
         column = {"en": "english"}
         columns = [column.get(language, "non_english") for language in (self.source, self.target)]
@@ -96,7 +96,7 @@ class IWSLT(Pairs):
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
         if self.path:
-            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test)
+            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test, self.split)
             return
         name = f"iwslt2017-{self.source}-{self.target}"
         for split in SPLITS:
@@ -118,7 +118,7 @@ class WMT14(Pairs):
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
         if self.path:
-            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test)
+            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test, self.split)
             return
         other = self.target if self.source == "en" else self.source
         for split in SPLITS:

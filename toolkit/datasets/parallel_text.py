@@ -51,20 +51,23 @@ class ParallelText(Pairs):
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
-        found = read(Path(self.path or ""), self.source, self.target, self.test)
+        found = read(Path(self.path or ""), self.source, self.target, self.test, self.split)
         yield from with_splits(found, self.validation_fraction, self.test_fraction, self.split_seed)
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def read(path: Path, source: str | None, target: str | None, test: str | None = None) -> Iterator[Pair | Problem]:
+def read(
+    path: Path, source: str | None, target: str | None, test: str | None = None, only: str | None = None
+) -> Iterator[Pair | Problem]:
     """The pairs of a folder or file in one of the layouts above, and what is wrong with it.
 
     Args:
         path: the folder or file.
         source, target: languages; None: of two languages, what is left, or the first and the second.
         test: name of the test files, without language and ending; None: there is one set.
+        only: a split that is enough where there is no training split; None: that must be there.
     """
     path = path.expanduser()
     if path.is_file():
@@ -82,9 +85,9 @@ def read(path: Path, source: str | None, target: str | None, test: str | None = 
     elif len(tables) == 1 and not split_of(*tables.values()):
         yield from _table(next(iter(tables)), "train", source, target)
     elif tables:
-        yield from _tables(tables, source, target, test)
+        yield from _tables(tables, source, target, test, only)
     elif aligned:
-        yield from _all_aligned(path, aligned, source, target, test)
+        yield from _all_aligned(path, aligned, source, target, test, only)
     else:
         shown = ", ".join(file.name for file in files[:5]) or "no file"
         message = f"found {shown}; expected {LAYOUTS}"
@@ -106,7 +109,7 @@ def _is_aligned(file: Path) -> bool:
     return bool(dot) and language not in OTHER and bool(LANGUAGE.fullmatch(language))
 
 
-def _chosen(names: Iterable[str], test: str | None) -> tuple[dict[str, str], list[Problem]]:
+def _chosen(names: Iterable[str], test: str | None, only: str | None) -> tuple[dict[str, str], list[Problem]]:
     """Split -> the name of its files."""
     names = list(dict.fromkeys(names))
     of = {split: [name for name in names if split_of(name) == split] for split in SPLITS}
@@ -125,8 +128,9 @@ def _chosen(names: Iterable[str], test: str | None) -> tuple[dict[str, str], lis
             hint = "; choose by dataset.test=NAME" if split == "test" else ""
             message = f"found {' and '.join(found)}, expected one set of files{hint}"
             problems.append(Problem("ambiguous split", split, message, fatal=True))
-    if not of["train"]:
-        message = f"found {', '.join(names)}, expected train too"
+    if not of["train"] and not (only and of[only]):
+        hint = "; dataset.split=test measures an earlier run without it" if of["test"] and not only else ""
+        message = f"found {', '.join(names)}, expected train too{hint}"
         problems.append(Problem("missing file", "train", message, fatal=True))
     return {split: of[split][0] for split in SPLITS if of[split]}, problems
 
@@ -150,9 +154,9 @@ def _languages(found: Sequence[str], source: str | None, target: str | None) -> 
 
 
 def _tables(
-    tables: dict[Path, str], source: str | None, target: str | None, test: str | None
+    tables: dict[Path, str], source: str | None, target: str | None, test: str | None, only: str | None
 ) -> Iterator[Pair | Problem]:
-    chosen, problems = _chosen(tables.values(), test)
+    chosen, problems = _chosen(tables.values(), test, only)
     yield from problems
     if problems:
         return
@@ -212,14 +216,19 @@ def _header(header: list[str], source: str | None, target: str | None) -> tuple[
 
 
 def _all_aligned(
-    root: Path, files: dict[Path, tuple[str, str]], source: str | None, target: str | None, test: str | None
+    root: Path,
+    files: dict[Path, tuple[str, str]],
+    source: str | None,
+    target: str | None,
+    test: str | None,
+    only: str | None,
 ) -> Iterator[Pair | Problem]:
     known = sorted({language for name, language in files.values() if split_of(name)})
     languages = _languages(known, source, target) if known else f"found {next(iter(files)).name}, expected {LAYOUTS}"
     if isinstance(languages, str):
         yield Problem("unknown languages", f"dataset.path={root}", languages, fatal=True)
         return
-    chosen, problems = _chosen((name for name, language in files.values() if language in languages), test)
+    chosen, problems = _chosen((name for name, language in files.values() if language in languages), test, only)
     yield from problems
     if problems:
         return
