@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+
+from toolkit import job
 
 from . import tiny
 from .made import tone_folder
@@ -129,6 +132,16 @@ def test_a_terminated_run_resumes_to_the_same_bits(data, whole, backend, tmp_pat
     assert f"at step {int(stopped.removeprefix('step-'))}" in done.stdout
     assert same(last(tmp_path), last(whole[backend][0]))
     assert losses(tmp_path) == losses(whole[backend][0])
+
+
+def test_a_runs_own_folder_may_be_spelled_in_two_ways(tmp_path, monkeypatch):
+    for name in job.LEARNED:
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "state").write_text(name)
+    monkeypatch.chdir(tmp_path)
+    job._take_over(Path("run"), tmp_path / "run")  # shutil refuses to copy a file onto itself
+    job._take_over(Path("run"), tmp_path / "other")
+    assert (tmp_path / "other" / "features" / "state").read_text() == "features"
 
 
 @pytest.mark.parametrize("first, second", [("torch", "tf"), ("tf", "torch")])

@@ -123,7 +123,7 @@ def _take_over(source: Path, folder: Path) -> None:
     for name in LEARNED:
         if not (source / name).is_dir():
             raise DataError(f"{source / name}: not there; a run folder holds what its {name} learned")
-        if source != folder:
+        if source.resolve() != folder.resolve():  # which may be spelled otherwise
             shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
 
 
