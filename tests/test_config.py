@@ -123,6 +123,16 @@ def test_a_recipe_speaks_for_the_components_that_it_chose(tmp_path):
     assert mine("model=conformer_ctc_small", "model.heads=8").model.heads == 8  # the command line always wins
 
 
+def test_one_embedding_needs_one_vocabulary():
+    shared, separate = "model.share_embeddings=true", "tokenizer.joint=false"
+    assert refused("recipe=translation", shared, separate) == [
+        "model.share_embeddings: found true beside tokenizer.joint=false, expected one vocabulary for both languages; "
+        "give tokenizer.joint=true or model.share_embeddings=false"
+    ]
+    for fine in ([shared], [separate, "model.share_embeddings=false"], [separate, "model=lstm_attention"]):
+        config.check(["recipe=translation", *fine])
+
+
 def test_features_follow_the_sample_rate_of_the_data():
     assert check("dataset.sample_rate=8000").features.sample_rate == 8000
     assert refused(PLAIN, "features.sample_rate=8000") == [

@@ -142,6 +142,11 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
             f"dataset.split: found {run.dataset.split!r} without evaluate=RUN_FOLDER, which alone takes one split"
         )
     found += _foreign(run)
+    if getattr(run.model, "share_embeddings", False) and not getattr(run.tokenizer, "joint", True):
+        found.append(
+            "model.share_embeddings: found true beside tokenizer.joint=false, expected one vocabulary for both "
+            "languages; give tokenizer.joint=true or model.share_embeddings=false"
+        )
     rates = [getattr(part, "sample_rate", None) for part in (run.dataset, run.features)]
     if None not in rates and rates[0] != rates[1]:
         found.append(f"features.sample_rate: found {rates[1]}, expected dataset.sample_rate, {rates[0]}")
