@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,7 @@ def test_penalty_is_equation_14() -> None:
 def test_the_longest_translation_grows_with_the_source() -> None:
     spec = Seq2Seq(max_length_ratio=1.5, max_length_extra=10)
     assert spec.longest(np.array([1, 2, 3, 100], np.int32)).tolist() == [11, 13, 14, 160]
+    assert spec.longest(np.array([1, 2, 3, 100], np.int32), positions=14).tolist() == [11, 13, 13, 13]
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -236,15 +238,16 @@ def test_the_longest_translation_grows_with_the_source() -> None:
 class Engine:
     """Hands out steps of a model and made losses; keeps the widths it was asked for."""
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.widths = model, list[int]()
+    def __init__(self, answer: Model, **fields: int) -> None:
+        self.answer, self.widths = answer, list[int]()
+        self.model = SimpleNamespace(spec=SimpleNamespace(**fields))
 
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
         return {"example": np.array([7, 3]), "loss": np.array([1.5, 2.5], np.float32), "tokens": np.array([3, 1])}
 
     def stepper(self, batch: Any, width: int) -> Stepper:
         self.widths.append(width)
-        return Stepper(self.model, 2, width)
+        return Stepper(self.answer, 2, width)
 
 
 class Tokenizer:
@@ -266,6 +269,17 @@ def test_evaluate_searches_at_the_end_and_is_greedy_between_epochs(decoder: Any,
         7: {"hypothesis": Tokenizer().decode(expected[0][0]), "score": expected[0][1], "loss": 1.5, "tokens": 3},
         3: {"hypothesis": Tokenizer().decode(expected[1][0]), "score": expected[1][1], "loss": 2.5, "tokens": 1},
     }
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_no_translation_outgrows_the_models_positions(final: bool) -> None:
+    def endless(example: int, prefix: tuple[int, ...]) -> np.ndarray:
+        assert len(prefix) < 6, "one position more than the model has"
+        return np.array([-9, -0.1, -3], np.float32)
+
+    lengths = np.array([4, 1], np.int32)
+    rows = dict(Seq2Seq().evaluate(Engine(endless, max_positions=6), {"source_lengths": lengths}, Tokenizer(), final))
+    assert [rows[i]["hypothesis"] for i in (7, 3)] == ["w1 w1 w1 w1 w1"] * 2
 
 
 def test_greedy_and_beam_differ_in_this_test() -> None:
@@ -320,6 +334,10 @@ from toolkit.tasks.seq2seq.spec import Seq2Seq as Spec
 from toolkit.tasks.seq2seq.torch import Seq2Seq, smoothed_losses
 data, out = dict(np.load(sys.argv[1])), {}
 
+class Features(torch.nn.Module):
+    def forward(self, source, lengths):
+        return source - 1, lengths
+
 class Model(torch.nn.Module):
     def __init__(self, table):
         super().__init__()
@@ -336,8 +354,9 @@ class Model(torch.nn.Module):
 for name in sorted({k.split("/")[0] for k in data}):
     batch = {k.split("/")[1]: torch.from_numpy(v) for k, v in data.items() if k.startswith(name + "/")}
     table, smoothing = batch.pop("table"), float(batch.pop("smoothing"))
+    batch["source"] += 1  # which the features undo
     for kind in ("float32", "float64", "bfloat16"):
-        task = Seq2Seq(Spec(label_smoothing=smoothing), torch.nn.Identity(), Model(table.to(getattr(torch, kind))))
+        task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), Model(table.to(getattr(torch, kind))))
         loss = task.batch_loss(batch, True)
         assert task.training and loss.dtype == (torch.float64 if kind == "float64" else torch.float32)
         loss.backward()
@@ -367,6 +386,10 @@ from toolkit.tasks.seq2seq.tf import Seq2Seq, smoothed_losses
 from toolkit.loaders.tf import signature
 data, out = dict(np.load(sys.argv[1])), {}
 
+class Features(keras.layers.Layer):
+    def call(self, source, lengths):
+        return source - 1, lengths
+
 class Model(keras.Model):
     def __init__(self, table):
         super().__init__(autocast=False)
@@ -386,9 +409,10 @@ class Model(keras.Model):
 for name in sorted({k.split("/")[0] for k in data}):
     batch = {k.split("/")[1]: tf.constant(v) for k, v in data.items() if k.startswith(name + "/")}
     table, smoothing = batch.pop("table"), float(batch.pop("smoothing"))
+    batch["source"] += 1  # which the features undo
     for kind in ("float32", "float64", "bfloat16"):
         model = Model(tf.cast(table, kind))
-        task = Seq2Seq(Spec(label_smoothing=smoothing), keras.layers.Identity(), model)
+        task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), model)
 
         @tf.function(input_signature=[signature(Spec.fields)])
         def compute(batch):
@@ -411,7 +435,7 @@ for name in sorted({k.split("/")[0] for k in data}):
 
 # under the stock fit: the raw loss of each batch, and a step that was clipped
 model = Model(tf.cast(table, "float32"))
-task = Seq2Seq(Spec(label_smoothing=smoothing), keras.layers.Identity(), model)
+task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), model)
 task.clip_norm = 1e-3
 task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
 history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history

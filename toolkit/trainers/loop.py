@@ -30,6 +30,8 @@ class NonFinite(Exception):
 class Engine(Protocol):
     """What the loop asks of a framework. A batch is a dict of the framework's tensors."""
 
+    model: Any  # the twin; its ``spec`` says what it is
+
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         """The framework's loader over the plan's batches."""
 

@@ -50,12 +50,22 @@ class Seq2Seq:
     max_length_extra: int = option(10, "tokens by which the longest translation exceeds that", ge=1)
     monitor: Literal["loss", "bleu", "chrf"] = option("bleu", "which figure of the validation says what is best")
 
-    def longest(self, source_lengths: np.ndarray) -> np.ndarray:
-        """Tokens, without the boundary, that a translation of such sources may have."""
-        return np.floor(self.max_length_ratio * source_lengths).astype(np.int64) + self.max_length_extra
+    def longest(self, source_lengths: np.ndarray, positions: int | None = None) -> np.ndarray:
+        """Tokens, without the boundary, that a translation of such sources may have.
+
+        Args:
+            source_lengths: ``(batch,)`` tokens.
+            positions: of the model, which the boundary takes one of; None: it has no bound.
+        """
+        longest = np.floor(self.max_length_ratio * source_lengths).astype(np.int64) + self.max_length_extra
+        return longest if positions is None else np.minimum(longest, positions - 1)
 
     def decode(
-        self, stepper: Callable[[int], Step], source_lengths: np.ndarray, final: bool = True
+        self,
+        stepper: Callable[[int], Step],
+        source_lengths: np.ndarray,
+        final: bool = True,
+        positions: int | None = None,
     ) -> list[Hypothesis]:
         """Translate a batch.
 
@@ -63,11 +73,12 @@ class Seq2Seq:
             stepper: makes the step function for so many hypotheses of each example.
             source_lengths: ``(batch,)`` tokens.
             final: False decodes greedily.
+            positions: see :meth:`longest`.
 
         Returns:
             for each example the ids, without boundary, and their normalised log-probability.
         """
-        longest = self.longest(source_lengths)
+        longest = self.longest(source_lengths, positions)
         if self.decoder == "greedy" or not final:
             return greedy(stepper(1), longest, self.length_penalty)
         return beam_search(stepper(self.beam_width), longest, self.beam_width, self.length_penalty)
@@ -75,7 +86,9 @@ class Seq2Seq:
     def evaluate(self, engine: Any, batch: Any, tokenizer: Any, final: bool) -> Iterator[tuple[int, dict[str, Any]]]:
         """Decode a batch: ``(example, row of the predictions)`` for each of its examples."""
         out = engine.eval_step(batch)
-        decoded = self.decode(lambda width: engine.stepper(batch, width), np.asarray(batch["source_lengths"]), final)
+        positions = getattr(engine.model.spec, "max_positions", None)
+        lengths = np.asarray(batch["source_lengths"])
+        decoded = self.decode(lambda width: engine.stepper(batch, width), lengths, final, positions)
         for example, loss, tokens, (ids, score) in zip(
             out["example"], out["loss"], out["tokens"], decoded, strict=True
         ):

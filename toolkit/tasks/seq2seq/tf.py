@@ -43,14 +43,15 @@ class Seq2Seq(Task):
 
     Args:
         spec: the task's spec.
-        features: text has none.
+        features: from the source's tokens and lengths to what the model sees.
         model: maps ``(source, source lengths, previous tokens)`` to ``(logits, intermediates)``.
     """
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
         previous = tf.pad(batch["tokens"], [[0, 0], [1, 0]])
-        return self.model(batch["source"], batch["source_lengths"], previous, training=training)
+        source, lengths = self.features(batch["source"], batch["source_lengths"])
+        return self.model(source, lengths, previous, training=training)
 
     def _target_losses(
         self, batch: dict[str, tf.Tensor], smoothing: float, training: bool
@@ -78,7 +79,8 @@ class Seq2Seq(Task):
 
     def start(self, batch: dict[str, tf.Tensor], width: int) -> dict[str, tf.Tensor]:
         """What a search begins with: the encoded sources and ``width`` empty translations of each."""
-        return self.model.start(batch["source"], batch["source_lengths"], width)
+        source, lengths = self.features(batch["source"], batch["source_lengths"])
+        return self.model.start(source, lengths, width)
 
     def step(
         self, state: dict[str, tf.Tensor], tokens: tf.Tensor, parents: tf.Tensor

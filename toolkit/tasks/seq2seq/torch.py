@@ -50,14 +50,15 @@ class Seq2Seq(Task):
 
     Args:
         spec: the task's spec.
-        features: text has none.
+        features: from the source's tokens and lengths to what the model sees.
         model: maps ``(source, source lengths, previous tokens)`` to ``(logits, intermediates)``.
     """
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
         previous = functional.pad(batch["tokens"], (1, 0))
-        return self.model(batch["source"], batch["source_lengths"], previous)
+        source, lengths = self.features(batch["source"], batch["source_lengths"])
+        return self.model(source, lengths, previous)
 
     def _target_losses(self, batch: dict[str, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
         """Loss of each target, 0 where there is none, and which are; both ``(batch, targets)``."""
@@ -85,7 +86,8 @@ class Seq2Seq(Task):
     def start(self, batch: dict[str, Tensor], width: int) -> dict[str, Tensor]:
         """What a search begins with: the encoded sources and ``width`` empty translations of each."""
         self.eval()
-        return self.model.start(batch["source"], batch["source_lengths"], width)
+        source, lengths = self.features(batch["source"], batch["source_lengths"])
+        return self.model.start(source, lengths, width)
 
     def step(self, state: dict[str, Tensor], tokens: Tensor, parents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-probabilities of the next token.
