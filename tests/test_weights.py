@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.twins.cases import model_specs
+from tests.twins.cases import DOMAINS, components, of_domain
 from toolkit.layers import spec as layers
 from toolkit.models.conformer_ctc.spec import ConformerCTC
 from toolkit.spec import problems
@@ -52,11 +52,13 @@ def test_matrices_decay_and_vectors_do_not() -> None:
     assert not {name for name in decaying if name.endswith(".bias") or ".norm." in name or ".batch_norm." in name}
 
 
-@pytest.mark.parametrize("model", model_specs())
+@pytest.mark.parametrize("model", components("models"))
 def test_every_model_is_possible_and_draws_finite_weights(model: str) -> None:
-    spec = model_specs()[model]()
+    spec = components("models")[model]()
     assert not list(problems(spec))
-    for name, values in initial(spec.parameters(80, 30), 0).items():
+    domain = spec.domains[0]
+    ends = DOMAINS[domain].sizes(components("features")[of_domain("features", domain)]())
+    for name, values in initial(spec.parameters(*ends), 0).items():
         assert np.isfinite(values).all(), name
 
 
