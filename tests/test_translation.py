@@ -264,6 +264,16 @@ def test_tables_may_differ_in_the_order_of_their_columns(tmp_path: Path) -> None
     assert found.splits["test"].ids == ["0", "1"]
 
 
+@pytest.mark.parametrize("extra", ["", "\tde"])
+def test_id_may_be_indonesian(extra: str, tmp_path: Path) -> None:
+    for name, row in ("train", "a house\trumah"), ("val", "a tree\tpohon"), ("test", "a man\torang"):
+        (tmp_path / f"{name}.tsv").write_text(f"en\tid{extra}\n{row}{extra}\n")
+    chosen = {"source": "en", "target": "id"} if extra else {}
+    found = translation.prepare(ParallelText(path=str(tmp_path), **chosen), tmp_path)
+    assert found.splits["train"].languages == ("en", "id")
+    assert texts(found)["test"] == [("a man", "orang")] and found.splits["test"].ids == ["test.2"]
+
+
 def test_columns_with_long_names_are_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "all.tsv"
     file.write_bytes(bad_pairs.encoded(["english\tgerman", *map("\t".join, bad_pairs.TRAIN)]))

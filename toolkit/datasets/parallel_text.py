@@ -3,7 +3,8 @@
 ``dataset.path`` is one of these, gzipped (``.gz``) or not:
 
 - a folder with ``train.tsv``, ``validation.tsv`` (or ``dev``, ``val``, ``valid``) and ``test.tsv``: a header line with
-  the names of the languages, ``en<TAB>de``, maybe ``id`` too; one pair a line, no quoting;
+  the names of the languages, ``en<TAB>de``; one pair a line, no quoting. A third column may be ``id``, a name for
+  each pair;
 - one such file, which has no splits, or a folder with nothing but that;
 - a folder with line-aligned files, one for each split and language: ``train.en``, ``train.de``, ``val.en``, ...,
   ``test.de`` or ``test_2016.de``. Line n of one is the translation of line n of the other.
@@ -185,7 +186,7 @@ def _table(file: Path, split: str, source: str | None, target: str | None) -> It
     if len(lines) == 1:
         yield Problem("empty file", file.name, "found a header alone, expected a pair in each line below", fatal=True)
     columns = header.index(languages[0]), header.index(languages[1])
-    identity = header.index("id") if "id" in header else None
+    identity = header.index("id") if "id" in header and "id" not in languages else None
     for number, line in enumerate(lines[1:], 2):
         if not line:
             continue
@@ -199,7 +200,8 @@ def _table(file: Path, split: str, source: str | None, target: str | None) -> It
 
 
 def _header(header: list[str], source: str | None, target: str | None) -> tuple[str, str] | str:
-    names = [name for name in header if name != "id"]
+    # of two columns, id is Indonesian
+    names = [name for name in header if name != "id" or len(header) == 2 or "id" in (source, target)]
     shown = ", ".join(repr(name[:40]) for name in header) or "an empty file"
     if len(set(names)) < max(2, len(names)):
         return f"found {shown}, expected the names of two languages with a tab between, such as en and de"
