@@ -9,6 +9,7 @@ two writers the last one wins with the same content.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -27,6 +28,9 @@ from toolkit.errors import RunError
 # Goes into the keys: raise it when the layout of the files changes.
 FORMAT = 2
 
+# Errors of a file that its identity tells apart; any other may be gone the next time, as that of a network drive.
+LASTING = (errno.ENOENT, errno.EACCES)
+
 # Size of a record batch, so that writing needs little memory.
 BATCH_BYTES = 16 << 20
 
@@ -39,10 +43,11 @@ class Undecodable(Exception):
     Args:
         kind: one of a few words that problems are counted by.
         message: what was found and what was expected.
+        passing: may be gone the next time, though the item has not changed.
     """
 
-    def __init__(self, kind: str, message: str) -> None:
-        self.kind, self.message = kind, message
+    def __init__(self, kind: str, message: str, passing: bool = False) -> None:
+        self.kind, self.message, self.passing = kind, message, passing
         super().__init__(f"{kind}: {message}")
 
 
@@ -183,14 +188,18 @@ def _open(index: Path) -> Store | None:
 
     try:
         known = json.loads(index.read_text(encoding="utf-8"))
-        path = index.parent / known["file"]
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            positions, shapes, digests = (table.column(name).to_pylist() for name in ("position", "shape", "digest"))
-        problems = [(int(i), kind, text) for i, kind, text in known["problems"]]
-        return Store(path, positions, [tuple(shape) for shape in shapes], digests, problems)
+        return _read(index.parent / known["file"], [(int(i), kind, text) for i, kind, text in known["problems"]])
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
+
+
+def _read(path: Path, problems: list[tuple[int, str, str]]) -> Store:
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+        positions, shapes, digests = (table.column(name).to_pylist() for name in ("position", "shape", "digest"))
+    return Store(path, positions, [tuple(shape) for shape in shapes], digests, problems)
 
 
 @functools.lru_cache(maxsize=8)
@@ -217,6 +226,7 @@ def _fill(items: Sequence[Item], decoder: Decoder, index: Path, progress: Any) -
     )
     content = hashlib.sha256(f"{FORMAT} {decoder.key}\n".encode())
     problems: list[tuple[int, str, str]] = []
+    passing = False  # then nothing leads to what is written, and the next run tries again
     with _written_beside(index.parent) as (file, rename), pa.ipc.new_file(file, schema) as writer:
         batch: list[tuple[int, str, np.ndarray]] = []
         waiting = 0  # bytes in it
@@ -225,6 +235,7 @@ def _fill(items: Sequence[Item], decoder: Decoder, index: Path, progress: Any) -
             content.update(f"{digest} {'bad' if isinstance(result, Undecodable) else ''}\n".encode())
             if isinstance(result, Undecodable):
                 problems.append((position, result.kind, result.message))
+                passing |= result.passing
                 continue
             batch.append((position, digest, result))
             waiting += result.nbytes
@@ -235,13 +246,11 @@ def _fill(items: Sequence[Item], decoder: Decoder, index: Path, progress: Any) -
         writer.close()
         path = index.parent / f"{content.hexdigest()}.arrow"
         rename(path)
-    with _written_beside(index.parent) as (file, rename):
-        file.write(json.dumps({"file": path.name, "problems": problems}).encode())
-        rename(index)
-    found = _open(index)
-    if found is None:
-        raise OSError(f"{path.name} cannot be read back")
-    return found
+    if not passing:
+        with _written_beside(index.parent) as (file, rename):
+            file.write(json.dumps({"file": path.name, "problems": problems}).encode())
+            rename(index)
+    return _read(path, problems)
 
 
 def _batch(rows: list[tuple[int, str, np.ndarray]], schema: Any, dtype: type) -> Any:
@@ -267,7 +276,8 @@ def _decoded(items: Sequence[Item], decoder: Decoder, progress: Any) -> Iterator
         try:
             content = item.read()
         except OSError as error:
-            return "", Undecodable("unreadable", f"{error.strerror or error}")
+            passing = not isinstance(item.content, Path) or error.errno not in LASTING
+            return "", Undecodable("unreadable", f"{error.strerror or error}", passing)
         digest = _digest(content)
         try:
             return digest, decoder.decode(content, item.name)
