@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import errno
 import gzip
 import importlib.util
 import io
@@ -357,6 +358,27 @@ def test_a_second_run_decodes_nothing(data: Path, tmp_path: Path, monkeypatch: p
     no_decoding(monkeypatch)
     second = images.prepare(folder(data), tmp_path / "cache")
     assert second.fingerprint == first.fingerprint and sizes(second) == (8, 2, 2)
+
+
+def test_an_error_of_reading_that_may_pass_is_not_remembered(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(number: int) -> Corpus:
+        def read(self: Path) -> bytes:
+            if self.name == "2.png":
+                raise OSError(number, os.strerror(number), str(self))
+            return real(self)
+
+        real = Path.read_bytes
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", read)
+            return images.prepare(folder(data, on_bad="drop"), tmp_path / str(number))
+
+    assert failing(errno.EIO).report.dropped == {"unreadable": 2}
+    assert not images.prepare(folder(data), tmp_path / str(errno.EIO)).report.dropped
+    assert failing(errno.EACCES).report.dropped == {"unreadable": 2}
+    no_decoding(monkeypatch)  # it is the mode of the file, whose change would be seen
+    assert images.prepare(folder(data, on_bad="drop"), tmp_path / str(errno.EACCES)).report.dropped
 
 
 def test_pictures_in_many_record_batches(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -726,6 +748,15 @@ def test_an_evaluation_draws_nothing(data: Path, tmp_path: Path) -> None:
     found = images.data(run, corpus.splits["test"], known, False).collator(np.arange(2), 0)
     assert found["boxes"].tolist() == [[0, 0, 12, 12]] * 2
     assert not found["flips"].any() and not found["erased"].any() and (found["shares"] == 1).all()
+
+
+def test_a_worker_is_sent_what_it_needs(data: Path, tmp_path: Path) -> None:
+    """The names of the 1.28 million pictures of ImageNet would be 170 MB for each worker in each epoch."""
+    run = run_of(folder(data))
+    corpus = images.prepare(run.dataset, tmp_path / "cache")
+    known = learned(run, corpus, tmp_path / "run")
+    sent = pickle.dumps(images.data(run, corpus.splits["train"], known, True).collator)
+    assert b"cat" not in sent and b".png" not in sent
 
 
 def test_another_shape_than_in_training_is_refused(data: Path, tmp_path: Path) -> None:

@@ -399,13 +399,16 @@ def usable(run: Any, corpus: Corpus, learned: Learned) -> Corpus:
         message = f"found only {known}, expected at least two; is dataset.path the folder above the folders of classes?"
         problems.append(Problem("one class", "train", message, fatal=True))
     for name, split in corpus.splits.items():
-        new = {text for text in set(split.texts) if learned.tokenizer.unknown(text)}
+        new: dict[str, str] = {}  # to what is said of it, once a class: among many the nearest is far to seek
+        for text in set(split.texts):
+            if learned.tokenizer.unknown(text):
+                nearest = difflib.get_close_matches(text, learned.tokenizer.classes, 1)
+                hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+                new[text] = f"{text!r} has no usable picture in the training split, which knows {known}{hint}"
         kept = [i for i, text in enumerate(split.texts) if text not in new]
-        for i in sorted(set(range(len(split))) - set(kept)):
-            nearest = difflib.get_close_matches(split.texts[i], learned.tokenizer.classes, 1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            message = f"{split.texts[i]!r} has no usable picture in the training split, which knows {known}{hint}"
-            problems.append(Problem("unknown class", split.origins[i], message))
+        for text, origin in zip(split.texts, split.origins, strict=True):
+            if text in new:
+                problems.append(Problem("unknown class", origin, new[text]))
         splits[name] = split if len(kept) == len(split) else split.select(kept)
     problems += empty_splits(splits, "picture", run.dataset.split)
     report = judge(problems, run.dataset.on_bad, "the classes that were learned")
@@ -426,7 +429,8 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
         )
     plan = Plan(np.ones(len(split)), run.trainer.batch_budget, run.trainer.batch_examples, run.seed)
     labels = np.array([next(iter(learned.tokenizer.encode(text)), 0) for text in split.texts], np.int32)
-    return Data(split, plan, Collator(split, labels, run.features, run.seed if training else None))
+    bare = dataclasses.replace(split, ids=[], texts=[], origins=[], digests=[])  # a worker process needs no more
+    return Data(split, plan, Collator(bare, labels, run.features, run.seed if training else None))
 
 
 def given(run: Any, inputs: Sequence[str]) -> Given:
@@ -446,7 +450,7 @@ class Collator:
     """Gathers the pictures of a batch.
 
     Args:
-        split: where they are.
+        split: where they are; it needs no names.
         labels: ``(pictures,)`` int32, the class of every picture of the split.
         features: the feature spec, which draws the augmentation.
         seed: seed of the augmentation; None for an evaluation, which draws nothing.
