@@ -188,14 +188,16 @@ class Image:
         """
         if self.normalize != "training_set":
             return
-        pixels, total, squares = 0, np.zeros(0, np.int64), np.zeros(0, np.int64)
+        # of each byte in each channel: in large pictures they take a quarter of the time of sums and squares
+        counts = np.zeros((0, 256), np.int64)
         for image in images:
-            values = image.reshape(-1, image.shape[-1]).astype(np.int64)
-            sums = values.sum(0), (values * values).sum(0)
-            total, squares = (sums[0] + total, sums[1] + squares) if pixels else sums
-            pixels += len(values)
-        mean = total / max(pixels, 1) / 255
-        variance = np.maximum(squares / max(pixels, 1) / 255**2 - mean**2, 0.0)
+            channels = image.reshape(-1, image.shape[-1]).T
+            counts = counts if len(counts) else np.zeros((len(channels), 256), np.int64)
+            for count, values in zip(counts, channels, strict=True):
+                count += np.bincount(values, minlength=256)
+        pixels = int(counts[:1].sum())
+        mean = counts @ np.arange(256) / max(pixels, 1) / 255
+        variance = np.maximum(counts @ np.arange(256) ** 2 / max(pixels, 1) / 255**2 - mean**2, 0.0)
         statistics = {"pixels": pixels, "mean": mean.tolist(), "variance": variance.tolist()}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STATISTICS).write_text(json.dumps(statistics), encoding="utf-8")
