@@ -123,8 +123,10 @@ def rows(
     table = data.with_format("arrow")  # the library's own decoding would need torchcodec
     for start in range(0, len(data), 1000):
         block = table.select_columns(list(columns))[start : start + 1000].to_pylist()
-        files = table.select_columns([content])[start : start + 1000].column(content).combine_chunks().field("path")
-        for i, (fields, file) in enumerate(zip(block, files.to_pylist(), strict=True), start):
+        chunks = table.select_columns([content])[start : start + 1000].column(content).chunks
+        # chunk by chunk: to combine them would read and copy the files too, 140 GB in ImageNet
+        files = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
+        for i, (fields, file) in enumerate(zip(block, files, strict=True), start):
             labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
             # The fingerprint names the version of the data that the library has cached.
             stamp = f"{source} {name} {split} {data._fingerprint} {i}"
