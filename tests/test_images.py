@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import tarfile
 import zlib
 from collections import Counter
@@ -279,6 +280,14 @@ def test_repeated_pictures_can_be_kept(data: Path, tmp_path: Path) -> None:
 
 
 # ---- one's own folders
+
+
+def test_a_folder_to_measure_on_needs_no_training_split(data: Path, tmp_path: Path) -> None:
+    for name in ("train", "validation"):
+        shutil.rmtree(data / name)
+    with pytest.raises(DataError, match=r"train: empty split: .*dataset.split=test measures a trained run on test"):
+        images.prepare(folder(data), tmp_path / "cache")
+    assert sizes(images.prepare(folder(data, split="test"), tmp_path / "cache")) == (0, 0, 2)
 
 
 def test_folders_with_splits(data: Path, tmp_path: Path) -> None:

@@ -193,9 +193,12 @@ def empty_splits(splits: Mapping[str, Any], kind: str, only: str | None = None) 
         only: the split that is wanted; else train and test are.
     """
     sizes = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
+    measured = [name for name in ("test", "validation") if len(splits[name])]
     for name in (only,) if only else ("train", "test"):
         if not len(splits[name]):
-            message = f"no usable {kind} is left in it ({sizes}), expected at least one"
+            here = name == "train" and measured
+            hint = f"; dataset.split={measured[0]} measures a trained run on {measured[0]} alone" if here else ""
+            message = f"no usable {kind} is left in it ({sizes}), expected at least one{hint}"
             yield Problem("empty split", name, message, fatal=True)
 
 
