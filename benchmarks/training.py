@@ -89,6 +89,8 @@ def shortened(run: Any, engine: Any, parts: job.Parts) -> Data:
     """As many of the plan's batches as can be trained on in ``SECONDS``, as data of their own."""
     train = parts.data["train"]
     planned = train.plan.epoch(0)
+    if len(planned) < 8:
+        return train
     loader = engine.batches(train.collator, planned[:6], 0)
     times = [time.perf_counter()]
     for batch in loader:
