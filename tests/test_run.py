@@ -166,6 +166,13 @@ def test_stock_trains_the_same_model(data, whole, backend, tmp_path):
     assert (tmp_path / "results.json").exists() and (tmp_path / "checkpoints" / "index.json").exists()
 
 
+def test_lightnings_trainer_clips_in_bf16_too(data, tmp_path):
+    same = ("trainer.precision=bf16", "trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=1", "schedule=constant")
+    for loop in ("stock", "default"):
+        run(data, tmp_path / loop, "torch", f"trainer={loop}", "trainer.clip_norm=0.1", *same, model="bilstm_ctc")
+    np.testing.assert_allclose(losses(tmp_path / "stock"), losses(tmp_path / "default"), rtol=1e-3)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bf16_and_accumulation(data, whole, backend, tmp_path):
     own = ("trainer.precision=bf16", "trainer.accumulate=2", "optimizer=sgd")

@@ -36,6 +36,11 @@ class Task(lightning.LightningModule):
         """One batch under the stock ``Trainer``."""
         return self.batch_loss(batch, training=True)
 
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, *_: Any, **__: Any) -> None:
+        """By norm. Lightning's own refuses fused optimizers under bfloat16, for the sake of a scaler it has not."""
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def configure_optimizers(self) -> Any:
         """The optimizer that was set as ``self.optimizer``."""
         return self.optimizer
