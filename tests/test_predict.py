@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -78,6 +79,16 @@ def test_lines_come_from_standard_input_too(trained):
     else:
         refused = call("predict", run, "-", code=2, input="")
         assert "-" in refused.stderr and refused.stdout == ""
+
+
+def test_a_run_folder_may_have_any_name(trained, tmp_path):
+    kind, _, run = trained
+    folder = tmp_path / "it's a=b, c (2)"
+    shutil.copytree(run, folder)
+    if kind == "translation":
+        assert call("predict", folder, "").stdout == "\n"
+    else:
+        assert "gone.file" in call("predict", folder, "gone.file", code=2).stderr
 
 
 def test_bad_inputs_are_all_named_or_left_out(trained):

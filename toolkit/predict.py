@@ -84,7 +84,8 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     """
     from toolkit import build, config, corpus
 
-    run = config.check([f"evaluate={folder}", *overrides])
+    quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
+    run = config.check([f"evaluate='{quoted}'", *overrides])
     build.isolate(run.backend)
     from toolkit import job
     from toolkit.trainers import loop
