@@ -93,6 +93,7 @@ def test_a_run_leaves_everything_that_the_design_names(whole, backend):
     results = json.loads((folder / "results.json").read_text())
     assert set(results["metrics"]) == {"validation", "test"}
     assert {"loss", "wer", "cer"} <= set(results["metrics"]["test"])
+    assert results["examples"] == {"train": 24, "validation": 6, "test": 6} and "test (6)" in done.stdout
     assert results["parameters"] == sum(
         v.size for k, v in last(folder)["model"].items() if not k.endswith(("running_mean", "running_var"))
     )

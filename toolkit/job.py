@@ -271,6 +271,7 @@ def _finish(
             if p.trainable
         ),
         "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)) if len(train.plan) else None,
+        "examples": {name: len(data.split) for name, data in parts.data.items()},
         "metric_signatures": _told(run.task, "signatures", {}),
         **speed,
         "wall_seconds": round(time.perf_counter() - began, 1),
@@ -297,7 +298,7 @@ def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:
     for heading in ("split", *names):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, found in results["metrics"].items():
-        table.add_row(split, *(metrics.shown(n, found[n]) for n in names))
+        table.add_row(f"{split} ({results['examples'][split]:,})", *(metrics.shown(n, found[n]) for n in names))
     console = Console(width=100)
     with console.capture() as text:
         console.print(table)
