@@ -454,9 +454,9 @@ def test_tokenizers_of_both_languages_or_one_of_each(joint: bool, small: Paralle
     assert (known.inputs, known.outputs) == (45, 45) == (known.tokenizer.source_size, known.tokenizer.size)
     assert known.features == {}
     source, target = bad_pairs.TRAIN[1]
-    assert known.tokenizer.decode(known.tokenizer.encode(target)) == target
-    assert known.tokenizer.source.decode(known.tokenizer.encode_source(source)) == source
-    assert (known.tokenizer.encode(source) == known.tokenizer.encode_source(source)) == joint
+    assert known.tokenizer.decode(known.tokenizer.target.encode(target)) == target
+    assert known.tokenizer.source.decode(known.tokenizer.source.encode(source)) == source
+    assert (known.tokenizer.target.encode(source) == known.tokenizer.source.encode(source)) == joint
 
 
 def test_separate_vocabularies_may_differ_in_size(small: ParallelText, tmp_path: Path) -> None:
@@ -557,7 +557,7 @@ def test_a_batch_has_the_fields_of_translation(small: ParallelText, tmp_path: Pa
             assert lengths[row] == len(text.split())
             assert known.tokenizer.decode(batch[name][row, : lengths[row]]) == text
             assert not batch[name][row, lengths[row] :].any()
-    assert 0 not in known.tokenizer.encode(" ".join(bad_pairs.TRAIN[0]))  # the boundary
+    assert 0 not in known.tokenizer.target.encode(" ".join(bad_pairs.TRAIN[0]))  # the boundary
 
 
 def test_an_empty_split_has_no_batches(small: ParallelText, tmp_path: Path) -> None:

@@ -370,13 +370,6 @@ class Tokenizers:
         """Of the target's vocabulary, the boundary included."""
         return self.target.size
 
-    def encode_source(self, text: str) -> list[int]:
-        return self.source.encode(text)
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a translation."""
-        return self.target.encode(text)
-
     def decode(self, ids: Iterable[int]) -> str:
         """The translation of these ids."""
         return self.target.decode(ids)
