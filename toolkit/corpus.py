@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import unicodedata
 from collections import Counter
@@ -139,6 +140,23 @@ class Given:
     split: Any
     problems: list[Problem]
     blank: tuple[tuple[int, str], ...] = ()
+
+
+def selected(split: Any, kept: Sequence[int], **others: Any) -> Any:
+    """A domain's split with only the examples at these positions.
+
+    Args:
+        split: a dataclass; each of its lists and arrays has one value an example.
+        kept: the positions.
+        others: new values of fields that hold the examples in another way.
+    """
+    for field in dataclasses.fields(split):
+        values = getattr(split, field.name)
+        if isinstance(values, list):
+            others[field.name] = [values[i] for i in kept]
+        elif isinstance(values, np.ndarray):
+            others[field.name] = values[list(kept)]
+    return dataclasses.replace(split, **others)
 
 
 def cache_folder() -> Path:

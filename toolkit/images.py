@@ -37,6 +37,7 @@ from toolkit.corpus import (
     judge,
     passing_folder,
     progress,
+    selected,
 )
 from toolkit.errors import DataError
 from toolkit.plan import Plan
@@ -97,18 +98,7 @@ class Split:
 
     def select(self, kept: Sequence[int]) -> Split:
         """The split with only the pictures at these positions."""
-
-        def pick(values: list[str]) -> list[str]:
-            return [values[i] for i in kept]
-
-        return dataclasses.replace(
-            self,
-            ids=pick(self.ids),
-            texts=pick(self.texts),
-            origins=pick(self.origins),
-            digests=pick(self.digests),
-            rows=self.rows[list(kept)],
-        )
+        return selected(self, kept)
 
 
 @spec

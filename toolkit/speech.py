@@ -34,6 +34,7 @@ from toolkit.corpus import (
     judge,
     passing_folder,
     progress,
+    selected,
 )
 from toolkit.plan import Plan
 from toolkit.spec import option, spec
@@ -96,19 +97,7 @@ class Split:
 
     def select(self, kept: Sequence[int]) -> Split:
         """The split with only the recordings at these positions."""
-
-        def pick(values: list[str]) -> list[str]:
-            return [values[i] for i in kept]
-
-        return dataclasses.replace(
-            self,
-            ids=pick(self.ids),
-            texts=pick(self.texts),
-            lengths=self.lengths[list(kept)],
-            origins=pick(self.origins),
-            digests=pick(self.digests),
-            rows=self.rows[list(kept)],
-        )
+        return selected(self, kept)
 
 
 @spec

@@ -38,6 +38,7 @@ from toolkit.corpus import (
     empty_splits,
     judge,
     progress,
+    selected,
 )
 from toolkit.plan import Plan
 from toolkit.spec import option, spec
@@ -122,18 +123,8 @@ class Split:
 
     def select(self, kept: Sequence[int]) -> Split:
         """The split with only the pairs at these positions, which are in order."""
-
-        def pick(values: list[str]) -> list[str]:
-            return [values[i] for i in kept]
-
-        return dataclasses.replace(
-            self,
-            ids=pick(self.ids),
-            sources=pick(self.sources),
-            texts=pick(self.texts),
-            origins=pick(self.origins),
-            tokens=self.tokens and (self.tokens[0].select(kept), self.tokens[1].select(kept)),
-        )
+        tokens = self.tokens and (self.tokens[0].select(kept), self.tokens[1].select(kept))
+        return selected(self, kept, tokens=tokens)
 
 
 @spec
