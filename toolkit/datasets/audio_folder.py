@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import glob
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from typing import Any
 from toolkit.audio import FORMATS
 from toolkit.corpus import SPLITS, Problem
 from toolkit.datasets.folder import ALIASES, name_in, nearest, split_of
+from toolkit.datasets.folder import cut as fill_splits
 from toolkit.datasets.folder import unusable as unusable_folder
 from toolkit.spec import option, spec
 from toolkit.speech import Recording, Speech, clean
@@ -165,26 +165,12 @@ def cut(
     for recording in recordings:
         if recording.split == "train":
             groups[clean(recording.text) if disjoint else recording.id].append(recording)
-    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "replace")).digest())
     total = sum(len(group) for group in groups.values())
-    moved: dict[str, str] = {}
-    for split, fraction in (("test", test), ("validation", validation)):
-        room = round(fraction * total) or int(fraction > 0)
-        for key in keys:
-            # One group must stay for training. A group too large for what is left waits for the next split.
-            if key not in moved and len(groups[key]) <= room and len(moved) + 1 < len(keys):
-                moved[key] = split
-                room -= len(groups[key])
-        if fraction and groups and split not in moved.values():
-            message = (
-                f"none of the {len(keys)} different transcripts of {total} recordings is rare enough to be set apart; "
-                "give splits of your own, or dataset.disjoint=false to have a transcript in several of them"
-            )
-            yield Problem("no split", split, message, fatal=split == "test")
-    split_of = {recording.id: split for key, split in moved.items() for recording in groups[key]}
-    for recording in recordings:
-        own = recording.split == "train" and split_of.get(recording.id)
-        yield dataclasses.replace(recording, split=own) if own else recording
+    message = (
+        f"none of the {len(groups)} different transcripts of {total} recordings is rare enough to be set apart; "
+        "give splits of your own, or dataset.disjoint=false to have a transcript in several of them"
+    )
+    yield from fill_splits(recordings, groups, validation, test, seed, message)
 
 
 def _csv_records(root: Path, file: Path) -> Iterator[Record | Problem]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from toolkit.corpus import Problem
 
@@ -47,3 +50,41 @@ def nearest(name: str, options: Iterable[object]) -> str:
     """A question whether one of the options was meant; empty where none is like the name."""
     found = difflib.get_close_matches(name, [str(o) for o in options], 1, 0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def cut(
+    examples: Sequence[Any],
+    groups: Mapping[str, Sequence[Any]],
+    validation: float,
+    test: float,
+    seed: int,
+    too_large: str,
+) -> Iterator[Any]:
+    """Move groups of the training split to validation and test, in the order of a hash of seed and the group's key.
+
+    Args:
+        examples: of all splits, dataclasses with ``id`` and ``split``.
+        groups: those of the training split, which stay together.
+        validation, test: fractions of the training split.
+        seed: another one gives other splits.
+        too_large: message for a split that is to be cut and stays empty.
+
+    Yields:
+        a problem for each such split, then the examples.
+    """
+    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "replace")).digest())
+    total = sum(len(group) for group in groups.values())
+    moved: dict[str, str] = {}
+    for split, fraction in (("test", test), ("validation", validation)):
+        room = round(fraction * total) or int(fraction > 0)
+        for key in keys:
+            # One group must stay for training. A group too large for what is left waits for the next split.
+            if key not in moved and len(groups[key]) <= room and len(moved) + 1 < len(keys):
+                moved[key] = split
+                room -= len(groups[key])
+        if fraction and groups and split not in moved.values():
+            yield Problem("no split", split, too_large, fatal=split == "test")
+    new = {example.id: split for key, split in moved.items() for example in groups[key]}
+    for example in examples:
+        own = example.split == "train" and new.get(example.id)
+        yield dataclasses.replace(example, split=own) if own else example

@@ -16,8 +16,6 @@ there is cut from the training split, so that no sentence, of either language, i
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.corpus import SPLITS, Problem, clean
+from toolkit.datasets import folder
 from toolkit.datasets.folder import ALIASES, nearest, unusable
 from toolkit.spec import option, spec
 from toolkit.translation import Pair, Pairs, read_lines
@@ -298,25 +297,11 @@ def cut(pairs: Sequence[Pair], validation: float, test: float, seed: int) -> Ite
     if not validation and not test:
         yield from pairs
         return
-    groups = _groups([pair for pair in pairs if pair.split == "train"])
-    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "replace")).digest())
-    total = sum(len(group) for group in groups.values())
-    moved: dict[str, str] = {}
-    for split, fraction in (("test", test), ("validation", validation)):
-        room = round(fraction * total) or int(fraction > 0)
-        for key in keys:
-            # One group must stay for training. A group too large for what is left waits for the next split.
-            if key not in moved and len(groups[key]) <= room and len(moved) + 1 < len(keys):
-                moved[key] = split
-                room -= len(groups[key])
-        if fraction and groups and split not in moved.values():
-            message = f"none of the {len(keys)} groups of pairs without a common sentence, of {total} pairs, is small "
-            message += "enough to be set apart; give splits of your own"
-            yield Problem("no split", split, message, fatal=split == "test")
-    split_of_id = {pair.id: split for key, split in moved.items() for pair in groups[key]}
-    for pair in pairs:
-        own = pair.split == "train" and split_of_id.get(pair.id)
-        yield dataclasses.replace(pair, split=own) if own else pair
+    train = [pair for pair in pairs if pair.split == "train"]
+    groups = _groups(train)
+    message = f"none of the {len(groups)} groups of pairs without a common sentence, of {len(train)} pairs, is small "
+    message += "enough to be set apart; give splits of your own"
+    yield from folder.cut(pairs, groups, validation, test, seed, message)
 
 
 def _groups(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
