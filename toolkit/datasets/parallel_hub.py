@@ -41,11 +41,7 @@ class Multi30k(Pairs):
     repository: str = option("bentrevett/multi30k", "repository on the hub")
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
-        if self.path:
-            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test, self.split)
-            return
-        for split in SPLITS:
-            yield from rows(self, self.repository, None, split, cache, (self.source, self.target))
+        yield from all_splits(self, None, cache, (self.source, self.target))
 
 
 @spec
@@ -95,12 +91,7 @@ class IWSLT(Pairs):
     revision: str | None = option("refs/convert/parquet", "revision on the hub")
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
-        if self.path:
-            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test, self.split)
-            return
-        name = f"iwslt2017-{self.source}-{self.target}"
-        for split in SPLITS:
-            yield from rows(self, self.repository, name, split, cache, None, self.revision)
+        yield from all_splits(self, f"iwslt2017-{self.source}-{self.target}", cache, None, self.revision)
 
 
 @spec
@@ -117,12 +108,19 @@ class WMT14(Pairs):
     repository: str = option("wmt/wmt14", "repository on the hub")
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
-        if self.path:
-            yield from parallel_text.read(Path(self.path), self.source, self.target, self.test, self.split)
-            return
         other = self.target if self.source == "en" else self.source
-        for split in SPLITS:
-            yield from rows(self, self.repository, f"{other}-en", split, cache, None)
+        yield from all_splits(self, f"{other}-en", cache, None)
+
+
+def all_splits(
+    dataset: Any, name: str | None, cache: Path, columns: Sequence[str] | None, revision: str | None = None
+) -> Iterator[Pair | Problem]:
+    """The pairs of a corpus with official splits: of the files at its ``path``, else those of :func:`rows`."""
+    if dataset.path:
+        yield from parallel_text.read(Path(dataset.path), dataset.source, dataset.target, dataset.test, dataset.split)
+        return
+    for split in SPLITS:
+        yield from rows(dataset, dataset.repository, name, split, cache, columns, revision)
 
 
 def rows(
