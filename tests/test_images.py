@@ -792,7 +792,7 @@ def test_pictures_given_to_a_run(data: Path, tmp_path: Path) -> None:
     (tmp_path / "large.jpg").write_bytes(encoded(pixels(80, 50, 90), "JPEG"))
     (tmp_path / "page.png").write_bytes(b"<html>")
     large, page = str(tmp_path / "large.jpg"), str(tmp_path / "page.png")
-    given = images.given(run, [large, page, "gone.png", large, str(data)])
+    given = images.given(run, [large, page, "gone.png", large, str(data)], known)
     split, problems = given.split, given.problems
     assert split.ids == [large, large] and len(split) == 2
     assert [problem.kind for problem in problems] == ["mislabelled", "unreadable", "unreadable"]

@@ -572,12 +572,12 @@ def test_an_empty_split_has_no_batches(small: ParallelText, tmp_path: Path) -> N
 
 
 def test_given_lines(small: ParallelText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = run_of(small, evaluate=str(tmp_path / "run"))
-    learned(run, translation.prepare(small, tmp_path), tmp_path / "run")
+    run = run_of(small)
+    known = learned(run, translation.prepare(small, tmp_path), tmp_path / "run")
     (tmp_path / "lines.txt").write_bytes(b"\xef\xbb\xbfthe red house\r\n\r\nshe sleeps\r\n")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a  green tree\nb\0d\n")))
     inputs = ["the old man", str(tmp_path / "lines.txt"), "-", "house " * 21, "x" * 5000]
-    given = translation.given(run, inputs)
+    given = translation.given(run, inputs, known)
     split, bad = given.split, given.problems
     assert split.sources == ["the old man", "the red house", "she sleeps", "a green tree"]
     assert split.ids == [
@@ -593,7 +593,7 @@ def test_given_lines(small: ParallelText, tmp_path: Path, monkeypatch: pytest.Mo
         ("input 5", "no tokens"),
     ]
     assert given.blank == ((2, f"{tmp_path}/lines.txt, line 2"),)
-    data = translation.data(run, split, translation.load(run, tmp_path / "run"), False)
+    data = translation.data(run, split, known, False)
     assert data.collator(np.arange(4), 0)["token_lengths"].tolist() == [0] * 4
 
 
@@ -616,12 +616,12 @@ def test_standard_input_is_read_like_a_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = run_of(small, evaluate=str(tmp_path / "run"))
-    learned(run, translation.prepare(small, tmp_path), tmp_path / "run")
+    run = run_of(small)
+    known = learned(run, translation.prepare(small, tmp_path), tmp_path / "run")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
     (tmp_path / "lines.txt").write_bytes(text)
     for name in ("-", str(tmp_path / "lines.txt")):
-        given = translation.given(run, [name])
+        given = translation.given(run, [name], known)
         assert given.split.sources == sources
         assert [place for place, _ in given.blank] == blank
         assert [problem.kind for problem in given.problems] == kinds

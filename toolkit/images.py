@@ -423,7 +423,7 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
     return Data(split, plan, Collator(bare, labels, run.features, run.seed if training else None))
 
 
-def given(run: Any, inputs: Sequence[str]) -> Given:
+def given(run: Any, inputs: Sequence[str], learned: Learned) -> Given:
     """Pictures to be classified, and what is wrong with some of them.
 
     They are decoded into a folder that goes when the process ends.

@@ -113,7 +113,7 @@ def domain_of(run: Any) -> Any:
     """The module that knows the data of the run's dataset: ``toolkit/speech.py`` and its like.
 
     Each has ``prepare(dataset)``, ``learn(run, train, folder)``, ``load(run, folder)``,
-    ``usable(run, corpus, learned)``, ``data(run, split, learned, training)`` and ``given(run, inputs)``.
+    ``usable(run, corpus, learned)``, ``data(run, split, learned, training)`` and ``given(run, inputs, learned)``.
     """
     return importlib.import_module(f"toolkit.{run.dataset.domains[0]}")
 

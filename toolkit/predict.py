@@ -92,7 +92,7 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
 
     domain = job.domain_of(run)
     learned = domain.load(run, folder)
-    given = domain.given(run, inputs)
+    given = domain.given(run, inputs, learned)
     report = corpus.judge(given.problems, run.dataset.on_bad, "a prediction")
     for line in report.lines:
         print(f"left out: {line}", file=sys.stderr)

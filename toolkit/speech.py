@@ -350,7 +350,7 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
 ANSWER = "{id}\t{hypothesis}"  # a line of what toolkit.predict prints
 
 
-def given(run: Any, inputs: Sequence[str]) -> Given:
+def given(run: Any, inputs: Sequence[str], learned: Learned) -> Given:
     """Audio files to be transcribed, and what is wrong with some of them.
 
     They are decoded into a folder that goes when the process ends.

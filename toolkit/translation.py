@@ -487,12 +487,13 @@ class Collator:
 ANSWER = "{hypothesis}"  # a line of what toolkit.predict prints
 
 
-def given(run: Any, inputs: Sequence[str]) -> Given:
+def given(run: Any, inputs: Sequence[str], learned: Learned) -> Given:
     """Lines to be translated; a blank one is translated by a blank one, so that line n answers line n.
 
     Args:
-        run: the run's specs; ``evaluate`` is the folder that holds its tokenizer.
+        run: the run's specs.
         inputs: each a file of lines, "-" for standard input, or else a line itself.
+        learned: what the run learned.
     """
     problems: list[Problem] = []
     lines: list[tuple[str, str]] = []  # where, text
@@ -513,7 +514,7 @@ def given(run: Any, inputs: Sequence[str]) -> Given:
     origins = [origin for origin, _ in sound]
     languages = run.dataset.source or "source", run.dataset.target or "target"
     split = Split("given", origins, [text for _, text in sound], [""] * len(sound), origins, languages)
-    split, bad = fitting(run, split, load(run, Path(run.evaluate)).tokenizer)
+    split, bad = fitting(run, split, learned.tokenizer)
     answered = blank.union(split.ids)
     places = enumerate(origin for origin, _ in lines if origin in answered)
     return Given(split, problems + bad, tuple((i, origin) for i, origin in places if origin in blank))
