@@ -41,6 +41,8 @@ BEGIN = """
 import json, sys, numpy as np
 from toolkit import weights
 from toolkit.models.lstm_attention.spec import LSTMAttention as Spec
+from toolkit.build import build
+from toolkit.features.tokens.spec import Tokens
 from toolkit.tasks.seq2seq.spec import Seq2Seq as Task
 given, out = json.loads(sys.argv[1]), {}
 source, lengths = np.array(given["source"], np.int32), np.array(given["lengths"], np.int32)
@@ -80,7 +82,7 @@ for name, options in given["specs"].items():
     with torch.autocast("cpu", torch.bfloat16):
         compute(name + "/mixed", model)
     compute(name + "/float64", model.double())
-    task = Seq2Seq(Task(), torch.nn.Identity(), model)
+    task = Seq2Seq(Task(), build(Tokens(), "torch", {}), model)
 
     def stepper(width):
         state = [task.start(dict(zip(("source", "source_lengths"), tensors(source, lengths))), width)]
@@ -125,7 +127,7 @@ for name, options in given["specs"].items():
         model = LSTMAttention(spec, *given["sizes"])
         layers.set_weights(model, drawn(spec))
         compute(f"{name}/{kind}", model)
-    task = Seq2Seq(Task(), keras.layers.Identity(), model)
+    task = Seq2Seq(Task(), build(Tokens(), "tf", {}), model)
     go_on = tf.function(task.step, reduce_retracing=True)
 
     def stepper(width):
