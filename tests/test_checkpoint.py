@@ -28,9 +28,9 @@ def test_round_trip_is_bit_equal(tmp_path):
     at = Progress(step=12, epoch=3, batch=4, best=0.5, best_step=12, stale=1, facts={"seed": 7})
     path = checkpoint.save(tmp_path, state(1), at, keep=2)
     assert path.name == "step-00000012"
-    loaded, progress = checkpoint.load(path)
-    assert same(loaded, state(1))
-    assert progress == at
+    found = checkpoint.load(path)
+    assert same(found.state, state(1))
+    assert found.progress == at
     assert checkpoint.find(tmp_path, "last") == checkpoint.find(tmp_path, "best") == path
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
@@ -68,8 +68,8 @@ def test_another_format_is_refused(tmp_path):
 def test_another_format_is_named_even_where_its_fields_are_others(tmp_path):
     path = checkpoint.save(tmp_path, state(), Progress(step=1), keep=1)
     facts = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps(facts | {"format": 2, "shard": 0}))
-    with pytest.raises(DataError, match="format 2, expected 1"):
+    (path / "state.json").write_text(json.dumps(facts | {"format": 1, "shard": 0}))
+    with pytest.raises(DataError, match="format 1, expected 2"):
         checkpoint.load(path)
 
 
@@ -99,10 +99,10 @@ def test_killed_anywhere_while_it_writes_a_step_again_a_last_one_stays(tmp_path,
     monkeypatch.undo()
     last = checkpoint.find(tmp_path, "last")
     assert last is not None
-    found, at = checkpoint.load(last)
-    assert any(same(found, state(n)) for n in (1, 2, 3)) and at.step in (1, 2)
+    found = checkpoint.load(last)
+    assert any(same(found.state, state(n)) for n in (1, 2, 3)) and found.progress.step in (1, 2)
     checkpoint.save(tmp_path, state(4), Progress(step=2), keep=2)  # and it can be written again
-    assert same(checkpoint.load(checkpoint.find(tmp_path, "last"))[0], state(4))
+    assert same(checkpoint.load(checkpoint.find(tmp_path, "last")).state, state(4))
     assert not [p for p in tmp_path.iterdir() if p.name.endswith(".old")]
 
 
@@ -116,5 +116,5 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"No space left.*needs [\d,]+ bytes"):
         checkpoint.save(tmp_path, state(2), Progress(step=2), keep=1)
     assert checkpoint.find(tmp_path, "last") == first
-    assert same(checkpoint.load(first)[0], state(1))
+    assert same(checkpoint.load(first).state, state(1))
     assert [p.name for p in tmp_path.glob("*step*")] == [first.name]

@@ -101,9 +101,9 @@ def fit(path, engine, at=None, **trainer):
     return at
 
 
-def rewind(path, step):
+def rewind(path, at):
     folder = RunFolder(path)
-    folder.rewind(step)
+    folder.rewind(at)
     folder.close()
 
 
@@ -142,10 +142,10 @@ def test_resumed_at_any_step_it_ends_as_the_unbroken_run(tmp_path, stop, accumul
         fit(tmp_path / "broken", first, accumulate=accumulate)
     assert caught.value.code == 143 and len(first.seen) == stop
 
-    state, at = checkpoint.load(checkpoint.find(tmp_path / "broken" / "checkpoints", "last"))
-    second = Engine()
-    second.load(state)
-    rewind(tmp_path / "broken", at.step)
+    found = checkpoint.load(checkpoint.find(tmp_path / "broken" / "checkpoints", "last"))
+    second, at = Engine(), found.progress
+    second.load(found.state)
+    rewind(tmp_path / "broken", at)
     fit(tmp_path / "broken", second, at, accumulate=accumulate)
     assert first.seen + second.seen == whole.seen
     assert second.weight == whole.weight
@@ -190,10 +190,10 @@ def test_resume_from_a_regular_checkpoint_at_an_epochs_end(tmp_path):
     batches = len(TRAIN.plan)
     whole = Engine()
     fit(tmp_path / "a", whole, checkpoint_every=2 * batches)
-    state, at = checkpoint.load(tmp_path / "a" / "checkpoints" / f"step-{2 * batches:08d}")
-    second = Engine()
-    second.load(state)
-    rewind(tmp_path / "a", at.step)
+    found = checkpoint.load(tmp_path / "a" / "checkpoints" / f"step-{2 * batches:08d}")
+    second, at = Engine(), found.progress
+    second.load(found.state)
+    rewind(tmp_path / "a", at)
     fit(tmp_path / "a", second, at, checkpoint_every=2 * batches)
     assert second.weight == whole.weight
 

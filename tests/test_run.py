@@ -6,13 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-
-from toolkit import job
 
 from . import tiny
 from .made import tone_folder
@@ -135,16 +132,6 @@ def test_a_terminated_run_resumes_to_the_same_bits(data, whole, backend, tmp_pat
     assert losses(tmp_path) == losses(whole[backend][0])
 
 
-def test_a_runs_own_folder_may_be_spelled_in_two_ways(tmp_path, monkeypatch):
-    for name in job.LEARNED:
-        (tmp_path / "run" / name).mkdir(parents=True)
-        (tmp_path / "run" / name / "state").write_text(name)
-    monkeypatch.chdir(tmp_path)
-    job._take_over(Path("run"), tmp_path / "run")  # shutil refuses to copy a file onto itself
-    job._take_over(Path("run"), tmp_path / "other")
-    assert (tmp_path / "other" / "features" / "state").read_text() == "features"
-
-
 @pytest.mark.parametrize("first, second", [("torch", "tf"), ("tf", "torch")])
 def test_a_run_goes_on_in_the_other_framework(data, whole, first, second, tmp_path):
     constant = ("schedule=constant", "schedule.warmup_steps=0")
@@ -205,15 +192,6 @@ def test_a_folder_with_a_run_in_it_is_not_trained_over(data, whole):
 def test_a_checkpoint_of_another_model_is_refused(data, whole, backend, tmp_path):
     done = run(data, tmp_path, backend, f"resume={whole[backend][0]}", "model.dim=32", code=2)
     assert "does not fit this model" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_other_data_or_another_seed_is_refused_on_resume(data, whole, tmp_path):
-    folder = whole["torch"][0]
-    config = (folder / "config.yaml").read_text()
-    other = tone_folder(tmp_path / "other", train=23)
-    done = run(other, folder, "torch", f"resume={folder}", "seed=1", code=2)
-    assert "dataset " in done.stderr and "seed 0, now 1" in done.stderr
-    assert (folder / "config.yaml").read_text() == config  # a refused resume changes nothing
 
 
 def test_an_utterance_beyond_the_models_positions_is_refused(data, tmp_path):

@@ -4,6 +4,7 @@ import struct
 import pytest
 from tensorboardX.proto import event_pb2
 
+from toolkit.checkpoint import Progress, State
 from toolkit.errors import RunError
 from toolkit.runfolder import RunFolder
 
@@ -14,13 +15,16 @@ def steps(path):
 
 def test_a_resumed_run_drops_later_rows_and_the_one_that_a_kill_cut_off(tmp_path):
     folder = RunFolder(tmp_path)
+    at = Progress(step=2)
     for step in (1, 2, 3):
         folder.record(step, 0, "train", {"loss": 1.0})
+        if step == 2:
+            folder.save(State({}, {}), at, 1)
     folder.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 4, "epo')
     folder = RunFolder(tmp_path)
-    folder.rewind(2)
+    folder.rewind(at)
     folder.record(3, 0, "train", {"loss": 2.0})
     folder.close()
     assert steps(tmp_path) == [1, 2, 3]

@@ -19,6 +19,7 @@ from toolkit.spec import is_spec, option, out_of_bounds, problems
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
 EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+Accepted = Literal["dataset", "seed", "accumulate", "plan", "tokenizer", "features"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Run:
     seed: int = option(0, "of the initial weights, the order of the batches and all augmentation", ge=0, lt=2**63)
     resume: str | None = option(None, "run folder to go on from; auto: this run's own folder, if it has a checkpoint")
     evaluate: str | None = option(None, "run folder to measure again, without training")
+    accept: tuple[Accepted, ...] = option((), "with resume: what may be another than the checkpoint was trained with")
     allow: tuple[str, ...] = option((), "packages of your own whose specs may be named; on the command line only")
 
 

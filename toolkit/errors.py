@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+# what a disk, a quota or a permission may say to a run that writes
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class UserError(Exception):
@@ -41,3 +48,31 @@ class Interrupted(Exception):
     def __init__(self, signum: int, folder: object) -> None:
         self.code = 128 + signum
         super().__init__(f"interrupted by signal {signum}; a checkpoint was left, go on with resume={folder}")
+
+
+def disk_error(error: OSError, path: object, need: int | None = None) -> RunError:
+    """One line about a file that could not be written.
+
+    Args:
+        error: what the system said.
+        path: the file, if the error does not name one itself.
+        need: bytes that were to be written, where that is known.
+    """
+    path = error.filename or path
+    needs = "" if need is None else f"needs {need:,} bytes, "
+    return RunError(f"{path}: {error.strerror or error}; {needs}{room(Path(str(path)))}")
+
+
+def room(path: Path) -> str:
+    """How many bytes are free where ``path`` is, or would be."""
+    there = next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
+    return f"{shutil.disk_usage(there).free:,} are free"
+
+
+@contextlib.contextmanager
+def writing(path: object, need: int | None = None) -> Iterator[None]:
+    """Turns what the system says about ``path`` into a :class:`RunError` that names it, for file objects do not."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path, need) from error

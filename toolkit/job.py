@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from toolkit import checkpoint, metrics
-from toolkit.checkpoint import Progress
+from toolkit import checkpoint, metrics, resume
+from toolkit.checkpoint import LEARNED, Checkpoint, Progress
 from toolkit.corpus import LISTED, Data, Learned
 from toolkit.errors import ConfigError, DataError
 from toolkit.plan import padding_efficiency
 from toolkit.runfolder import RunFolder
 from toolkit.trainers import loop
 from toolkit.trainers.loop import Engine
-
-LEARNED = ("tokenizer", "features")  # folders of a run folder
 
 
 @dataclass(frozen=True)
@@ -58,17 +55,24 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
         UserError: bad data, a failed run; nothing that was there before is lost.
     """
     began = time.perf_counter()
-    source = _source(run)
     folder = RunFolder(Path(run.run_dir))
     try:
-        parts = prepare(run, folder, source)
-        engine = load_engine(run, parts.learned)
+        earlier = _earlier(run, config, folder)
+        parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else LEARNED)
         at = Progress(facts=_facts(run, parts))
-        if source:
-            at = _load(run, engine, parts, source, folder)
+        if earlier:
+            resume.check_model(run, config, earlier, parts.learned)
+            if run.resume:
+                resume.check_data(run, config, earlier, at.facts)
+        engine = load_engine(run, parts.learned)
+        if earlier:
+            at = _take_over(run, engine, earlier, at, folder)
         folder.describe(config, overrides)
-        if source:
-            folder.say(f"{'evaluating' if run.evaluate else 'going on from'} {source} at step {at.step}")
+        if earlier:
+            folder.say(f"{'evaluating' if run.evaluate else 'going on from'} {earlier.path} at step {at.step}")
+            if run.resume and (changed := resume.changes(earlier.about.config, config)):
+                folder.say(f"changed since the checkpoint: {resume.told(changed)}")
+        earlier = None  # the engine has copies of its arrays
         speed = {} if run.evaluate else _train(run, engine, parts, folder, at)
         _finish(run, engine, parts, folder, at, speed, began)
     finally:
@@ -76,22 +80,23 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
     return 0
 
 
-def prepare(run: Any, folder: RunFolder, learned: Path | None = None) -> Parts:
+def prepare(run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] = LEARNED) -> Parts:
     """Fetch, decode and check the data; learn or reload the tokenizer and the features.
 
     Args:
         run: the run's specs.
         folder: where what is learned goes.
-        learned: an earlier run's folder to take it from instead.
+        earlier: a checkpoint to take it from instead.
+        anew: of "tokenizer" and "features", what is learned all the same.
     """
     domain = domain_of(run)
     corpus = domain.prepare(run.dataset)
-    if learned is None:
-        for name in LEARNED:
-            (folder.path / name).mkdir(exist_ok=True)
+    folder.learned({})
+    if anew:
         domain.learn(run, corpus.splits["train"], folder.path)
-    else:
-        _take_over(learned, folder.path)
+    if earlier:
+        taken = {name: blob for name, blob in earlier.about.learned.items() if name.partition("/")[0] not in anew}
+        folder.learned(taken, [name for name in LEARNED if name not in anew])
     known = domain.load(run, folder.path)
     corpus = domain.usable(run, corpus, known)
     if corpus.report.dropped:
@@ -116,15 +121,6 @@ def domain_of(run: Any) -> Any:
     ``usable(run, corpus, learned)``, ``data(run, split, learned, training)`` and ``given(run, inputs, learned)``.
     """
     return importlib.import_module(f"toolkit.{run.dataset.domains[0]}")
-
-
-def _take_over(source: Path, folder: Path) -> None:
-    """Copy what an earlier run learned."""
-    for name in LEARNED:
-        if not (source / name).is_dir():
-            raise DataError(f"{source / name}: not there; a run folder holds what its {name} learned")
-        if source.resolve() != folder.resolve():  # which may be spelled otherwise
-            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
 
 
 def load_engine(run: Any, learned: Learned) -> Engine:
@@ -178,41 +174,37 @@ def _facts(run: Any, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _load(run: Any, engine: Engine, parts: Parts, source: Path, folder: RunFolder) -> Progress:
-    """Put an earlier run's checkpoint into the engine: its best to measure, its last to go on from."""
-    path, at = load(engine, source, "best" if run.evaluate else "last")
-    facts = _facts(run, parts)
-    # with other batches a run can go on from the end of an epoch, but not from the middle of one
-    held = {k for k in facts if k != "plan" or at.batch}
-    changed = [f"{k} {at.facts.get(k)}, now {facts[k]}" for k in sorted(held) if at.facts.get(k) != facts[k]]
-    if run.resume and changed:
-        raise DataError(
-            f"{path}: the position in this run no longer holds ({'; '.join(changed)}); give what it was trained "
-            "with, or begin a new run"
-        )
-    at.facts = facts
-    best = checkpoint.find(source / "checkpoints", "best")
-    if run.resume and best and folder.path.resolve() != source.resolve():
-        shutil.copytree(best, folder.checkpoints / best.name, dirs_exist_ok=True)
-    return at
+def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoint | None:
+    """The checkpoint that the run goes on from or measures, once all is refused that needs no data to be refused."""
+    source = _source(run)
+    if source is None:
+        return None
+    found = checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
+    resume.check(run, config, found)
+    if not resume.learned_anew(run, config, found):
+        resume.check_model(run, config, found, domain_of(run).load(run, found.path))
+    return found
 
 
-def load(engine: Engine, source: Path, which: str) -> tuple[Path, Progress]:
-    """Put a run's ``best`` or ``last`` checkpoint into the engine; returns its folder and how far it had come.
+def _take_over(run: Any, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
+    """Put a checkpoint into the engine; returns where the run goes on, under its own facts from here."""
+    put(engine, found)
+    best = checkpoint.find(found.path.parent, "best")
+    if run.resume and best and folder.checkpoints.resolve() != found.path.parent.resolve():
+        checkpoint.adopt(best, folder.checkpoints)
+    return replace(found.progress, facts=now.facts)
+
+
+def put(engine: Engine, found: Checkpoint) -> None:
+    """Put a checkpoint into the engine.
 
     Raises:
-        DataError: there is none, or it is damaged.
         ConfigError: it is another model's.
     """
-    path = checkpoint.find(source / "checkpoints", which)
-    if path is None:
-        raise DataError(f"{source / 'checkpoints'}: no {which} checkpoint; the run ended before its first validation")
-    state, at = checkpoint.load(path)
     try:
-        engine.load(state)
+        engine.load(found.state)
     except ValueError as error:
-        raise ConfigError(f"{path}: does not fit this model: {error}") from error
-    return path, at
+        raise ConfigError(f"{found.path}: does not fit this model: {error}") from error
 
 
 def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
@@ -222,7 +214,7 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
     folder.say(
         f"{run.recipe}, {run.backend}: {train.split.describe()}, {len(train.plan)} batches an epoch, {steps} steps"
     )
-    folder.rewind(at.step)
+    folder.rewind(at)
     epochs, began = at.epoch + at.batch / len(train.plan), time.perf_counter()
     if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
         engine.fit_stock(loop.Stock(run, engine, train, valid, parts.learned.tokenizer, folder, at))
@@ -247,7 +239,9 @@ def _finish(
 ) -> None:
     """Measure the best checkpoint on every split but ``train``; leave predictions, results and a summary."""
     if not run.evaluate and checkpoint.find(folder.checkpoints, "best"):
-        _, at = load(engine, folder.path, "best")
+        best = checkpoint.choose(folder.checkpoints, "best", folder.say)
+        put(engine, best)
+        at = best.progress
     measured, shown = {}, ""
     for name in [run.dataset.split] if run.dataset.split else [n for n in parts.data if n != "train"]:
         if len((data := parts.data[name]).split):
@@ -255,7 +249,7 @@ def _finish(
             measured[name] = found.metrics
             folder.predictions(name, (row | run.task.detail(row) for row in found.rows))
             for file, content in _told(run.task, "files", {}, found.rows).items():
-                checkpoint.write(folder.path / "predictions" / f"{name}_{file}", content)
+                folder.prediction_file(f"{name}_{file}", content)
             shown = _told(run.task, "table", "", found.rows) if name == "test" else shown
     train = parts.data["train"]
     results = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import sys
@@ -87,11 +88,15 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
     run = config.check([f"evaluate='{quoted}'", *overrides])
     build.isolate(run.backend)
-    from toolkit import job
+    from toolkit import checkpoint, job, resume
     from toolkit.trainers import loop
 
+    found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
+    settings = config.plain(run)
+    resume.check(run, settings, found)
     domain = job.domain_of(run)
-    learned = domain.load(run, folder)
+    learned = domain.load(run, found.path)
+    resume.check_model(run, settings, found, learned)
     given = domain.given(run, inputs, learned)
     report = corpus.judge(given.problems, run.dataset.on_bad, "a prediction")
     for line in report.lines:
@@ -99,7 +104,7 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     rows = []
     if len(given.split):
         engine = job.load_engine(run, learned)
-        job.load(engine, folder, "best")
+        job.put(engine, found)
         rows = loop.decode(run, engine, domain.data(run, given.split, learned, False), learned.tokenizer)
     for place, name in given.blank:
         rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})

@@ -48,7 +48,7 @@ PACKAGES = {  # group -> where the toolkit's own specs of that kind live
     "trainer": "toolkit.trainers",
 }
 GROUPS = ("recipe", "backend", *PACKAGES)
-OWN_TO_A_RUN = ("run_dir", "resume", "evaluate", "allow")  # not taken over from an earlier run's config
+OWN_TO_A_RUN = ("run_dir", "resume", "evaluate", "accept", "allow")  # not taken over from an earlier run's config
 NOTHING = "_nothing_"  # an empty option of every group, for going on where a choice is missing
 
 

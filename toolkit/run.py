@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import ConfigError, Interrupted, UserError
+from toolkit.errors import UNWRITABLE, ConfigError, Interrupted, UserError, disk_error
 
 USAGE = """\
 usage: python -m toolkit.run recipe=NAME [backend=torch|tf] [GROUP=OPTION] [KEY=VALUE ...]
@@ -30,6 +30,7 @@ overrides (every field of every component is one; --cfg job shows them all)
   run_dir=FOLDER                  where the run folder goes
   resume=RUN_FOLDER|auto          go on from a run; auto: from run_dir, if it was begun
   evaluate=RUN_FOLDER             measure a run again
+  accept=[dataset,tokenizer,...]  go on though these are others than the checkpoint was trained with
   allow=[PACKAGE]                 build specs from a package of your own
 
 flags, after the overrides
@@ -82,6 +83,11 @@ def guarded(work: Callable[[], int]) -> int:
         return error.code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            traceback.print_exc()
+            return 1
+        return report(disk_error(error, "a file of the run"))
     except Exception:
         traceback.print_exc()
         return 1

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import platform
+import shutil
+import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-from toolkit.checkpoint import write
-from toolkit.errors import RunError
+from toolkit import checkpoint
+from toolkit.checkpoint import LEARNED, About, Progress, State, write
+from toolkit.errors import RunError, writing
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOGS = ("metrics.jsonl", "examples.jsonl")  # a row an event; a resumed run goes on as if it had never stopped
 PACKAGES = (
     "torch",
     "lightning",
@@ -31,84 +43,179 @@ PACKAGES = (
 
 class RunFolder:
     """Writes ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``tensorboard/``, ``predictions/``,
-    ``results.json`` and ``run.log`` under ``path``.
+    ``results.json``, ``run.log`` and the checkpoints under ``path``, which it holds until it is closed.
 
     Raises:
-        RunError: ``path`` cannot be written.
+        RunError: ``path`` cannot be written, or another run holds it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._log: TextIO = open(path / "run.log", "a", encoding="utf-8")  # noqa: SIM115  lives as long as the run
+            self._lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the run
         except OSError as error:
             raise RunError(f"run_dir: {path} cannot be written ({error.strerror}); give another folder") from error
-        self._metrics: TextIO | None = None
+        self._files: dict[str, TextIO] = {}
+        self._rows: dict[str, int] = {}
         self._board: Any = None
+        self._about = About()
+        if warning := _hold(self._lock, path):
+            self.say(warning)
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
     def describe(self, config: Mapping[str, Any], command: list[str]) -> None:
-        """Write ``config.yaml`` and ``environment.json``."""
+        """Write ``config.yaml`` and ``environment.json``; every checkpoint has them too, and what was learned."""
         from omegaconf import OmegaConf
 
-        write(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))).encode())
-        path, now = self.path / "environment.json", environment(command)
-        if path.exists():  # a run that goes on
-            first = json.loads(path.read_text("utf-8"))
-            now = first | {"resumed": [*first.get("resumed", []), now]}
-        write(path, json.dumps(now, indent=1).encode())
+        with writing(self.path):
+            write(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))).encode())
+            path, now = self.path / "environment.json", environment(command)
+            if path.exists():  # a run that goes on
+                first = json.loads(path.read_text("utf-8"))
+                now = first | {"resumed": [*first.get("resumed", []), now]}
+            write(path, json.dumps(now, indent=1).encode())
+        learned = {
+            file.relative_to(self.path).as_posix(): file.read_bytes()
+            for name in LEARNED
+            for file in sorted((self.path / name).rglob("*"))
+            if file.is_file()
+        }
+        self._about = About(config, config["backend"], {"python": platform.python_version(), **packages()}, learned)
+
+    def learned(self, known: Mapping[str, bytes], groups: Iterable[str] = LEARNED) -> None:
+        """Put what a run learned, files by relative path, in the place of what is there of these groups."""
+        with writing(self.path):
+            for name in groups:
+                shutil.rmtree(self.path / name, ignore_errors=True)
+                (self.path / name).mkdir()
+            for name, blob in known.items():
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                write(self.path / name, blob)
+
+    def save(self, state: State, at: Progress, keep: int) -> Path:
+        """Leave a checkpoint (:func:`toolkit.checkpoint.save`), once the logs that lead to it are on the disk."""
+        for name, file in self._files.items():
+            with writing(self.path / name):
+                file.flush()
+                os.fsync(file.fileno())
+        if self._board is not None:
+            with writing(self.path / "tensorboard"):
+                self._board.flush()
+        at.rows = {name: self._rows[name] for name in LOGS if name in self._rows}
+        return checkpoint.save(self.checkpoints, state, at, keep, self._about)
 
     def say(self, text: str = "") -> None:
         """Print a line and keep it in ``run.log``."""
         print(text, flush=True)
-        self._log.write(text + "\n")
-        self._log.flush()
+        self._append("run.log", text)
 
-    def rewind(self, step: int) -> None:
-        """Drop the rows of ``metrics.jsonl`` that a resumed run is going to write again."""
-        path = self.path / "metrics.jsonl"
-        if path.exists():
-            rows = [line for line in path.read_text("utf-8").splitlines() if _step(line) <= step]
-            write(path, "".join(line + "\n" for line in rows).encode())
+    def rewind(self, at: Progress) -> None:
+        """Drop the rows of the logs that a resumed run is going to write again."""
+        for name in LOGS:
+            path = self.path / name
+            if path.exists():
+                rows = path.read_bytes().splitlines(keepends=True)[: at.rows.get(name, 0)]
+                self._rows[name] = len(rows)
+                with writing(path):
+                    write(path, b"".join(rows))
 
     def record(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
         """Append a row to ``metrics.jsonl`` and to the TensorBoard event file."""
-        if self._metrics is None:
-            from tensorboardX import SummaryWriter  # framework-neutral, unlike torch's and TensorFlow's
-
-            self._metrics = open(self.path / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-            # hides what a run that was resumed from an earlier checkpoint wrote from here on
-            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
         row = {"step": step, "epoch": epoch, "split": split, **values, "time": round(time.time(), 3)}
-        self._metrics.write(json.dumps(row) + "\n")
-        self._metrics.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"{split}/{name}", value, step)
+        self._append("metrics.jsonl", json.dumps(row))
+        with writing(self.path / "tensorboard"):
+            self._board = self._board or _Board(self.path / "tensorboard", step)
+            self._board.add(step, {f"{split}/{name}": value for name, value in values.items()})
+
+    def _append(self, name: str, line: str) -> None:
+        with writing(self.path / name):
+            if name not in self._files:
+                self._files[name] = open(self.path / name, "a", encoding="utf-8")  # noqa: SIM115
+            self._files[name].write(line + "\n")
+            self._files[name].flush()
+        self._rows[name] = self._rows.get(name, 0) + 1
 
     def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        (self.path / "predictions").mkdir(exist_ok=True)
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write(self.path / "predictions" / f"{split}.jsonl", text.encode())
+        self.prediction_file(f"{split}.jsonl", text.encode())
+
+    def prediction_file(self, name: str, content: bytes) -> None:
+        """A file below ``predictions/``."""
+        path = self.path / "predictions" / name
+        with writing(path, len(content)):
+            path.parent.mkdir(exist_ok=True)
+            write(path, content)
 
     def results(self, values: Mapping[str, Any]) -> None:
-        write(self.path / "results.json", json.dumps(values, indent=1).encode())
+        with writing(self.path / "results.json"):
+            write(self.path / "results.json", json.dumps(values, indent=1).encode())
 
     def close(self) -> None:
-        for file in (self._metrics, self._board, self._log):
+        for file in (*self._files.values(), self._board, self._lock):
             if file is not None:
-                file.close()
+                with contextlib.suppress(OSError):  # the run has said already that the disk is full
+                    file.close()
 
 
-def _step(row: str) -> float:
-    """The step of a row; infinity for one that a kill or a full disk left unfinished."""
+class _Board:
+    """A TensorBoard event file, written at once.
+
+    tensorboardX's own writer hands its events to a thread, and waits for ever once a full disk has ended that thread.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter  # framework-neutral, unlike torch's and TensorFlow's
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        folder.mkdir(exist_ok=True)
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._writer = EventsWriter(str(folder / "events"), f".{step}")  # beside one of the same second
+        self.close, self.flush = self._writer.close, self._writer.flush
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        # hides what a run that was resumed from an earlier checkpoint wrote from here on
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, session_log=start))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        found = self._summary(value=[self._summary.Value(tag=k, simple_value=v) for k, v in values.items()])
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=found))
+        self._writer.flush()
+
+
+def _hold(lock: TextIO, folder: Path) -> str:
+    """Lock a run folder for this process, and write into the lock who holds it.
+
+    The system lets go of the lock when the process ends, however it ends. A POSIX lock, unlike one of ``flock``, is not
+    inherited by the loader's workers, which may outlive it.
+
+    Returns:
+        a line to be shown where there are no locks.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    if fcntl is None:
+        return f"{folder}: this system has no file locks: see to it yourself that no second run writes there"
     try:
-        return json.loads(row)["step"]
-    except ValueError:
-        return float("inf")
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return f"{folder}: no file locks there ({error.strerror}): see to it that no second run writes there"
+        lock.seek(0)
+        holder = lock.read().strip() or "it has not written yet which"
+        lock.close()
+        raise RunError(
+            f"run_dir: {folder} is in use by another run ({holder}); wait for it, stop it, or give another folder"
+        ) from error
+    since, command = time.strftime("%Y-%m-%d %H:%M:%S"), textwrap.shorten(" ".join(sys.argv), 200)
+    with writing(folder / ".lock"):
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}\n")
+        lock.flush()
+    return ""
 
 
 def environment(command: list[str]) -> dict[str, Any]:
@@ -116,12 +223,17 @@ def environment(command: list[str]) -> dict[str, Any]:
     return {
         "command": ["python", "-m", "toolkit.run", *command],
         "commit": _commit(),
-        "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "python": platform.python_version(),
+        "packages": packages(),
     }
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that numbers depend on."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
 
 
 def _version(name: str) -> str | None:

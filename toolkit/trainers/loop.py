@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from toolkit import checkpoint, metrics
+from toolkit import metrics
 from toolkit.batch import Collate
 from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
@@ -103,16 +103,16 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                     row = {"loss": loss, "lr": lr, "grad_norm": norm, "examples_per_second": display.rate()}
                     folder.record(at.step, at.epoch, "train", row)
                 if signals.caught:
-                    checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
+                    folder.save(engine.state(), at, trainer.keep)
                     raise Interrupted(signals.caught, folder.path)
                 if at.step % trainer.checkpoint_every == 0:
-                    checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
+                    folder.save(engine.state(), at, trainer.keep)
             if at.batch >= len(planned):
                 at.epoch, at.batch = at.epoch + 1, 0
             if at.step == total or (at.batch == 0 and at.epoch % trainer.validate_every == 0):
                 display.pause()
                 _validate(run, engine, valid, tokenizer, folder, at, float(np.mean(recent or [math.nan])))
-                checkpoint.save(folder.checkpoints, engine.state(), at, trainer.keep)
+                folder.save(engine.state(), at, trainer.keep)
                 if signals.caught:
                     raise Interrupted(signals.caught, folder.path)
                 recent.clear()
@@ -153,7 +153,7 @@ class Stock:
         if at.step % self.run.trainer.log_every == 0:
             self.folder.record(at.step, at.epoch, "train", {"loss": loss})
         if self.signals.caught or at.step % self.run.trainer.checkpoint_every == 0:
-            checkpoint.save(self.folder.checkpoints, self.engine.state(), at, self.run.trainer.keep)
+            self.folder.save(self.engine.state(), at, self.run.trainer.keep)
         self._heed_signals()
         return at.step >= self.total
 
@@ -165,7 +165,7 @@ class Stock:
         over = at.step >= self.total
         if over or at.epoch % trainer.validate_every == 0:
             _validate(self.run, self.engine, self.valid, self.tokenizer, self.folder, at, loss)
-            checkpoint.save(self.folder.checkpoints, self.engine.state(), at, trainer.keep)
+            self.folder.save(self.engine.state(), at, trainer.keep)
             self._heed_signals()
         return over or _patience_over(trainer, at)
 
