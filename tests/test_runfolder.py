@@ -1,9 +1,18 @@
+import errno
 import json
+import os
+import signal
+import socket
 import struct
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 from tensorboardX.proto import event_pb2
 
+from toolkit import checkpoint
 from toolkit.checkpoint import Progress, State
 from toolkit.errors import RunError
 from toolkit.runfolder import RunFolder
@@ -53,3 +62,99 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"run_dir: .*file.run cannot be written"):
         RunFolder(tmp_path / "file" / "run")
+
+
+# --- one run at a time ---
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from toolkit.runfolder import RunFolder
+folder = RunFolder(Path(sys.argv[1]))
+if os.fork() == 0:  # as the loader's workers, which may outlive the run
+    time.sleep(60)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """The id of a process that holds ``tmp_path``, with a child; both are gone afterwards."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    yield int(process.stdout.readline())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_run_is_refused_at_once_and_the_holder_is_named(tmp_path, holder):
+    began = time.monotonic()
+    with pytest.raises(RunError) as caught:
+        RunFolder(tmp_path)
+    assert time.monotonic() - began < 0.5
+    for said in (str(tmp_path), f"process {holder} on {socket.gethostname()} since 20", ": -c"):
+        assert said in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock"]
+    with pytest.raises(RunError, match=f"process {holder}"):  # and the one that was refused has changed nothing
+        RunFolder(tmp_path)
+
+
+def test_the_lock_of_a_run_that_was_killed_heals_itself_though_a_child_lives_on(tmp_path, holder):
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    folder = RunFolder(tmp_path)
+    assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    folder.close()
+
+
+def test_a_folder_is_free_once_its_run_is_over(tmp_path):
+    RunFolder(tmp_path).close()
+    code = "import sys; from pathlib import Path; from toolkit.runfolder import RunFolder; RunFolder(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("missing", ["module", "filesystem"])
+def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, capsys, missing):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fake = None if missing == "module" else SimpleNamespace(lockf=refuse, LOCK_EX=0, LOCK_NB=0)
+    monkeypatch.setattr("toolkit.runfolder.fcntl", fake)
+    RunFolder(tmp_path).close()
+    assert "no file locks" in capsys.readouterr().out
+
+
+# --- logs ---
+
+
+def test_logs_are_on_the_disk_before_the_checkpoint_that_counts_their_rows(tmp_path, monkeypatch):
+    synced = []
+    fsync, save = os.fsync, checkpoint.save
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), fsync(handle))
+    )
+    monkeypatch.setattr(checkpoint, "save", lambda *args: synced.append("checkpoint"))
+    folder = RunFolder(tmp_path)
+    folder.say("hello")
+    folder.record(1, 0, "train", {"loss": 1.0})
+    at = Progress(step=1)
+    folder.save(State({}, {}), at, 1)
+    folder.close()
+    before = synced[: synced.index("checkpoint")]
+    assert {(tmp_path / name).stat().st_ino for name in ("run.log", "metrics.jsonl")} <= set(before)
+    assert at.rows == {"metrics.jsonl": 1}
+
+
+def test_a_row_that_the_disk_refuses_names_the_log(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    folder.record(1, 0, "train", {"loss": 1.0})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folder._files["metrics.jsonl"], "write", full, raising=False)
+    with pytest.raises(RunError, match=r"metrics.jsonl: No space left on device; [\d,]+ are free"):
+        folder.record(2, 0, "train", {"loss": 1.0})
+    folder.close()

@@ -3,12 +3,13 @@
 ``step-00001234/`` holds ``model.safetensors`` (canonical names and layouts), ``optimizer.safetensors`` (its moments
 under the same names), ``ema.safetensors`` where the weights are averaged, copies of what the run learned in
 ``tokenizer/`` and ``features/``, and ``state.json``: where the run stands, its config, the checksums of all files. It
-is written beside, synced to the disk, renamed and read back before anything older goes. ``index.json`` names the best
+is written beside, synced to the disk, read back and renamed before anything older goes. ``index.json`` names the best
 and the last.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -106,18 +107,18 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
         for rest in (beside, aside):
             shutil.rmtree(rest, ignore_errors=True)
         _write_all(beside, blobs)
+        _read_back(beside, blobs)
         if final.exists():  # a folder cannot replace one that is not empty, and must never be there by half
             os.replace(final, aside)
         os.replace(beside, final)
         _sync(folder)
-        _read_back(final, blobs)
         shutil.rmtree(aside, ignore_errors=True)
         _point(folder, final.name, progress)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        if aside.exists():
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(aside, final)
+        if aside.exists() and not final.exists():
+            with contextlib.suppress(OSError):  # it is found under this name too
+                os.replace(aside, final)
         need = sum(map(len, blobs.values()))
         raise RunError(
             f"{final}: the checkpoint could not be written ({error.strerror or error}): needs {need:,} bytes, "

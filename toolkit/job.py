@@ -180,9 +180,7 @@ def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoi
     if source is None:
         return None
     found = checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
-    resume.check(run, config, found)
-    if not resume.learned_anew(run, config, found):
-        resume.check_model(run, config, found, domain_of(run).load(run, found.path))
+    resume.check(run, config, found, domain_of(run).load)
     return found
 
 

@@ -92,11 +92,9 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     from toolkit.trainers import loop
 
     found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
-    settings = config.plain(run)
-    resume.check(run, settings, found)
     domain = job.domain_of(run)
+    resume.check(run, config.plain(run), found, domain.load)
     learned = domain.load(run, found.path)
-    resume.check_model(run, settings, found, learned)
     given = domain.given(run, inputs, learned)
     report = corpus.judge(given.problems, run.dataset.on_bad, "a prediction")
     for line in report.lines:

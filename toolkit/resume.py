@@ -7,7 +7,8 @@ told in one line. What the config tells is known before the data is read, the re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from toolkit.checkpoint import LEARNED, Checkpoint
@@ -17,6 +18,7 @@ from toolkit.layers import spec as layers
 from toolkit.optimizers.spec import check_state
 from toolkit.recipe_source import OWN_TO_A_RUN
 
+HEADLINE = "the config does not go with this checkpoint:"
 Changes = dict[str, tuple[Any, Any]]  # key -> value at the checkpoint, value now
 FACTS = {"seed": "seed", "accumulate": "trainer.accumulate"}  # of those in Progress.facts, what the config tells
 
@@ -53,11 +55,17 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def check(run: Any, config: Mapping[str, Any], found: Checkpoint) -> None:
+def check(run: Any, config: Mapping[str, Any], found: Checkpoint, load: Callable[[Any, Path], Learned]) -> None:
     """Refuse what the config alone tells.
 
+    Args:
+        run, config: of this run.
+        found: what it goes on from or measures.
+        load: of the domain; what the model's ends are is known from what the checkpoint holds.
+
     Raises:
-        ConfigError: another tokenizer, other features, another seed or accumulation, unless ``run.accept`` has them.
+        ConfigError: another tokenizer, other features, another seed or accumulation, unless ``run.accept`` has them;
+            another model or optimizer.
     """
     changed = changes(found.about.config, config)
     refused = [line for group in LEARNED if (line := _another(run, group, told(changed, [group])))]
@@ -65,8 +73,10 @@ def check(run: Any, config: Mapping[str, Any], found: Checkpoint) -> None:
         old, new = found.progress.facts.get(fact), run.seed if fact == "seed" else run.trainer.accumulate
         if old != new and fact not in run.accept:
             refused.append(f"{key} {old}, now {new}; accept=[{fact}] goes on with other batches than the run had")
+    if not told(changed, LEARNED):
+        refused += misfits(run, changed, found, load(run, found.path))
     if refused:
-        raise ConfigError(refused, f"{found.path}: the checkpoint was left by another run:")
+        raise ConfigError(refused, f"{found.path}: {HEADLINE}")
 
 
 def _another(run: Any, group: str, what: str) -> str:
@@ -87,25 +97,35 @@ def learned_anew(run: Any, config: Mapping[str, Any], found: Checkpoint) -> set[
 
 
 def check_model(run: Any, config: Mapping[str, Any], found: Checkpoint, learned: Learned) -> None:
-    """Refuse a model, and in a run that goes on an optimizer, that the checkpoint does not fit.
+    """Refuse a model that does not fit, now that tokenizer and features are known which the run learned anew.
 
     Raises:
-        ConfigError: naming the fields that are others, and the first parameters that differ.
+        ConfigError: see :func:`misfits`.
+    """
+    if refused := misfits(run, changes(found.about.config, config), found, learned):
+        raise ConfigError(refused, f"{found.path}: {HEADLINE}")
+
+
+def misfits(run: Any, changed: Changes, found: Checkpoint, learned: Learned) -> list[str]:
+    """Lines about a model, and in a run that goes on an optimizer, that the checkpoint does not fit.
+
+    They name the fields that are others, and the first parameters that differ. Nothing accepts them.
     """
     parameters = run.model.parameters(learned.inputs, learned.outputs)
-    changed = changes(found.about.config, config)
+    lines = []
     try:
         layers.match(found.state.model, {name: tuple(p.shape) for name, p in parameters.items()})
     except ValueError as error:
         why = told(changed, ("model", *LEARNED)) or "no field of the model is another"
-        raise ConfigError(f"{found.path}: does not fit this model ({why}): {error}") from error
-    if run.resume:
-        trained = {name: tuple(p.shape) for name, p in parameters.items() if p.trainable}
-        try:
+        lines.append(f"{why}: the checkpoint does not fit this model: {error}")
+    trained = {name: tuple(p.shape) for name, p in parameters.items() if p.trainable}
+    try:
+        if run.resume and not lines:
             check_state(found.state.optimizer, trained, run.optimizer.moments)
-        except ConfigError as error:
-            why = told(changed, ["optimizer"]) or "no field of the optimizer is another"
-            raise ConfigError(error.problems, f"{found.path}: does not fit this optimizer ({why}):") from error
+    except ConfigError as error:
+        why = told(changed, ["optimizer"]) or "no field of the optimizer is another"
+        lines.append(f"{why}: the checkpoint does not fit this optimizer: {'; '.join(error.problems)}")
+    return lines
 
 
 def check_data(run: Any, config: Mapping[str, Any], found: Checkpoint, facts: Mapping[str, Any]) -> None:

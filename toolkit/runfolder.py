@@ -28,6 +28,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOGS = ("metrics.jsonl", "examples.jsonl")  # a row an event; a resumed run goes on as if it had never stopped
+BOARD_SECONDS = 10  # between two writings of the TensorBoard file, each of which waits for the disk
 PACKAGES = (
     "torch",
     "lightning",
@@ -162,7 +163,7 @@ class RunFolder:
 
 
 class _Board:
-    """A TensorBoard event file, written at once.
+    """A TensorBoard event file, written by the run itself.
 
     tensorboardX's own writer hands its events to a thread, and waits for ever once a full disk has ended that thread.
     """
@@ -175,6 +176,7 @@ class _Board:
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._writer = EventsWriter(str(folder / "events"), f".{step}")  # beside one of the same second
         self.close, self.flush = self._writer.close, self._writer.flush
+        self._due = 0.0
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         # hides what a run that was resumed from an earlier checkpoint wrote from here on
         self._writer.write_event(self._event(wall_time=time.time(), step=step, session_log=start))
@@ -182,7 +184,9 @@ class _Board:
     def add(self, step: int, values: Mapping[str, float]) -> None:
         found = self._summary(value=[self._summary.Value(tag=k, simple_value=v) for k, v in values.items()])
         self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=found))
-        self._writer.flush()
+        if time.monotonic() > self._due:
+            self.flush()
+            self._due = time.monotonic() + BOARD_SECONDS
 
 
 def _hold(lock: TextIO, folder: Path) -> str:
