@@ -73,8 +73,8 @@ HUNDRED = Layout("CIFAR-100", NAMES_100, "fine_label", "fine_labels", {"train": 
 
 
 @spec
-class CIFAR10(Images):
-    """Small photographs in 10 classes."""
+class TinyPhotographs(Images):
+    """Fields of both corpora."""
 
     size: int | None = option(32, "height and width in pixels; 32: as they are", ge=1, le=4096)
     channels: Literal[1, 3] | None = option(3, "3: colour, as they are; 1: grey")
@@ -82,6 +82,12 @@ class CIFAR10(Images):
         "keep", "the same picture in two splits or classes: bad, or kept and counted"
     )
     path: str | None = option(None, "folder or archive of one of the published versions; none: fetched from the hub")
+
+
+@spec
+class CIFAR10(TinyPhotographs):
+    """Small photographs in 10 classes."""
+
     repository: str = option("uoft-cs/cifar10", "repository on the hub, used without a path (untested)")
 
     def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
@@ -89,15 +95,9 @@ class CIFAR10(Images):
 
 
 @spec
-class CIFAR100(Images):
+class CIFAR100(TinyPhotographs):
     """Small photographs in 100 classes."""
 
-    size: int | None = option(32, "height and width in pixels; 32: as they are", ge=1, le=4096)
-    channels: Literal[1, 3] | None = option(3, "3: colour, as they are; 1: grey")
-    repeats: Literal["bad", "keep"] = option(
-        "keep", "the same picture in two splits or classes: bad, or kept and counted"
-    )
-    path: str | None = option(None, "folder or archive of one of the published versions; none: fetched from the hub")
     repository: str = option("uoft-cs/cifar100", "repository on the hub, used without a path (untested)")
 
     def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:

@@ -43,15 +43,21 @@ CHECKSUM = "51fea49bc1c5fdd55755b8ed20a548425d318af19d8b1c793045f26ee16c47e5"
 
 
 @spec
-class MNIST(Images):
-    """Handwritten digits."""
+class FourFiles(Images):
+    """Fields of both corpora, which come as four files of one format."""
 
     size: int | None = option(28, "height and width in pixels; 28: as they are", ge=1, le=4096)
     channels: Literal[1, 3] | None = option(1, "1: grey, as they are; 3: three equal channels")
     repeats: Literal["bad", "keep"] = option(
         "keep", "the same picture in two splits or classes: bad, or kept and counted"
     )
-    path: str | None = option(None, "folder with the four files; none: fetched from the hub")
+    path: str | None = option(None, "folder with the four files; none: they are fetched")
+
+
+@spec
+class MNIST(FourFiles):
+    """Handwritten digits."""
+
     repository: str = option("ylecun/mnist", "repository on the hub, used without a path (untested)")
 
     def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
@@ -62,15 +68,9 @@ class MNIST(Images):
 
 
 @spec
-class FashionMNIST(Images):
+class FashionMNIST(FourFiles):
     """Articles of clothing."""
 
-    size: int | None = option(28, "height and width in pixels; 28: as they are", ge=1, le=4096)
-    channels: Literal[1, 3] | None = option(1, "1: grey, as they are; 3: three equal channels")
-    repeats: Literal["bad", "keep"] = option(
-        "keep", "the same picture in two splits or classes: bad, or kept and counted"
-    )
-    path: str | None = option(None, "folder with the four files; none: they are fetched")
     repository: str = option(
         "zalando-datasets/fashion_mnist", "repository on the hub, where Debian's package cannot be had (untested)"
     )

@@ -77,16 +77,22 @@ class Tatoeba(Pairs):
 
 
 @spec
-class IWSLT(Pairs):
-    """Transcripts of talks, with the official splits."""
+class Uncleaned(Pairs):
+    """Fields of the corpora that were published with bad pairs in them."""
 
-    source: str = option("de", "language that is translated from: de, en, fr, it, nl, ro, ar, ja, ko, zh")
-    target: str = option("en", "language that is translated to")
     on_bad: Literal["refuse", "drop"] = option(
         "drop", "a bad example: refuse the data and list all problems, or drop it and count"
     )
     path: str | None = option(None, "folder with the splits as text files; none: fetched from the hub")
     test: str | None = option(None, "name of the test files in the folder, where there are several")
+
+
+@spec
+class IWSLT(Uncleaned):
+    """Transcripts of talks, with the official splits."""
+
+    source: str = option("de", "language that is translated from: de, en, fr, it, nl, ro, ar, ja, ko, zh")
+    target: str = option("en", "language that is translated to")
     repository: str = option("IWSLT/iwslt2017", "repository on the hub")
     revision: str | None = option("refs/convert/parquet", "revision on the hub")
 
@@ -95,16 +101,11 @@ class IWSLT(Pairs):
 
 
 @spec
-class WMT14(Pairs):
+class WMT14(Uncleaned):
     """News and parliament, millions of sentences, with the official splits."""
 
     source: str = option("en", "language that is translated from; one of the two is en")
     target: str = option("de", "language that is translated to; the other is cs, de, fr, hi or ru")
-    on_bad: Literal["refuse", "drop"] = option(
-        "drop", "a bad example: refuse the data and list all problems, or drop it and count"
-    )
-    path: str | None = option(None, "folder with the splits as text files; none: fetched from the hub")
-    test: str | None = option(None, "name of the test files in the folder, where there are several")
     repository: str = option("wmt/wmt14", "repository on the hub")
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
