@@ -249,11 +249,12 @@ def test_a_channel_without_variance_is_only_shifted(tmp_path: Path) -> None:
 
 
 def test_statistics_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"image\.json: no statistics can be read"):
+    with pytest.raises(DataError, match=r"image\.json: no statistics .*normalize=training_set can be read"):
         Image().load(tmp_path)
-    (tmp_path / "image.json").write_text('{"mean": [0.1, 0.2], "variance": [0.1]}')
-    with pytest.raises(DataError, match=r"found statistics of shapes \[\(2,\), \(1,\)\]"):
-        Image().load(tmp_path)
+    for mean, shape in (("[0.1, 0.2]", r"\(2,\)"), ("0.1", r"\(\)"), ("[]", r"\(0,\)")):
+        (tmp_path / "image.json").write_text(f'{{"mean": {mean}, "variance": [0.1]}}')
+        with pytest.raises(DataError, match=rf"found statistics of shapes \[{shape}, \(1,\)\]"):
+            Image().load(tmp_path)
     for spec in (Image(normalize="none"), Image(**GIVEN)):
         spec.learn([np.zeros((2, 2, 3), np.uint8)], tmp_path / "none")
         assert spec.load(tmp_path / "none") == {} and not (tmp_path / "none").exists()

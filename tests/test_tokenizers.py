@@ -300,7 +300,10 @@ def test_characters_are_sorted_whatever_the_order_of_the_texts(tmp_path: Path) -
 
 
 DAMAGED = {
-    Characters: ("alphabet.json", ["", "{}", "[1]", '{"alphabet": ["ab"]}', '{"alphabet": ["a", "a"]}']),
+    Characters: (
+        "alphabet.json",
+        ["", "{}", "[1]", '{"alphabet": 1}', '{"alphabet": ["ab"]}', '{"alphabet": ["a", "a"]}'],
+    ),
     SentencePiece: ("sentencepiece.model", ["", "junk"]),
     WordPiece: (
         "wordpiece.json",

@@ -76,3 +76,21 @@ def writing(path: object, need: int | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         raise disk_error(error, path, need) from error
+
+
+@contextlib.contextmanager
+def reading(path: object, what: str) -> Iterator[None]:
+    """Turns whatever comes of reading a missing or damaged file that a run has learned into one message.
+
+    Args:
+        path: the file.
+        what: is read from it.
+
+    Raises:
+        DataError: naming both.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = f"no key {error}" if isinstance(error, KeyError) else error
+        raise DataError(f"{path}: no {what} can be read ({reason}), expected what a run has learned") from error

@@ -39,7 +39,7 @@ from toolkit.corpus import (
     progress,
     selected,
 )
-from toolkit.errors import DataError
+from toolkit.errors import DataError, reading
 from toolkit.plan import Plan
 from toolkit.spec import option, spec
 
@@ -368,10 +368,8 @@ def load(run: Any, folder: Path) -> Learned:
     """
     tokenizer = run.tokenizer.load(folder / "tokenizer")
     path = folder / "features" / SHAPE
-    try:
+    with reading(path, "shape of pictures"):
         height, width, channels = (int(n) for n in json.loads(path.read_text(encoding="utf-8"))["shape"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: no shape of pictures can be read ({error}), expected one that a run left") from error
     inputs = tuple(run.features.shape(height, width, channels))
     return Learned(tokenizer, run.features.load(folder / "features"), inputs, tokenizer.size)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -10,7 +9,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from toolkit.draws import symmetric_beta, uniform
-from toolkit.errors import ConfigError, DataError
+from toolkit.errors import ConfigError
+from toolkit.features import statistics
 from toolkit.spec import option, spec
 
 STATISTICS = "image.json"  # what `learn` leaves in the run folder
@@ -198,9 +198,7 @@ class Image:
         pixels = int(counts[:1].sum())
         mean = counts @ np.arange(256) / max(pixels, 1) / 255
         variance = np.maximum(counts @ np.arange(256) ** 2 / max(pixels, 1) / 255**2 - mean**2, 0.0)
-        statistics = {"pixels": pixels, "mean": mean.tolist(), "variance": variance.tolist()}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / STATISTICS).write_text(json.dumps(statistics), encoding="utf-8")
+        statistics.save(folder / STATISTICS, mean, variance)
 
     def load(self, folder: Path) -> dict[str, np.ndarray]:
         """What :meth:`learn` left: ``mean`` and ``variance`` of each channel, float64; empty where nothing was needed.
@@ -210,19 +208,7 @@ class Image:
         """
         if self.normalize != "training_set":
             return {}
-        path = folder / STATISTICS
-        try:
-            statistics = json.loads(path.read_text(encoding="utf-8"))
-            made = {name: np.array(statistics[name], np.float64) for name in ("mean", "variance")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: no statistics can be read ({error}), expected those that a run with "
-                "features.normalize=training_set has learned"
-            ) from error
-        shapes = [array.shape for array in made.values()]
-        if len(shapes[0]) != 1 or not shapes[0][0] or shapes[0] != shapes[1]:
-            raise DataError(f"{path}: found statistics of shapes {shapes}, expected one value for each channel")
-        return made
+        return statistics.load(folder / STATISTICS, "channel")
 
     def scale_shift(self, state: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """What normalises a byte: ``byte * scale - shift``.

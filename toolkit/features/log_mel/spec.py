@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from toolkit.errors import DataError
+from toolkit.features import statistics
 from toolkit.spec import option, spec
 
 STATISTICS = "log_mel.json"  # what `learn` leaves in the run folder
@@ -154,9 +153,7 @@ class LogMel:
             count, total, squares = count + len(values), total + values.sum(0), squares + (values**2).sum(0)
         mean = total / max(count, 1)
         variance = np.maximum(squares / max(count, 1) - mean**2, 0.0)
-        statistics = {"frames": count, "mean": mean.tolist(), "variance": variance.tolist()}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / STATISTICS).write_text(json.dumps(statistics), encoding="utf-8")
+        statistics.save(folder / STATISTICS, mean, variance)
 
     def load(self, folder: Path) -> dict[str, np.ndarray]:
         """What :meth:`learn` left: ``mean`` and ``variance`` of each band, float64; empty where nothing was needed.
@@ -166,18 +163,7 @@ class LogMel:
         """
         if self.normalize != "training_set":
             return {}
-        path = folder / STATISTICS
-        try:
-            statistics = json.loads(path.read_text(encoding="utf-8"))
-            made = {name: np.array(statistics[name], np.float64) for name in ("mean", "variance")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: no statistics can be read ({error}), expected those that a run with "
-                "features.normalize=training_set has learned"
-            ) from error
-        if wrong := [array.shape for array in made.values() if array.shape != (self.mels,)]:
-            raise DataError(f"{path}: found statistics of shape {wrong[0]}, expected ({self.mels},), one a mel band")
-        return made
+        return statistics.load(folder / STATISTICS, "mel band", self.mels)
 
     def draw(self, frames: int, seed: int, epoch: int, example: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw the masks of one training example, the same whatever the backend, the batch and the worker.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from toolkit.errors import DataError
+from toolkit.errors import DataError, reading
 from toolkit.spec import spec
 
 FILE = "alphabet.json"
@@ -61,12 +61,9 @@ class Characters:
             DataError: there is none, or it is damaged.
         """
         path = folder / FILE
-        try:
+        with reading(path, "alphabet"):
             alphabet = json.loads(path.read_text("utf-8"))["alphabet"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: no alphabet can be read ({error}), expected one that a run has learned"
-            ) from error
-        if not all(isinstance(c, str) and len(c) == 1 for c in alphabet) or len(set(alphabet)) != len(alphabet):
+        sound = isinstance(alphabet, list) and all(isinstance(c, str) and len(c) == 1 for c in alphabet)
+        if not sound or len(set(alphabet)) != len(alphabet):
             raise DataError(f"{path}: expected different single characters")
         return CharacterTokenizer(alphabet)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from toolkit.errors import DataError
+from toolkit.errors import DataError, reading
 from toolkit.spec import spec
 
 FILE = "classes.json"
@@ -62,12 +62,8 @@ class Labels:
             DataError: there is none, or it is damaged.
         """
         path = folder / FILE
-        try:
+        with reading(path, "classes"):
             classes = json.loads(path.read_text("utf-8"))["classes"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: no classes can be read ({error}), expected those that a run has learned"
-            ) from error
         if not isinstance(classes, list) or not all(isinstance(c, str) and c for c in classes) or _repeated(classes):
             raise DataError(f"{path}: expected different names of classes")
         return LabelTokenizer(classes)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from toolkit.errors import DataError
+from toolkit.errors import DataError, reading
 from toolkit.spec import option, spec
 
 FILE = "sentencepiece.model"
@@ -113,10 +113,8 @@ class SentencePiece:
             DataError: there is none, or it is damaged.
         """
         path = folder / FILE
-        try:
+        with reading(path, "units"):
             tokenizer = SentencePieceTokenizer(path.read_bytes())
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"{path}: no units can be read ({error}), expected what a run has learned") from error
         if not tokenizer.size:
             raise DataError(f"{path}: holds no units, expected what a run has learned")
         return tokenizer

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from toolkit.errors import DataError
+from toolkit.errors import DataError, reading
 from toolkit.spec import option, spec
 
 FILE = "wordpiece.json"
@@ -164,11 +164,9 @@ class WordPiece:
             DataError: there is none, or it is damaged.
         """
         path = folder / FILE
-        try:
+        with reading(path, "pieces"):
             state = json.loads(path.read_text("utf-8"))
             pieces, symbols, lowercase = state["pieces"], state["symbols"], state["lowercase"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: no pieces can be read ({error}), expected what a run has learned") from error
         sound = isinstance(pieces, list) and all(isinstance(piece, str) and piece for piece in pieces)
         sound = sound and pieces[:2] == list(SPECIAL) and len(set(pieces)) == len(pieces)
         spelled = sound and isinstance(symbols, str) and {SPACE, *symbols, *"".join(pieces[2:])} <= set(pieces)
