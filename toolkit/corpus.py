@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import unicodedata
 from collections import Counter
@@ -182,6 +183,34 @@ def passing_folder() -> Path:
     return folder
 
 
+def parted(items: Iterable[Any]) -> tuple[list[Any], list[Problem]]:
+    """What a dataset yields: its examples, and the problems among them."""
+    found = list(items)
+    return [i for i in found if not isinstance(i, Problem)], [i for i in found if isinstance(i, Problem)]
+
+
+def nearest(name: str, options: Iterable[object], likeness: float = 0.6) -> str:
+    """A question whether one of the options was meant; empty where none is as like the name as that."""
+    found = difflib.get_close_matches(name, [str(o) for o in options], 1, likeness)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def misplaced(example: Any, first: dict[str, Any]) -> tuple[str, str]:
+    """Kind and message of what is wrong with an example's id or split; two empty strings if nothing is.
+
+    Args:
+        example: has ``id``, ``split`` and ``origin``.
+        first: id -> the first example that has it; this one is added.
+    """
+    earlier = first.setdefault(example.id, example)
+    if earlier is not example:
+        return "duplicate id", f"{example.id!r} was already given by {earlier.origin}, expected every one once"
+    if example.split not in SPLITS:
+        hint = nearest(example.split, SPLITS, 0.3)
+        return "unknown split", f"found {example.split!r}, expected one of {', '.join(SPLITS)}{hint}"
+    return "", ""
+
+
 def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
     """Refuse or count.
 
@@ -201,6 +230,20 @@ def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
         lines.append(f"Mend them, or leave {left_out} of them out of training and evaluation with dataset.on_bad=drop")
     noun = "problem" if len(problems) == 1 else "problems"
     raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
+
+
+def first_report(dataset: Any, splits: Mapping[str, Any], problems: Sequence[Problem], kind: str) -> Report:
+    """:func:`judge` of what a dataset gave. A split without an example is said where nothing worse explains it.
+
+    Args:
+        dataset: the spec.
+        splits: what is left of the data.
+        problems: with the rest.
+        kind: what one example is called.
+    """
+    fatal = any(problem.fatal for problem in problems)
+    empty = [] if fatal else empty_splits(splits, kind, dataset.split)
+    return judge([*problems, *empty], dataset.on_bad, f"dataset {type(dataset).__name__}")
 
 
 def empty_splits(splits: Mapping[str, Any], kind: str, only: str | None = None) -> Iterable[Problem]:

@@ -8,7 +8,6 @@ list every problem at once and, by the dataset's ``on_bad``, refuse the data or 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -34,7 +33,11 @@ from toolkit.corpus import (
     Source,
     cache_folder,
     empty_splits,
+    first_report,
     judge,
+    misplaced,
+    nearest,
+    parted,
     passing_folder,
     progress,
     selected,
@@ -205,16 +208,12 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
     """
     cache = cache or cache_folder()
     with progress() as bars:
-        found = list(dataset.pictures(cache, bars))
-        problems = [item for item in found if isinstance(item, Problem)]
-        pictures, more = _sound([item for item in found if isinstance(item, Picture)])
+        found, problems = parted(dataset.pictures(cache, bars))
+        pictures, more = _sound(found)
         parts = {"test": getattr(dataset, "test_fraction", 0.0), "validation": dataset.validation_fraction}
         pictures = cut(pictures, parts, dataset.split_seed)
         splits, unfit, notes = _decoded(dataset, pictures, cache, bars)
-    problems += more + unfit
-    if not any(problem.fatal for problem in problems):
-        problems += empty_splits(splits, "picture", dataset.split)
-    report = judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
+    report = first_report(dataset, splits, problems + more + unfit, "picture")
     return Corpus(splits, _fingerprint(splits), report + Report({}, [], notes))
 
 
@@ -255,18 +254,12 @@ def _sound(pictures: list[Picture]) -> tuple[list[Picture], list[Problem]]:
     problems: list[Problem] = []
     first: dict[str, Picture] = {}
     for picture in pictures:
-        earlier = first.setdefault(picture.id, picture)
         text = unicodedata.normalize("NFC", picture.text)
-        if earlier is not picture:
-            message = f"{picture.id!r} was already given by {earlier.origin}, expected every one once"
-            problems.append(Problem("duplicate id", _where(picture), message))
-        elif picture.split not in SPLITS:
-            nearest = difflib.get_close_matches(picture.split, SPLITS, 1, 0.3)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            message = f"found {picture.split!r}, expected one of {', '.join(SPLITS)}{hint}"
-            problems.append(Problem("unknown split", _where(picture), message))
-        elif not text.strip():
-            problems.append(Problem("no class", _where(picture), "found no name of a class"))
+        kind, message = misplaced(picture, first)
+        if not kind and not text.strip():
+            kind, message = "no class", "found no name of a class"
+        if kind:
+            problems.append(Problem(kind, _where(picture), message))
         else:
             kept.append(picture if text == picture.text else dataclasses.replace(picture, text=text))
     return kept, problems
@@ -390,8 +383,7 @@ def usable(run: Any, corpus: Corpus, learned: Learned) -> Corpus:
         new: dict[str, str] = {}  # to what is said of it, once a class: among many the nearest is far to seek
         for text in set(split.texts):
             if learned.tokenizer.unknown(text):
-                nearest = difflib.get_close_matches(text, learned.tokenizer.classes, 1)
-                hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+                hint = nearest(text, learned.tokenizer.classes)
                 new[text] = f"{text!r} has no usable picture in the training split, which knows {known}{hint}"
         kept = [i for i, text in enumerate(split.texts) if text not in new]
         for text, origin in zip(split.texts, split.origins, strict=True):

@@ -8,7 +8,6 @@ and, by the dataset's ``on_bad``, refuse the data or leave the bad recordings ou
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import itertools
 import unicodedata
@@ -31,7 +30,10 @@ from toolkit.corpus import (
     cache_folder,
     clean,
     empty_splits,
+    first_report,
     judge,
+    misplaced,
+    parted,
     passing_folder,
     progress,
     selected,
@@ -150,14 +152,10 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
     """
     cache = cache or cache_folder()
     with progress() as bars:
-        found = list(dataset.recordings(cache, bars))
-        problems = [item for item in found if isinstance(item, Problem)]
-        recordings, more = _sound([item for item in found if isinstance(item, Recording)])
+        found, problems = parted(dataset.recordings(cache, bars))
+        recordings, more = _sound(found)
         splits, unfit = _decoded(dataset, recordings, cache, bars)
-    problems += more + unfit
-    if not any(problem.fatal for problem in problems):
-        problems += empty_splits(splits, "recording", dataset.split)
-    report = judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
+    report = first_report(dataset, splits, problems + more + unfit, "recording")
     return Corpus(splits, _fingerprint(splits), report)
 
 
@@ -259,17 +257,12 @@ def _sound(recordings: list[Recording]) -> tuple[list[Recording], list[Problem]]
     problems: list[Problem] = []
     first: dict[str, Recording] = {}
     for recording in recordings:
-        earlier = first.setdefault(recording.id, recording)
-        kind, message = _bad_text(recording.text)
-        if earlier is not recording:
-            same = isinstance(recording.audio, Path) and recording.audio == earlier.audio
-            kind = "duplicate file" if same else "duplicate id"
-            message = f"{recording.id!r} was already given by {earlier.origin}, expected every one once"
-        elif recording.split not in SPLITS:
-            kind = "unknown split"
-            nearest = difflib.get_close_matches(recording.split, SPLITS, 1, 0.3)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            message = f"found {recording.split!r}, expected one of {', '.join(SPLITS)}{hint}"
+        kind, message = misplaced(recording, first)
+        same_file = isinstance(recording.audio, Path) and recording.audio == first[recording.id].audio
+        if not kind:
+            kind, message = _bad_text(recording.text)
+        elif kind == "duplicate id" and same_file:
+            kind = "duplicate file"
         if kind:
             problems.append(Problem(kind, _where(recording), message))
         else:

@@ -36,7 +36,10 @@ from toolkit.corpus import (
     cache_folder,
     clean,
     empty_splits,
+    first_report,
     judge,
+    misplaced,
+    parted,
     progress,
     selected,
 )
@@ -240,18 +243,15 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
         DataError: every problem that was found, unless ``dataset.on_bad`` is "drop" and all can be left out.
     """
     with progress() as bars:
-        found = list(dataset.pairs(cache or cache_folder(), bars))
-    problems = [item for item in found if isinstance(item, Problem)]
-    pairs, more = _sound([item for item in found if isinstance(item, Pair)], dataset.max_ratio)
+        found, problems = parted(dataset.pairs(cache or cache_folder(), bars))
+    pairs, more = _sound(found, dataset.max_ratio)
     problems += more
     repeats = _repeats(pairs)
     if dataset.repeats == "bad":
         problems += [_in_two(pairs[i], other) for i, other in repeats.items()]
         pairs = [pair for i, pair in enumerate(pairs) if i not in repeats]
     splits = {name: _split(name, pairs) for name in SPLITS}
-    if not any(problem.fatal for problem in problems):
-        problems += empty_splits(splits, "pair", dataset.split)
-    report = judge(problems, dataset.on_bad, f"dataset {type(dataset).__name__}")
+    report = first_report(dataset, splits, problems, "pair")
     if dataset.repeats == "keep":
         report += Report({}, [], tuple(_kept(pairs, repeats)))
     return Corpus(splits, _fingerprint(splits), report)
@@ -261,13 +261,11 @@ def _sound(pairs: Iterable[Pair], max_ratio: float | None) -> tuple[list[Pair], 
     """The usable pairs, their texts cleaned, and the problems of the others."""
     kept: list[Pair] = []
     problems: list[Problem] = []
-    first: dict[str, str] = {}
+    first: dict[str, Pair] = {}
     for pair in pairs:
-        kind, message = _bad_pair(pair, max_ratio)
-        if pair.id in first:
-            kind = "duplicate id"
-            message = f"{pair.id!r} was already given by {first[pair.id]}, expected every one once"
-        first.setdefault(pair.id, pair.origin)
+        kind, message = misplaced(pair, first)
+        if not kind:
+            kind, message = _bad_pair(pair, max_ratio)
         if kind:
             problems.append(Problem(kind, pair.origin, message))
         else:

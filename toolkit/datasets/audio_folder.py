@@ -23,8 +23,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from toolkit.audio import FORMATS
-from toolkit.corpus import SPLITS, Problem
-from toolkit.datasets.folder import ALIASES, name_in, nearest, split_of
+from toolkit.corpus import SPLITS, Problem, nearest
+from toolkit.datasets.folder import ALIASES, name_in, split_of
 from toolkit.datasets.folder import cut as fill_splits
 from toolkit.datasets.folder import unusable as unusable_folder
 from toolkit.spec import option, spec

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.corpus import Problem
+from toolkit.corpus import Problem, nearest
 
 # Other names of splits
 ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "testing": "test"}
@@ -44,12 +43,6 @@ def unusable(root: Path, holds: str, layouts: str) -> Problem | None:
 def name_in(root: Path, path: Path) -> str:
     """A path as the user sees it: relative to the dataset's folder."""
     return path.relative_to(root).as_posix() if path != root else str(root)
-
-
-def nearest(name: str, options: Iterable[object]) -> str:
-    """A question whether one of the options was meant; empty where none is like the name."""
-    found = difflib.get_close_matches(name, [str(o) for o in options], 1, 0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def cut(

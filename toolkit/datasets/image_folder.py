@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.corpus import SPLITS, Problem
-from toolkit.datasets.folder import ALIASES, name_in, nearest, split_of, unusable
+from toolkit.corpus import SPLITS, Problem, nearest
+from toolkit.datasets.folder import ALIASES, name_in, split_of, unusable
 from toolkit.images import Images, Picture
 from toolkit.pictures import FORMATS
 from toolkit.spec import option, spec

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.corpus import SPLITS, Problem, clean
+from toolkit.corpus import SPLITS, Problem, clean, nearest
 from toolkit.datasets import folder
-from toolkit.datasets.folder import ALIASES, nearest, unusable
+from toolkit.datasets.folder import ALIASES, unusable
 from toolkit.spec import option, spec
 from toolkit.translation import Pair, Pairs, read_lines
 
