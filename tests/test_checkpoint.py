@@ -4,12 +4,17 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import struct
+import subprocess
+import sys
+import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from toolkit import checkpoint
+from toolkit import checkpoint, config
 from toolkit.checkpoint import About, Progress, State
 from toolkit.errors import DataError, RunError
 
@@ -234,6 +239,17 @@ def test_the_best_is_not_removed_before_its_successor_is_whole(tmp_path, monkeyp
     assert checkpoint.load(checkpoint.find(tmp_path, "best")).progress.step == 1
 
 
+def test_every_file_and_folder_is_on_the_disk_before_the_renaming_and_then_the_one_above(tmp_path, monkeypatch):
+    done: list[object] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.fstat(handle).st_ino))
+    monkeypatch.setattr(os, "replace", lambda old, new: (done.append(new), replace(old, new)))
+    path = checkpoint.save(tmp_path, averaged(), Progress(step=1), 1, ABOUT)
+    renamed = done.index(path)
+    assert {p.stat().st_ino for p in (path, *path.rglob("*"))} == set(done[:renamed])
+    assert done[renamed + 1] == tmp_path.stat().st_ino
+
+
 def test_what_the_disk_gives_back_otherwise_is_no_checkpoint(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, state(1), Progress(step=1), keep=2)
     checkpoint.save(tmp_path, state(2), Progress(step=2), keep=2)
@@ -310,3 +326,35 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     assert checkpoint.find(tmp_path, "last") == first
     assert same(checkpoint.load(first).state, state(1))
     assert [p.name for p in tmp_path.glob("*step*")] == [first.name]
+
+
+# --- the page ---
+
+PAGE = (Path(__file__).parents[1] / "docs" / "checkpoints.md").read_text("utf-8")
+LINES = {text.split()[1]: text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
+ANSWER = {
+    "torch": "print(head(torch.ones(1, 4)).tolist())",
+    "keras": "print(head(keras.ops.ones((1, 4))).numpy().tolist())",
+}
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_the_lines_of_the_page_load_weights_without_the_toolkit(tmp_path, framework):
+    path = checkpoint.save(tmp_path / "checkpoints", state(3), Progress(step=1234), 1)
+    lines = LINES[framework].replace("RUN_FOLDER", str(tmp_path))
+    guard = "import sys; sys.modules['toolkit'] = None\n"
+    command = [sys.executable, "-c", guard + lines + ANSWER[framework]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    model = state(3).model
+    expected = model["head.weight"].sum(1) + model["head.bias"]
+    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1])[0], expected, rtol=1e-5)
+    assert path.name in lines and len(LINES[framework].splitlines()) <= 6
+
+
+def test_the_page_names_every_key_and_file():
+    facts = json.loads(checkpoint._packed(averaged(), Progress(), ABOUT)["state.json"])
+    for key in (*facts, *(name.partition("/")[0] for name in FILES)):
+        assert f"`{key}" in PAGE, key
+    for name in typing.get_args(config.Accepted):
+        assert f"accept=[{name}]" in PAGE, name
