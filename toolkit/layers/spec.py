@@ -31,6 +31,19 @@ def dense(inputs: int, outputs: int, bias: bool = True) -> Parameters:
     return made | ({"bias": Parameter((outputs,), Constant(0.0))} if bias else {})
 
 
+def attention(dim: int) -> Parameters:
+    """Queries, keys, values and output of multi-head attention; a bias of the keys would cancel in the softmax."""
+    made = under("key", dense(dim, dim, bias=False))
+    for name in ("query", "value", "out"):
+        made |= under(name, dense(dim, dim))
+    return made
+
+
+def feed_forward(dim: int, inner: int) -> Parameters:
+    """A normalisation and two matrices, which an activation stands between."""
+    return under("norm", layer_norm(dim)) | under("linear1", dense(dim, inner)) | under("linear2", dense(inner, dim))
+
+
 def embedding(vocabulary: int, dim: int) -> Parameters:
     """A vector for each token; normal with variance ``1 / dim``, which suits an output matrix as well."""
     return {"weight": Parameter((vocabulary, dim), Normal(dim**-0.5))}

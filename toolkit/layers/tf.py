@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -230,6 +231,90 @@ class Conv2d(keras.layers.Conv2D):
             x = tf.pad(x, [[0, 0], self.around, self.around, [0, 0]])
         x = tf.nn.conv2d(x, self.kernel, self.strides, "SAME" if same else "VALID")
         return tf.nn.bias_add(x, self.bias) if self.use_bias else x
+
+
+KeyValue = tuple[tf.Tensor, tf.Tensor]  # keys and values, each (batch, heads, time, dim / heads)
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
+
+    A model's own adds what else stands there under the same name: a normalisation, dropout.
+
+    Args:
+        dim: width of the vectors, a multiple of ``heads``.
+        heads: each of ``dim / heads`` values.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.size = dim // heads
+        self.query = dense(dim, dim)
+        self.key = dense(dim, dim, bias=False)
+        self.value = dense(dim, dim)
+        self.out = dense(dim, dim)
+        self.built = True
+
+    def keys(self, x: tf.Tensor) -> KeyValue:
+        """Keys and values of ``(batch, time, dim)``."""
+        return self._split(self.key(x)), self._split(self.value(x))
+
+    def attend(
+        self,
+        x: tf.Tensor,
+        keys: KeyValue,
+        masking: tf.Tensor | None = None,
+        dropout: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    ) -> tf.Tensor:
+        """Attend.
+
+        Args:
+            x: ``(batch, queries, dim)``.
+            keys: of :meth:`keys`.
+            masking: added to the scores ``(batch, heads, queries, time)``: 0, or a great negative number to hide a key.
+            dropout: of the attention weights.
+
+        Returns:
+            ``(batch, queries, dim)``.
+        """
+        key, value = keys
+        scores = tf.matmul(self._split(self.query(x) / math.sqrt(self.size)), key, transpose_b=True)
+        weights = tf.nn.softmax(scores if masking is None else scores + masking)
+        mixed = tf.transpose(tf.matmul(dropout(weights), value), [0, 2, 1, 3])
+        return self.out(tf.reshape(mixed, tf.shape(x)))
+
+    def _split(self, x: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(x)
+        return tf.transpose(tf.reshape(x, [shape[0], shape[1], self.heads, self.size]), [0, 2, 1, 3])
+
+
+class FeedForward(keras.layers.Layer):
+    """Norm, expansion, activation, projection; dropout behind the last two.
+
+    Args:
+        dim: width of the vectors.
+        inner: width between expansion and projection.
+        activation: of each value.
+        dropout, native: see :class:`Dropout`.
+    """
+
+    def __init__(
+        self, dim: int, inner: int, activation: Callable[[tf.Tensor], tf.Tensor], dropout: float, native: bool
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.norm = LayerNorm(dim)
+        self.linear1 = dense(dim, inner)
+        self.linear2 = dense(inner, dim)
+        self.dropout1 = Dropout(dropout, native)
+        self.dropout2 = Dropout(dropout, native)
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """``(batch, time, dim)`` -> the same."""
+        x = self.dropout1(self.activation(self.linear1(self.norm(x))), training=training)
+        return self.dropout2(self.linear2(x), training=training)
 
 
 class LSTM(keras.layers.Layer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -147,6 +148,87 @@ class BatchNorm(nn.Module):
 def conv2d(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     """A convolution with an odd, square kernel, padded alike on all sides."""
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
+
+
+KeyValue = tuple[Tensor, Tensor]  # keys and values, each (batch, heads, time, dim / heads)
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
+
+    A model's own adds what else stands there under the same name: a normalisation, dropout.
+
+    Args:
+        dim: width of the vectors, a multiple of ``heads``.
+        heads: each of ``dim / heads`` values.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+
+    def keys(self, x: Tensor) -> KeyValue:
+        """Keys and values of ``(batch, time, dim)``."""
+        return self._split(self.key(x)), self._split(self.value(x))
+
+    def attend(
+        self, x: Tensor, keys: KeyValue, masking: Tensor | None = None, dropout: Dropout | None = None
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x: ``(batch, queries, dim)``.
+            keys: of :meth:`keys`.
+            masking: added to the scores ``(batch, heads, queries, time)``: 0, or a great negative number to hide a key.
+            dropout: of the attention weights.
+
+        Returns:
+            ``(batch, queries, dim)``.
+        """
+        query, (key, value) = self._split(self.query(x)), keys
+        if masking is not None:
+            masking = masking.to(query.dtype)
+        if dropout is not None and dropout.rate and self.training:
+            scores = query / math.sqrt(query.shape[-1]) @ key.transpose(-1, -2)
+            weights = torch.softmax(scores if masking is None else scores + masking, -1)
+            mixed = dropout(weights).to(value.dtype) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, masking)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Norm, expansion, activation, projection; dropout behind the last two.
+
+    Args:
+        dim: width of the vectors.
+        inner: width between expansion and projection.
+        activation: of each value.
+        dropout, native: see :class:`Dropout`.
+    """
+
+    def __init__(
+        self, dim: int, inner: int, activation: Callable[[Tensor], Tensor], dropout: float, native: bool
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.norm = nn.LayerNorm(dim, eps=shared.NORM_EPSILON)
+        self.linear1 = nn.Linear(dim, inner)
+        self.linear2 = nn.Linear(inner, dim)
+        self.dropout1 = Dropout(dropout, native)
+        self.dropout2 = Dropout(dropout, native)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, time, dim)`` -> the same."""
+        x = self.dropout1(self.activation(self.linear1(self.norm(x))))
+        return self.dropout2(self.linear2(x))
 
 
 class LSTM(nn.LSTM):

@@ -67,17 +67,14 @@ class ConformerCTC:
 
     def _block(self) -> Parameters:
         dim = self.dim
-        feed_forward = (
-            under("norm", layers.layer_norm(dim))
-            | under("linear1", layers.dense(dim, self.feed_forward))
-            | under("linear2", layers.dense(self.feed_forward, dim))
-        )
+        feed_forward = layers.feed_forward(dim, self.feed_forward)
         per_head = Parameter((self.heads, dim // self.heads), glorot(dim // self.heads, 1))
-        attention = {"position_bias_u": per_head, "position_bias_v": per_head} | under("norm", layers.layer_norm(dim))
-        for name in ("query", "value", "out"):
-            attention |= under(name, layers.dense(dim, dim))
-        for name in ("key", "position"):  # a bias of the keys would cancel in the softmax
-            attention |= under(name, layers.dense(dim, dim, bias=False))
+        attention = (
+            {"position_bias_u": per_head, "position_bias_v": per_head}
+            | under("norm", layers.layer_norm(dim))
+            | under("position", layers.dense(dim, dim, bias=False))
+            | layers.attention(dim)
+        )
         convolution = (
             under("norm", layers.layer_norm(dim))
             | under("pointwise1", layers.dense(dim, 2 * dim))

@@ -8,26 +8,8 @@ import keras
 import tensorflow as tf
 
 from toolkit.layers import spec as shared
-from toolkit.layers.tf import BatchNorm, Dropout, LayerNorm, Subsample, built, dense, valid_frames
+from toolkit.layers.tf import BatchNorm, Dropout, FeedForward, LayerNorm, Subsample, built, dense, valid_frames
 from toolkit.models.conformer_ctc import spec as conformer
-
-
-class FeedForward(keras.layers.Layer):
-    """Norm, expansion, SiLU, projection (figure 4 of the paper)."""
-
-    def __init__(self, spec: conformer.ConformerCTC) -> None:
-        super().__init__()
-        self.norm = LayerNorm(spec.dim)
-        self.linear1 = dense(spec.dim, spec.feed_forward)
-        self.linear2 = dense(spec.feed_forward, spec.dim)
-        self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
-        self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
-        self.built = True
-
-    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, time, dim)`` -> the same."""
-        x = self.dropout1(tf.nn.silu(self.linear1(self.norm(x))), training=training)
-        return self.dropout2(self.linear2(x), training=training)
 
 
 class Attention(keras.layers.Layer):
@@ -120,10 +102,11 @@ class Block(keras.layers.Layer):
 
     def __init__(self, spec: conformer.ConformerCTC) -> None:
         super().__init__()
-        self.feed_forward1 = FeedForward(spec)
+        arguments = (spec.dim, spec.feed_forward, tf.nn.silu, spec.dropout, spec.native_dropout)
+        self.feed_forward1 = FeedForward(*arguments)
         self.attention = Attention(spec)
         self.convolution = Convolution(spec)
-        self.feed_forward2 = FeedForward(spec)
+        self.feed_forward2 = FeedForward(*arguments)
         self.norm = LayerNorm(spec.dim)
         self.built = True
 

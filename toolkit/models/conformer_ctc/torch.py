@@ -9,24 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.layers import spec as shared
-from toolkit.layers.torch import BatchNorm, Dropout, Subsample, valid_frames
+from toolkit.layers.torch import BatchNorm, Dropout, FeedForward, Subsample, valid_frames
 from toolkit.models.conformer_ctc import spec as conformer
-
-
-class FeedForward(nn.Module):
-    """Norm, expansion, SiLU, projection (figure 4 of the paper)."""
-
-    def __init__(self, spec: conformer.ConformerCTC) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
-        self.linear1 = nn.Linear(spec.dim, spec.feed_forward)
-        self.linear2 = nn.Linear(spec.feed_forward, spec.dim)
-        self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
-        self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(batch, time, dim)`` -> the same."""
-        return self.dropout2(self.linear2(self.dropout1(F.silu(self.linear1(self.norm(x))))))
 
 
 class Attention(nn.Module):
@@ -110,10 +94,11 @@ class Block(nn.Module):
 
     def __init__(self, spec: conformer.ConformerCTC) -> None:
         super().__init__()
-        self.feed_forward1 = FeedForward(spec)
+        arguments = (spec.dim, spec.feed_forward, F.silu, spec.dropout, spec.native_dropout)
+        self.feed_forward1 = FeedForward(*arguments)
         self.attention = Attention(spec)
         self.convolution = Convolution(spec)
-        self.feed_forward2 = FeedForward(spec)
+        self.feed_forward2 = FeedForward(*arguments)
         self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
 
     def forward(self, x: Tensor, positions: Tensor, valid: Tensor, masking: Tensor) -> dict[str, Tensor]:

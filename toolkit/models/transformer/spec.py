@@ -85,9 +85,7 @@ class Transformer:
         return made if self.tie_output else made | under("head", layers.dense(self.dim, outputs, bias=False))
 
     def _layer(self, residuals: int) -> Parameters:
-        attention = under("key", layers.dense(self.dim, self.dim, bias=False))
-        for name in ("query", "value", "out"):
-            attention |= under(name, layers.dense(self.dim, self.dim))
+        attention = layers.attention(self.dim)
         made = under("self_attention", attention) | (under("cross_attention", attention) if residuals == 3 else {})
         made |= under("feed_forward.linear1", layers.dense(self.dim, self.feed_forward))
         made |= under("feed_forward.linear2", layers.dense(self.feed_forward, self.dim))

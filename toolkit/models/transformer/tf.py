@@ -9,51 +9,21 @@ import numpy as np
 import tensorflow as tf
 
 from toolkit.layers import spec as shared
-from toolkit.layers.tf import Dropout, Embedding, LayerNorm, dense, gelu, valid_frames
+from toolkit.layers import tf as layers
+from toolkit.layers.tf import Dropout, Embedding, KeyValue, LayerNorm, dense, gelu, valid_frames
 from toolkit.models.transformer import spec as transformer
 
-KeyValue = tuple[tf.Tensor, tf.Tensor]  # keys and values, each (batch, heads, time, dim / heads)
 
-
-class Attention(keras.layers.Layer):
-    """Multi-head scaled dot-product attention (section 3.2 of the paper)."""
+class Attention(layers.Attention):
+    """Multi-head attention whose weights are dropped (section 3.2 of the paper)."""
 
     def __init__(self, spec: transformer.Transformer) -> None:
-        super().__init__()
-        self.heads = spec.heads
-        self.size = spec.dim // spec.heads
-        self.query = dense(spec.dim, spec.dim)
-        self.key = dense(spec.dim, spec.dim, bias=False)
-        self.value = dense(spec.dim, spec.dim)
-        self.out = dense(spec.dim, spec.dim)
+        super().__init__(spec.dim, spec.heads)
         self.dropout = Dropout(spec.attention_dropout, spec.native_dropout)
-        self.built = True
-
-    def keys(self, x: tf.Tensor) -> KeyValue:
-        """Keys and values of ``(batch, time, dim)``."""
-        return self._split(self.key(x)), self._split(self.value(x))
 
     def call(self, x: tf.Tensor, keys: KeyValue, masking: tf.Tensor | None, training: bool = False) -> tf.Tensor:
-        """Attend.
-
-        Args:
-            x: ``(batch, queries, dim)``.
-            keys: of :meth:`keys`.
-            masking: added to the scores ``(batch, heads, queries, time)``: 0, or a great negative number to hide a key.
-            training: whether to drop attention weights.
-
-        Returns:
-            ``(batch, queries, dim)``.
-        """
-        key, value = keys
-        scores = tf.matmul(self._split(self.query(x) / math.sqrt(self.size)), key, transpose_b=True)
-        weights = tf.nn.softmax(scores if masking is None else scores + masking)
-        mixed = tf.transpose(tf.matmul(self.dropout(weights, training=training), value), [0, 2, 1, 3])
-        return self.out(tf.reshape(mixed, tf.shape(x)))
-
-    def _split(self, x: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(x)
-        return tf.transpose(tf.reshape(x, [shape[0], shape[1], self.heads, self.size]), [0, 2, 1, 3])
+        """See :meth:`attend`."""
+        return self.attend(x, keys, masking, lambda weights: self.dropout(weights, training=training))
 
 
 class FeedForward(keras.layers.Layer):

@@ -11,52 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.layers import spec as shared
-from toolkit.layers.torch import Dropout, valid_frames
+from toolkit.layers import torch as layers
+from toolkit.layers.torch import Dropout, KeyValue, valid_frames
 from toolkit.models.transformer import spec as transformer
 
-KeyValue = tuple[Tensor, Tensor]  # keys and values, each (batch, heads, time, dim / heads)
 
-
-class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (section 3.2 of the paper)."""
+class Attention(layers.Attention):
+    """Multi-head attention whose weights are dropped (section 3.2 of the paper)."""
 
     def __init__(self, spec: transformer.Transformer) -> None:
-        super().__init__()
-        self.heads = spec.heads
-        self.query = nn.Linear(spec.dim, spec.dim)
-        self.key = nn.Linear(spec.dim, spec.dim, bias=False)
-        self.value = nn.Linear(spec.dim, spec.dim)
-        self.out = nn.Linear(spec.dim, spec.dim)
+        super().__init__(spec.dim, spec.heads)
         self.dropout = Dropout(spec.attention_dropout, spec.native_dropout)
 
-    def keys(self, x: Tensor) -> KeyValue:
-        """Keys and values of ``(batch, time, dim)``."""
-        return self._split(self.key(x)), self._split(self.value(x))
-
     def forward(self, x: Tensor, keys: KeyValue, masking: Tensor | None) -> Tensor:
-        """Attend.
-
-        Args:
-            x: ``(batch, queries, dim)``.
-            keys: of :meth:`keys`.
-            masking: added to the scores ``(batch, heads, queries, time)``: 0, or a great negative number to hide a key.
-
-        Returns:
-            ``(batch, queries, dim)``.
-        """
-        query, (key, value) = self._split(self.query(x)), keys
-        if masking is not None:
-            masking = masking.to(query.dtype)
-        if self.dropout.rate and self.training:
-            scores = query / math.sqrt(query.shape[-1]) @ key.transpose(-1, -2)
-            weights = torch.softmax(scores if masking is None else scores + masking, -1)
-            mixed = self.dropout(weights).to(value.dtype) @ value
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, masking)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """See :meth:`attend`."""
+        return self.attend(x, keys, masking, self.dropout)
 
 
 class FeedForward(nn.Module):

@@ -73,12 +73,6 @@ class ViT:
         return made | under("head", layers.dense(self.dim, outputs))
 
     def _block(self) -> Parameters:
-        attention = under("norm", layers.layer_norm(self.dim))
-        for name in ("query", "key", "value", "out"):
-            attention |= under(name, layers.dense(self.dim, self.dim, bias=name != "key"))
-        feed_forward = (
-            under("norm", layers.layer_norm(self.dim))
-            | under("linear1", layers.dense(self.dim, self.feed_forward))
-            | under("linear2", layers.dense(self.feed_forward, self.dim))
-        )
+        attention = under("norm", layers.layer_norm(self.dim)) | layers.attention(self.dim)
+        feed_forward = layers.feed_forward(self.dim, self.feed_forward)
         return under("attention", attention) | under("feed_forward", feed_forward)

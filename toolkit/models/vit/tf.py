@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 import tensorflow as tf
 
-from toolkit.layers.tf import Dropout, LayerNorm, dense, gelu
+from toolkit.layers import tf as layers
+from toolkit.layers.tf import Dropout, FeedForward, LayerNorm, dense, gelu
 from toolkit.models.vit import spec as vit
 
 
-class Attention(keras.layers.Layer):
+class Attention(layers.Attention):
     """Norm, multi-head self-attention (appendix A of the paper)."""
 
     def __init__(self, spec: vit.ViT) -> None:
-        super().__init__()
-        self.heads = spec.heads
-        self.size = spec.dim // spec.heads
+        super().__init__(spec.dim, spec.heads)
         self.norm = LayerNorm(spec.dim)
-        self.query = dense(spec.dim, spec.dim)
-        self.key = dense(spec.dim, spec.dim, bias=False)
-        self.value = dense(spec.dim, spec.dim)
-        self.out = dense(spec.dim, spec.dim)
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
-        self.built = True
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """``(batch, patches, dim)`` -> the same."""
         x = self.norm(x)
-        query = self._split(self.query(x) / math.sqrt(self.size))
-        weights = tf.nn.softmax(tf.matmul(query, self._split(self.key(x)), transpose_b=True))
-        mixed = tf.transpose(tf.matmul(weights, self._split(self.value(x))), [0, 2, 1, 3])
-        return self.dropout(self.out(tf.reshape(mixed, tf.shape(x))), training=training)
-
-    def _split(self, x: tf.Tensor) -> tf.Tensor:
-        """``(batch, patches, dim)`` -> ``(batch, heads, patches, dim / heads)``."""
-        return tf.transpose(tf.reshape(x, [-1, x.shape[1], self.heads, self.size]), [0, 2, 1, 3])
-
-
-class FeedForward(keras.layers.Layer):
-    """Norm, expansion, GELU, projection."""
-
-    def __init__(self, spec: vit.ViT) -> None:
-        super().__init__()
-        self.norm = LayerNorm(spec.dim)
-        self.linear1 = dense(spec.dim, spec.feed_forward)
-        self.linear2 = dense(spec.feed_forward, spec.dim)
-        self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
-        self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
-        self.built = True
-
-    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, patches, dim)`` -> the same."""
-        x = self.dropout1(gelu(self.linear1(self.norm(x))), training=training)
-        return self.dropout2(self.linear2(x), training=training)
+        return self.dropout(self.attend(x, self.keys(x)), training=training)
 
 
 class Block(keras.layers.Layer):
@@ -63,7 +30,7 @@ class Block(keras.layers.Layer):
     def __init__(self, spec: vit.ViT) -> None:
         super().__init__()
         self.attention = Attention(spec)
-        self.feed_forward = FeedForward(spec)
+        self.feed_forward = FeedForward(spec.dim, spec.feed_forward, gelu, spec.dropout, spec.native_dropout)
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:

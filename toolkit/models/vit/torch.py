@@ -7,48 +7,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.layers import spec as shared
-from toolkit.layers.torch import Dropout
+from toolkit.layers import torch as layers
+from toolkit.layers.torch import Dropout, FeedForward
 from toolkit.models.vit import spec as vit
 
 
-class Attention(nn.Module):
+class Attention(layers.Attention):
     """Norm, multi-head self-attention (appendix A of the paper)."""
 
     def __init__(self, spec: vit.ViT) -> None:
-        super().__init__()
-        self.heads = spec.heads
+        super().__init__(spec.dim, spec.heads)
         self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
-        self.query = nn.Linear(spec.dim, spec.dim)
-        self.key = nn.Linear(spec.dim, spec.dim, bias=False)
-        self.value = nn.Linear(spec.dim, spec.dim)
-        self.out = nn.Linear(spec.dim, spec.dim)
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, patches, dim)`` -> the same."""
         x = self.norm(x)
-        query, key, value = (
-            linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-
-
-class FeedForward(nn.Module):
-    """Norm, expansion, GELU, projection."""
-
-    def __init__(self, spec: vit.ViT) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
-        self.linear1 = nn.Linear(spec.dim, spec.feed_forward)
-        self.linear2 = nn.Linear(spec.feed_forward, spec.dim)
-        self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
-        self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(batch, patches, dim)`` -> the same."""
-        x = self.dropout1(F.gelu(self.linear1(self.norm(x))))
-        return self.dropout2(self.linear2(x))
+        return self.dropout(self.attend(x, self.keys(x)))
 
 
 class Block(nn.Module):
@@ -57,7 +32,7 @@ class Block(nn.Module):
     def __init__(self, spec: vit.ViT) -> None:
         super().__init__()
         self.attention = Attention(spec)
-        self.feed_forward = FeedForward(spec)
+        self.feed_forward = FeedForward(spec.dim, spec.feed_forward, F.gelu, spec.dropout, spec.native_dropout)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """The sum after each module, in order; the last is the block's."""
