@@ -281,10 +281,9 @@ def test_another_format_is_named_even_where_its_fields_are_others(tmp_path):
         checkpoint.load(path)
 
 
-@pytest.mark.parametrize("killed_at", range(1, 20))
+@pytest.mark.parametrize("killed_at", range(1, 25))
 def test_killed_anywhere_while_it_writes_a_step_again_a_last_one_stays(tmp_path, monkeypatch, killed_at):
     """Such as at an epoch's end, where a regular checkpoint is followed by the one after the validation."""
-    checkpoint.save(tmp_path, state(1), Progress(step=1), keep=2)
     checkpoint.save(tmp_path, state(2), Progress(step=2), keep=2)
     calls = 0
 
@@ -308,7 +307,7 @@ def test_killed_anywhere_while_it_writes_a_step_again_a_last_one_stays(tmp_path,
     last = checkpoint.find(tmp_path, "last")
     assert last is not None
     found = checkpoint.load(last)
-    assert any(same(found.state, state(n)) for n in (1, 2, 3)) and found.progress.step in (1, 2)
+    assert any(same(found.state, state(n)) for n in (2, 3)) and found.progress.step == 2
     checkpoint.save(tmp_path, state(4), Progress(step=2), keep=2)  # and it can be written again
     assert same(checkpoint.load(checkpoint.find(tmp_path, "last")).state, state(4))
     assert not [p for p in tmp_path.iterdir() if p.name.endswith(".old")]

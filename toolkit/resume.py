@@ -91,9 +91,9 @@ def _another(run: Any, group: str, what: str) -> str:
 
 
 def learned_anew(run: Any, config: Mapping[str, Any], found: Checkpoint) -> set[str]:
-    """Of tokenizer and features, what the run learns again instead of taking it from the checkpoint."""
+    """Of tokenizer and features, what the run learns again and does not take from the checkpoint: accepted by now."""
     changed = changes(found.about.config, config)
-    return {group for group in LEARNED if run.resume and group in run.accept and told(changed, [group])}
+    return {group for group in LEARNED if run.resume and told(changed, [group])}
 
 
 def check_model(run: Any, config: Mapping[str, Any], found: Checkpoint, learned: Learned) -> None:
