@@ -48,6 +48,15 @@ class Task(test_loop.Task):
     def detail(self, row):
         return {}
 
+    def files(self, rows):
+        return {"note.txt": b"noted"}
+
+    def table(self, rows):
+        return ""
+
+    def signatures(self):
+        return {}
+
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
