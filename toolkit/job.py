@@ -246,9 +246,9 @@ def _finish(
             found = loop.evaluate(run, engine, data, parts.learned.tokenizer)
             measured[name] = found.metrics
             folder.predictions(name, (row | run.task.detail(row) for row in found.rows))
-            for file, content in _told(run.task, "files", {}, found.rows).items():
+            for file, content in run.task.files(found.rows).items():
                 folder.prediction_file(f"{name}_{file}", content)
-            shown = _told(run.task, "table", "", found.rows) if name == "test" else shown
+            shown = run.task.table(found.rows) if name == "test" else shown
     train = parts.data["train"]
     results = {
         "recipe": run.recipe,
@@ -264,7 +264,7 @@ def _finish(
         ),
         "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)) if len(train.plan) else None,
         "examples": {name: len(data.split) for name, data in parts.data.items()},
-        "metric_signatures": _told(run.task, "signatures", {}),
+        "metric_signatures": run.task.signatures(),
         **speed,
         "wall_seconds": round(time.perf_counter() - began, 1),
         "dataset_fingerprint": parts.fingerprint,
@@ -273,11 +273,6 @@ def _finish(
     if shown:
         folder.say(shown)
     _summary(results, folder)
-
-
-def _told(task: Any, method: str, nothing: Any, *args: Any) -> Any:
-    """What a task says that not every task has something to say about."""
-    return getattr(task, method)(*args) if hasattr(task, method) else nothing
 
 
 def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from toolkit import metrics
 from toolkit.batch import IMAGES, Fields
 from toolkit.spec import option, spec
+from toolkit.tasks.spec import Rows, Task
 
 LIKELIEST = 5  # classes named in a row, where there are more
 LISTED = 20  # classes in the table on the console
@@ -29,11 +30,9 @@ NUMBERED = 30  # up to so many classes, the picture of the confusions says how m
 NAMED = 120  # up to so many classes, the picture names them all
 NAME = 22  # characters of a class's name that picture and table have room for
 
-Rows = Sequence[Mapping[str, Any]]
-
 
 @spec
-class Classification:
+class Classification(Task):
     """Pictures to classes."""
 
     domains: ClassVar[tuple[str, ...]] = ("images",)

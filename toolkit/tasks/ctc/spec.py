@@ -17,12 +17,13 @@ import numpy as np
 from toolkit import metrics
 from toolkit.batch import SPEECH, Fields
 from toolkit.spec import option, spec
+from toolkit.tasks.spec import Rows, Task
 
 Hypothesis = tuple[list[int], float]
 
 
 @spec
-class CTC:
+class CTC(Task):
     """Speech recognition by CTC.
 
     Decoding is numpy in both backends, so that equal log-probabilities give equal text.
@@ -65,7 +66,7 @@ class CTC:
         for example, loss, (ids, score) in zip(out["example"], out["loss"], decoded, strict=True):
             yield int(example), {"hypothesis": tokenizer.decode(ids), "score": score, "loss": float(loss)}
 
-    def measure(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    def measure(self, rows: Rows) -> dict[str, float]:
         """Error rates of a split, as fractions (``toolkit.metrics``)."""
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         return {"wer": metrics.wer(references, hypotheses), "cer": metrics.cer(references, hypotheses)}

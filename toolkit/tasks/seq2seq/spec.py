@@ -13,7 +13,7 @@ its batches' losses: a target in a batch with few of them weighs more than one i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from toolkit import metrics
 from toolkit.batch import TRANSLATION, Fields
 from toolkit.spec import option, spec
+from toolkit.tasks.spec import Rows, Task
 
 BOUNDARY = 0
 
@@ -30,7 +31,7 @@ Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @spec
-class Seq2Seq:
+class Seq2Seq(Task):
     """Translation, and whatever else turns a text into a text.
 
     Decoding is numpy in both backends, so that equal log-probabilities give equal text. Validations between epochs
@@ -95,7 +96,7 @@ class Seq2Seq:
             row = {"hypothesis": tokenizer.decode(ids), "score": score, "loss": float(loss), "tokens": int(tokens)}
             yield int(example), row
 
-    def measure(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    def measure(self, rows: Rows) -> dict[str, float]:
         """``loss`` without smoothing, over all targets of the split; ``bleu``, ``bleu_lc`` and ``chrf``, 0 to 100."""
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         losses, tokens = [row["loss"] for row in rows], [row["tokens"] for row in rows]
