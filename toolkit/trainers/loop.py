@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from toolkit.batch import Collate
 from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
 from toolkit.errors import Interrupted, RunError
+from toolkit.layers.spec import match
 from toolkit.runfolder import RunFolder
 
 
@@ -48,6 +50,12 @@ class Engine(Protocol):
     def set_step(self, lr: float, position: int) -> None:
         """Set the learning rate, and the position that keys the dropout masks."""
 
+    def average(self) -> None:
+        """Move the averaged weights after a step of the stock loop; :meth:`train_step` does so by itself."""
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While it is entered, the model has the averaged weights, if the run keeps any."""
+
     def fit_stock(self, stock: Stock) -> None:
         """Train under the framework's stock loop, which calls ``stock`` back."""
 
@@ -64,6 +72,18 @@ class Engine(Protocol):
     def state(self) -> State: ...
 
     def load(self, state: State) -> None: ...
+
+
+def start_of_averages(state: State, names: Iterable[str]) -> Mapping[str, np.ndarray]:
+    """The averaged weights of a checkpoint; its weights, where it was trained without averaging.
+
+    Raises:
+        ValueError: the averages are those of another model.
+    """
+    names = list(names)
+    if names and state.ema:
+        match(state.ema, {name: state.model[name].shape for name in names})
+    return {name: (state.ema or state.model)[name] for name in names}
 
 
 @dataclass(frozen=True)
@@ -149,6 +169,7 @@ class Stock:
         at = self.at
         if not math.isfinite(loss):
             raise RunError(_not_finite(self.train, self.train.plan.epoch(at.epoch), at, 1))
+        self.engine.average()
         at.step, at.batch = at.step + 1, at.batch + 1
         if at.step % self.run.trainer.log_every == 0:
             self.folder.record(at.step, at.epoch, "train", {"loss": loss})
@@ -189,6 +210,8 @@ def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool =
 def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = True) -> list[dict[str, Any]]:
     """A row for each example of a split, in its order: id, reference, hypothesis, score, loss, what the task adds.
 
+    It is the averaged weights that answer, where the run keeps them.
+
     Args:
         final: at the end of a run, with a progress bar on a terminal; else between epochs, where a task may be quicker.
     """
@@ -198,9 +221,10 @@ def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = T
     found: dict[int, dict[str, Any]] = {}
     hidden = not (final and Console().is_terminal)
     batches = engine.batches(data.collator, data.plan.in_order(), 0)
-    for batch in track(batches, "evaluate", len(data.plan), transient=True, disable=hidden):
-        for example, row in run.task.evaluate(engine, batch, tokenizer, final):
-            found[example] = {"id": data.split.ids[example], "reference": data.split.texts[example]} | row
+    with engine.averaged():
+        for batch in track(batches, "evaluate", len(data.plan), transient=True, disable=hidden):
+            for example, row in run.task.evaluate(engine, batch, tokenizer, final):
+                found[example] = {"id": data.split.ids[example], "reference": data.split.texts[example]} | row
     return [found[i] for i in range(len(data.split))]
 
 
