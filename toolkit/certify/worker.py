@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,8 +40,8 @@ class Training:
         whole: record weights and moments at every step, not the loss alone.
     """
 
-    backend: str
-    precision: str
+    backend: Literal["torch", "tf"]
+    precision: Literal["64", "32"]
     threads: int = 1
     whole: bool = False
 
