@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ def main() -> None:
     if not argv or {"-h", "--help"} & set(argv):
         print(USAGE.rstrip())
         sys.exit(0)
+    # asked to stop, it stops its workers too and leaves nothing half done
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     sys.exit(guarded(lambda: run(argv)))
 
 
