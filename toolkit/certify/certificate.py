@@ -185,16 +185,9 @@ def _semantics(made: Certificate, work: Path) -> None:
     made.places["semantics"] = str(place) if place else None
 
 
-def compare(
-    found: Comparison,
-    steps: int,
-    torch: Reader,
-    tf: Reader,
-    made: Certificate,
-    names: tuple[str, str] = ("torch64", "tf64"),
-) -> bool:
+def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Certificate) -> bool:
     """Hold two recordings against each other; returns whether both go to the end."""
-    curves = [made.curves.setdefault(name, []) for name in names]
+    curves = [made.curves.setdefault(name, []) for name in ("torch64", "tf64")]
     for step in range(steps + 1):
         arrays = []
         for reader, backend in ((torch, "torch"), (tf, "tf")):
