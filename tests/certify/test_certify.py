@@ -28,8 +28,8 @@ STEPS = 4
 # domain -> recipe, with what of it
 RECIPES = {
     "images": ["recipe=image_classification", "model=cnn"],
-    "speech": ["recipe=asr", "model=bilstm_ctc"],
-    "translation": ["recipe=translation", "model=transformer"],
+    "speech": ["recipe=asr", "model=bilstm_ctc", "model.layers=1"],
+    "translation": ["recipe=translation", "model=transformer", "model.encoder_layers=1", "model.decoder_layers=1"],
 }
 
 
