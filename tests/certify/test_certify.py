@@ -56,7 +56,7 @@ def command(module: str, *words: object, code: int = 0, **environment: str) -> s
         text=True,
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
-        timeout=300,
+        timeout=550,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
