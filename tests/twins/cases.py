@@ -455,6 +455,11 @@ def sequences() -> tuple[np.ndarray, np.ndarray]:
     return np.random.Generator(np.random.Philox(key=4)).standard_normal((3, 9, 5)) * 2 + 1, np.array([9, 4, 6])
 
 
+def pixels() -> np.ndarray:
+    """``(batch, channels, height, width)``: enough of them for sums in float32 to lose digits, and none around zero."""
+    return np.random.Generator(np.random.Philox(key=6)).standard_normal((64, 3, 32, 32)) ** 2
+
+
 def feature_specs() -> dict[str, LogMel]:
     """Ways to compute log-mel features."""
     return {

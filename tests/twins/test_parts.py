@@ -95,6 +95,16 @@ def test_own_layers_compute_what_the_stock_ones_do(layer: str, parts: Parts) -> 
         assert distance(name, parts["torch"][name], parts["torch"][name.replace("own", "stock")]) < tolerances.FLOAT64
 
 
+def test_torch_normalises_pictures_without_losing_digits(parts: Parts) -> None:
+    """Its stock kernel, where the channels are last, is 1e-5 off and more."""
+    found = [n for n in parts["torch"] if n.startswith(("pictures", "gradient.")) and n.endswith(".own")]
+    assert len(found) > 5
+    for name in found:
+        own, stock = parts["torch"][name], parts["torch"][name.removesuffix("own") + "stock"]
+        limit = tolerances.FLOAT32_GRADIENT if name.startswith("gradient.") else tolerances.FLOAT32_FORWARD
+        assert own.dtype == np.float32 and distance(name, own, stock) < limit, name
+
+
 @pytest.mark.parametrize("backend", ["torch", "tf"])
 def test_an_input_beyond_the_table_of_positions_is_refused(backend: str, parts: Parts) -> None:
     assert parts[backend]["too_long"]

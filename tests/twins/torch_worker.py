@@ -80,7 +80,7 @@ def parts(folder: Path) -> None:
             layers.set_step(dropout, step)  # as after a resume
             out[f"dropout.{kind}.{path}.{step}.again"] = dropout(torch.ones(shape)) != 0
             out[f"dropout.{kind}.{path}.{step}.evaluating"] = dropout.eval()(torch.ones(shape))
-    out |= _norm() | _lstm() | {"too_long": torch.tensor(_refuses_what_is_too_long())}
+    out |= _norm() | _pictures() | _lstm() | {"too_long": torch.tensor(_refuses_what_is_too_long())}
     np.savez(folder / "parts.torch.npz", **{name: value.detach().numpy() for name, value in out.items()})
 
 
@@ -102,6 +102,21 @@ def _norm() -> dict[str, torch.Tensor]:
     out = {"norm.own": own(x, valid)[valid], "norm.stock": stock(x[valid])}
     out |= {"norm.own.mean": own.running_mean, "norm.stock.mean": stock.running_mean}
     return out | {"norm.own.variance": own.running_var, "norm.stock.variance": stock.running_var}
+
+
+def _pictures() -> dict[str, torch.Tensor]:
+    """Batch norm of many pixels, channels last, in float32; beside PyTorch's own in float64."""
+    made = cases.pixels()
+    out: dict[str, torch.Tensor] = {}
+    for name, norm in (("own", layers.BatchNorm(made.shape[1])), ("stock", nn.BatchNorm2d(made.shape[1]).double())):
+        x = torch.tensor(made, dtype=norm.weight.dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+        y = norm(x)
+        (y * y.sin()).sum().backward()
+        found = {"pictures": y, "pictures.mean": norm.running_mean, "pictures.variance": norm.running_var}
+        gradients = {"pictures": x.grad, "scale": norm.weight.grad, "shift": norm.bias.grad}
+        found |= {f"gradient.{of}": value for of, value in gradients.items()}
+        out |= {f"{of}.{name}": value for of, value in found.items()}
+    return out
 
 
 def _lstm() -> dict[str, torch.Tensor]:

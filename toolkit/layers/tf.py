@@ -170,7 +170,8 @@ class BatchNorm(keras.layers.Layer):
             training: by the statistics of the batch, not by the running ones.
         """
         if valid is None and x.dtype != tf.float64:
-            return self._fused(x, training)
+            precise = training and x.dtype == tf.float32 and not tf.config.list_physical_devices("GPU")
+            return self._precise(x) if precise else self._fused(x, training)
         dtype, axes = x.dtype, list(range(len(x.shape) - 1))
         x = tf.cast(x, self.variable_dtype)
         if training:
@@ -184,6 +185,12 @@ class BatchNorm(keras.layers.Layer):
             x, variance = x - self.running_mean, tf.convert_to_tensor(self.running_var)
         scale = self.weight * tf.math.rsqrt(variance + shared.NORM_EPSILON)
         return tf.cast(x * scale + self.bias, dtype)
+
+    def _precise(self, x: tf.Tensor) -> tf.Tensor:
+        y, mean, variance = _normalize_pictures(x, self.weight.value, self.bias.value)
+        count = _pixels(x)
+        self._run(mean, variance * (count / tf.maximum(count - 1.0, 1.0)))
+        return y
 
     def _fused(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         """In one operation, which float64 and masks do not have: a ResNet then trains in 0.7 of the time."""
@@ -206,6 +213,39 @@ class BatchNorm(keras.layers.Layer):
         momentum = tf.constant(shared.BATCH_NORM_MOMENTUM, mean.dtype)
         self.running_mean.assign_add(momentum * (mean - self.running_mean))
         self.running_var.assign_add(momentum * (unbiased - self.running_var))
+
+
+@tf.custom_gradient
+def _normalize_pictures(
+    x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor
+) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]:
+    """Batch normalisation of pictures by the statistics of the batch, which are returned with it.
+
+    On a CPU the fused operation, like a plain sum over all pixels, adds them one after the other in float32: for
+    128 x 28 x 28 of them, mean and variance are 1e-4 off, and gradients as much. The sums here are short.
+    """
+    count = _pixels(x)
+    mean = _sum_pixels(x) / count
+    centred = x - mean
+    variance = _sum_pixels(tf.square(centred)) / count
+    scale = tf.math.rsqrt(variance + shared.NORM_EPSILON)
+    normal = centred * scale
+
+    def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        to_bias, to_weight = _sum_pixels(upstream), _sum_pixels(upstream * normal)
+        return (weight * scale) * (upstream - to_bias / count - normal * (to_weight / count)), to_weight, to_bias
+
+    return (normal * weight + bias, mean, variance), gradient
+
+
+def _pixels(x: tf.Tensor) -> tf.Tensor:
+    """How many there are in ``(batch, height, width, channels)``."""
+    return tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
+
+
+def _sum_pixels(x: tf.Tensor) -> tf.Tensor:
+    """``(batch, height, width, channels)`` -> ``(channels,)``, one axis at a time: each of the sums is short."""
+    return tf.reduce_sum(tf.reduce_sum(tf.reduce_sum(x, 2), 1), 0)
 
 
 class Conv2d(keras.layers.Conv2D):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,12 +118,20 @@ class BatchNorm(nn.Module):
         if valid is not None:
             return self._masked(x, valid)
         if x.numel() > x.shape[1]:
+            if self.training and x.dtype == torch.float32 and x.device.type == "cpu" and not x.is_contiguous():
+                return self._precise(x)
             buffers, parameters = (self.running_mean, self.running_var), (self.weight, self.bias)
             momentum = shared.BATCH_NORM_MOMENTUM
             return F.batch_norm(x, *buffers, *parameters, self.training, momentum, shared.NORM_EPSILON)
         # one value a channel, the last example of an epoch: PyTorch refuses it
         x = x.movedim(1, -1)
         return self._masked(x, torch.ones_like(x[..., 0], dtype=torch.bool)).movedim(-1, 1)
+
+    def _precise(self, x: Tensor) -> Tensor:
+        y, mean, variance = _Normalized.apply(x, self.weight, self.bias)
+        count = x.numel() // x.shape[1]
+        self._run(mean, variance * (count / (count - 1)))
+        return y
 
     def _masked(self, x: Tensor, valid: Tensor) -> Tensor:
         axes = tuple(range(x.ndim - 1))
@@ -134,15 +143,53 @@ class BatchNorm(nn.Module):
             mean = (x * weight).sum(axes) / count
             x = x - mean
             variance = (x.square() * weight).sum(axes) / count
-            with torch.no_grad():
-                momentum = shared.BATCH_NORM_MOMENTUM
-                unbiased = variance * (count / (count - 1.0).clamp(min=1.0))
-                self.running_mean.lerp_(mean, momentum)
-                self.running_var.lerp_(unbiased, momentum)
+            self._run(mean, variance * (count / (count - 1.0).clamp(min=1.0)))
         else:
             x, variance = x - self.running_mean, self.running_var
         scale = self.weight * torch.rsqrt(variance + shared.NORM_EPSILON)
         return (x * scale + self.bias).to(dtype)
+
+    @torch.no_grad()
+    def _run(self, mean: Tensor, unbiased: Tensor) -> None:
+        """Move the running statistics towards those of a batch."""
+        self.running_mean.lerp_(mean, shared.BATCH_NORM_MOMENTUM)
+        self.running_var.lerp_(unbiased, shared.BATCH_NORM_MOMENTUM)
+
+
+class _Normalized(torch.autograd.Function):
+    """Batch normalisation of pictures with their channels last, by the statistics of the batch.
+
+    PyTorch's own kernel for that layout adds all pixels of a batch one after the other in float32 on a CPU: for
+    128 x 28 x 28 of them, mean, variance and gradient are 3e-4 off. The sums here are cascaded: 2e-7, for twice the
+    time of a normalisation.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = _pixels(x)
+        mean = pixels.mean(0)
+        variance = (pixels - mean).square_().mean(0)
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + shared.NORM_EPSILON))
+        ctx.mark_non_differentiable(mean, variance)
+        # by given statistics the kernel adds nothing up
+        y = F.batch_norm(x, mean, variance, weight, bias, False, 0.0, shared.NORM_EPSILON)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight, mean, scale = ctx.saved_tensors
+        arriving = _pixels(upstream[0])
+        normal = torch.addcmul(-mean * scale, _pixels(x), scale)
+        to_bias, to_weight = arriving.sum(0), (arriving * normal).sum(0)
+        slope, count = weight * scale, len(normal)
+        to_x = normal.mul_(-to_weight / count * slope).addcmul_(arriving, slope).sub_(to_bias / count * slope)
+        batch, _, height, width = x.shape
+        return to_x.view(batch, height, width, -1).permute(0, 3, 1, 2), to_weight, to_bias
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """``(batch, channels, height, width)`` -> ``(pixels of all, channels)``; a view where the channels are last."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def conv2d(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:

@@ -39,6 +39,8 @@ class Engine:
     def __init__(self, run: Any, learned: Learned) -> None:
         torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32 on a GPU too, as on the other backend
         self.trainer = run.trainer
+        # Fabric computes 64-true in float64, but hands out everything, the loss too, in torch's default type
+        torch.set_default_dtype(torch.float64 if run.trainer.precision == "64" else torch.float32)
         self.fabric = lightning.Fabric(accelerator="auto", devices=1, precision=PRECISION[run.trainer.precision])
         self.fabric.launch()
         self.task = make_task(run, learned)

@@ -1,0 +1,239 @@
+"""The certificate: twins that are alike pass, and each kind of mismatch is named where it first shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import made, tiny
+from tests.certify.mismatches import NAMES, PLACES
+from toolkit import config, job
+from toolkit.certify import certificate, gates
+from toolkit.certify.__main__ import parse
+from toolkit.certify.certificate import Certificate, judge_float32
+from toolkit.certify.compare import Comparison, apart, drift
+from toolkit.certify.stream import Reader, Stopped, Writer
+from toolkit.errors import ConfigError
+from toolkit.runfolder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+STEPS = 4
+# domain -> recipe, with what of it
+RECIPES = {
+    "images": ["recipe=image_classification", "model=cnn"],
+    "speech": ["recipe=asr", "model=bilstm_ctc", "model.layers=1"],
+    "translation": ["recipe=translation", "model=transformer", "model.encoder_layers=1", "model.decoder_layers=1"],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def arguments(domain: str, data: Path, *more: str) -> list[str]:
+    """A small recipe of a domain on made data."""
+    option, make = made.FOLDERS[domain]
+    if not data.exists():
+        make(data)
+    fixed = [*RECIPES[domain], f"dataset={option}", f"dataset.path={data}", *more]
+    return [*fixed, *tiny.components(*fixed), *[word for word in tiny.SHORT if "precision" not in word]]
+
+
+def command(module: str, *words: object, code: int = 0, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
+        timeout=550,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+# --- twins that are alike --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("domain, which", [("images", "all"), ("speech", "semantics"), ("translation", "semantics")])
+def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_path: Path) -> None:
+    words = arguments(domain, tmp_path / "data", "trainer.accumulate=2")
+    folder = tmp_path / "out"
+    said = command("toolkit.certify", f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
+    found = json.loads((folder / "certificate.json").read_text())
+    assert "the twins are certified" in said
+    assert found["passed"] and found["first_place"] is None and found["steps"] == STEPS
+    assert list(found["gates"]) == (["semantics", "float32", "decoding"] if which == "all" else ["semantics"])
+    first = {(gap["kind"], gap["name"]) for gap in found["float64"]["first_step"]}
+    assert {kind for kind, _ in first} == {"intermediate", "loss", "gradient"}
+    later = {"learning_rate", "loss", "gradient_norm", "moment", "weight"}
+    assert set(found["float64"]["largest"]) >= later
+    assert all(len(found["float64"]["largest"][kind]) == STEPS + (kind == "loss") for kind in later)
+    assert len(found["curves"]["loss"]["torch64"]) == STEPS
+    if which == "all":
+        assert found["float64"]["largest"]["statistic"]
+        assert found["decoding"]["identical"] == found["decoding"]["examples"] == 4
+    page = (folder / "certificate.html").read_text()
+    assert page.count("data:image/png;base64,") >= 3 and "certified" in page
+    assert not list(folder.glob(".work-*"))
+
+
+# --- twins that are not ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One recording of torch and one of each mismatch, all of TensorFlow's in one process, for that starts slowly."""
+    base = tmp_path_factory.mktemp("mismatches")
+    words = arguments("images", base / "data", "trainer.accumulate=2", "trainer.clip_norm=0.5")
+    run = config.check([*words, f"run_dir={base / 'run'}"])
+    folder, work = RunFolder(base / "run"), base / "work"
+    work.mkdir()
+    try:
+        certificate.pack(run, config.plain(run), job.prepare(run, folder), folder.path, work, STEPS, 0)
+    finally:
+        folder.close()
+    command("tests.certify.mismatches", work, "torch")
+    command("tests.certify.mismatches", work, "tf")
+    return work
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mismatch_is_named_at_its_first_place(name: str, recorded: Path) -> None:
+    found, expected = Comparison(gates.FLOAT64), PLACES[NAMES[name]]
+    torch, tf = (Reader(recorded / part, keep=True) for part in ("torch64", name))
+    assert certificate.compare(found, STEPS, torch, tf, Certificate(STEPS))
+    assert str(found.first or "").startswith(expected) and bool(found.first) == bool(expected), str(found.first)
+
+
+def test_the_command_says_where_the_twins_part_and_exits_with_1(tmp_path: Path) -> None:
+    words = arguments("images", tmp_path / "data")
+    folder = tmp_path / "out"
+    said = command(
+        "tests.certify.command",
+        f"steps={STEPS}",
+        "gates=semantics",
+        *words,
+        f"run_dir={folder}",
+        code=1,
+        MISMATCH="schedule",
+    )
+    found = json.loads((folder / "certificate.json").read_text())
+    assert not found["passed"] and found["first_place"].startswith("step 1, learning rate: ")
+    assert f"the twins part first at {found['first_place']}" in said and "FAILED" in said
+    assert "not certified" in (folder / "certificate.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "words, lines",
+    [
+        (["steps=0"], ["steps: found '0', expected a whole number, at least 1"]),
+        (["gates=some", "decode=x"], ["gates: found 'some'", "decode: found 'x'"]),
+        (["--multirun"], ["--multirun: no such flag"]),
+        (
+            ["recipe=image_classification", "backend=tf", "trainer.precision=bf16", "model.native_dropout=true"],
+            ["backend: given", "trainer.precision: found bf16", "model.native_dropout: found true"],
+        ),
+        (["recipe=image_classification", "model=cnnn"], ["model"]),
+    ],
+)
+def test_bad_arguments_are_all_named(words: list[str], lines: list[str]) -> None:
+    said = command("toolkit.certify", *words, code=2)
+    assert all(line in said for line in lines), said
+
+
+def test_arguments() -> None:
+    assert parse(["steps=7", "recipe=x"]) == ({"steps": 7, "decode": 64}, False, ["recipe=x"], [])
+    with pytest.raises(ConfigError):
+        parse(["decode=-1"])
+
+
+# --- the comparison itself -------------------------------------------------------------------------------------------
+
+
+def first_step() -> dict[str, np.ndarray]:
+    random = np.random.Generator(np.random.Philox(key=3))
+    return {name: random.standard_normal((3, 4)) for name in ("intermediate/a", "loss", "gradient/a.w", "gradient/a.b")}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_fails_even_on_both_sides(value: float) -> None:
+    arrays = first_step()
+    arrays["gradient/a.w"][1, 1] = value
+    found = Comparison(1e-8)
+    found.add(0, arrays, arrays)
+    assert str(found.first) == "step 1, gradient a.w: not finite in torch"
+
+
+@pytest.mark.parametrize("name", list(first_step()))
+def test_the_first_gap_is_kept(name: str) -> None:
+    found, other = Comparison(1e-8), first_step()
+    for later in list(other)[list(other).index(name) :]:
+        other[later] = other[later] * (1 + 3e-8)
+    found.add(0, first_step(), other)
+    assert found.first and f"{found.first.kind}/{found.first.name}".strip("/") == name
+    assert found.first.gap == pytest.approx(3e-8, rel=1e-3)
+
+
+def test_what_one_of_them_lacks_or_has_otherwise_fails() -> None:
+    for change in ({"loss": np.zeros((3, 4), np.float32)}, {"loss": np.zeros(2)}, {"gradient/new": np.zeros(1)}):
+        found = Comparison(1.0)
+        found.add(0, first_step(), first_step() | change)
+        assert found.first
+    assert apart("intermediate", np.array([1, 2]), np.array([1, 3]))[0] == np.inf
+    assert apart("weight", np.zeros(2), np.array([0, 1e-300]))[0] == np.inf
+    assert apart("weight", np.zeros(2), np.zeros(2)) == (0.0, "")
+
+
+def test_a_gradient_of_nothing_but_rounding_is_listed_and_not_judged() -> None:
+    found, torch, tf = Comparison(1e-8), first_step(), first_step()
+    torch["gradient/a.b"], tf["gradient/a.b"] = np.full(3, 1e-17), np.full(3, -1e-17)
+    found.add(0, torch, tf)
+    later = {"moment/exp_avg.a.b": np.full(3, 1e-18), "weight/a.b": np.full(3, 1e-12)}
+    found.add(1, later, {name: -array for name, array in later.items()})
+    assert found.unjudged == ["a.b"] and found.first is None
+    tf["gradient/a.b"] = np.full(3, 1e-9)  # where one of them has a gradient, both must
+    found = Comparison(1e-8)
+    found.add(0, torch, tf)
+    assert found.unjudged == [] and str(found.first).startswith("step 1, gradient a.b: ")
+
+
+def judged(tf: list[float], threads: list[float], wide: list[float]) -> Certificate:
+    found = Certificate(len(tf), curves={"torch32": [1.0] * len(tf), "tf32": tf, "threads": threads, "torch64": wide})
+    judge_float32(found)
+    return found
+
+
+def test_float32_is_held_to_fixed_limits_and_then_to_the_floor() -> None:
+    calm, wild = [1.0] * 5, [1.0] * 4 + [1.1]
+    assert judged([1 + 9e-7, 1 + 9e-6, 1 + 9e-6, 1.0, 1.29], calm, wild).passed
+    for step, value in ((1, 1 + 2e-6), (2, 1 + 2e-5), (3, 1 + 2e-5), (5, 1.31)):
+        curve = list(calm)
+        curve[step - 1] = value
+        assert str(judged(curve, wild, calm).places["float32"]).startswith(f"step {step}, loss: ")
+    assert str(judged([*calm[:4], 1 + 1e-6], calm, calm).places["float32"]).startswith("step 5, loss: ")
+    assert judged([*calm[:4], 1 + 3e-7], calm, calm).passed  # the spacing of float32 is the least floor
+    assert not judged([*calm[:4], np.nan], wild, calm).passed
+    assert drift([0.0, 1.0], [0.0, 0.0]) == [0.0, np.inf]
+
+
+def test_a_recording_keeps_its_order_waits_for_its_reader_and_says_why_it_ends(tmp_path: Path) -> None:
+    writer, arrays = Writer(tmp_path, ahead=None), {"z": np.ones(2), "a/b.c": np.array(1.5)}
+    for step in range(3):
+        writer.write(step, arrays)
+    writer.stop("step 3: enough")
+    reader = Reader(tmp_path)
+    assert [list(reader.read(step)) for step in range(3)] == [["z", "a/b.c"]] * 3
+    assert not list(tmp_path.glob("*.npz"))
+    with pytest.raises(Stopped, match="step 3: enough"):
+        reader.read(3)

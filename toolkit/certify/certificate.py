@@ -1,0 +1,282 @@
+"""Makes a certificate: prepares the data once, lets both twins train in processes of their own, compares them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit import job
+from toolkit.certify import gates
+from toolkit.certify.compare import Comparison, Gap, drift, figures
+from toolkit.certify.stream import AHEAD, Reader, Stopped
+from toolkit.certify.worker import TRAININGS, batch_path
+from toolkit.errors import ConfigError, RunError, room, writing
+from toolkit.runfolder import RunFolder
+from toolkit.trainers import loop
+
+WORKER = "toolkit.certify.worker"
+AHEAD_OF_STEPS = 8  # batches that a loader may ask for before their step comes
+DECODED_TOGETHER = 16  # examples
+FLOORS = {"threads": "one thread and two", "torch64": "float32 and float64"}
+
+
+@dataclass
+class Certificate:
+    """What was found.
+
+    Args:
+        steps: of each training.
+        semantics: the float64 comparison.
+        narrow: the float32 comparison of step 1, which is shown and not judged.
+        curves: training -> its losses.
+        rates: learning rates.
+        drift: of the twins' float32 losses.
+        floor: what of torch was compared -> the drift of its losses.
+        decoding: how many texts, how many of them equal, and so on; empty where there was nothing to decode.
+        places: gate -> where it was broken first; gates that were not tried are missing.
+    """
+
+    steps: int
+    semantics: Comparison = field(default_factory=lambda: Comparison(gates.FLOAT64))
+    narrow: Comparison = field(default_factory=lambda: Comparison(np.inf))
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
+    drift: list[float] = field(default_factory=list)
+    floor: dict[str, list[float]] = field(default_factory=dict)
+    decoding: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.places) and not any(self.places.values())
+
+    @property
+    def first_place(self) -> str | None:
+        """The first place where the twins part, of the first gate that was broken."""
+        return next((place for place in self.places.values() if place), None)
+
+    @property
+    def allowed_drift(self) -> float:
+        """Of the float32 losses from step 4 on."""
+        floor = max((max(values) for values in self.floor.values()), default=0.0)
+        return gates.FLOOR_MULTIPLE * max(floor, gates.FLOAT32_UNIT)
+
+
+def certify(
+    run: Any, config: Mapping[str, Any], folder: RunFolder, steps: int, decoded: int, only: bool
+) -> Certificate:
+    """Train both twins and compare them.
+
+    Args:
+        run: ``toolkit.config.Run``, checked.
+        config: the same, as plain data.
+        folder: where what the recipe learns from its data goes.
+        steps: of each training; a recipe may have fewer.
+        decoded: test examples to be decoded.
+        only: the semantics gate only.
+
+    Raises:
+        UserError: bad data, a full disk, a process that failed.
+    """
+    parts = job.prepare(run, folder)
+    steps = min(steps, loop.total_steps(run.trainer, len(parts.data["train"].plan)))
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=folder.path) as name, writing(name):
+        work = Path(name)
+        _check_room(run, parts, work)
+        pack(run, config, parts, folder.path, work, steps, 0 if only else decoded)
+        made = Certificate(steps)
+        folder.say(f"{run.recipe}: {steps} steps of both twins in float64")
+        _semantics(made, work)
+        if not only:
+            _float32(made, work, folder)
+            _decoding(made, parts, work)
+    return made
+
+
+def _check_room(run: Any, parts: job.Parts, work: Path) -> None:
+    """Refuse to begin where a few steps of both recordings would not fit."""
+    learned = parts.learned
+    values = sum(int(np.prod(p.shape)) for p in run.model.parameters(learned.inputs, learned.outputs).values())
+    kept = 2 + len(run.optimizer.moments)  # weights and moments, and perhaps an average
+    need = 2 * (AHEAD + 1) * kept * values * 8
+    if shutil.disk_usage(work).free < 2 * need:
+        raise RunError(f"{work}: needs about {2 * need:,} bytes for a while, {room(work)}")
+
+
+def pack(
+    run: Any, config: Mapping[str, Any], parts: job.Parts, learned: Path, work: Path, steps: int, decoded: int
+) -> None:
+    """Leave for the workers what they train on: the config, the plan, the batches of all steps and of the test."""
+    train, test = parts.data["train"], parts.data["test"] if len(parts.data["test"].split) else parts.data["validation"]
+    (work / "batches").mkdir()
+    wanted = steps * run.trainer.accumulate + AHEAD_OF_STEPS
+    epoch = 0
+    while wanted > 0 and epoch < run.trainer.max_epochs:
+        for positions in train.plan.epoch(epoch)[:wanted]:
+            np.savez(batch_path(work, "train", epoch, positions), **train.collator(positions, epoch))  # type: ignore[arg-type]
+        wanted, epoch = wanted - len(train.plan), epoch + 1
+    groups = _spread(test.plan.in_order(), decoded)
+    for positions in groups:
+        np.savez(batch_path(work, "test", 0, positions), **test.collator(positions, 0))  # type: ignore[arg-type]
+    plan = train.plan
+    np.save(work / "lengths.npy", plan.lengths)
+    told = {
+        "config": dict(config),
+        "allow": list(run.allow),
+        "learned": str(learned),
+        "steps": steps,
+        "budget": plan.budget,
+        "most": plan.most,
+        "plan_seed": plan.seed,
+        "decoded": [positions.tolist() for positions in groups],
+    }
+    (work / "job.json").write_text(json.dumps(told), "utf-8")
+
+
+def _spread(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+    """About ``count`` examples of all lengths, of like lengths together."""
+    order = np.concatenate(list(batches))
+    chosen = order[:: max(1, len(order) // max(1, count))][:count]
+    return [part for part in np.array_split(chosen, -(-len(chosen) // DECODED_TOGETHER)) if len(part)] if count else []
+
+
+@contextlib.contextmanager
+def training(work: Path, name: str) -> Iterator[Reader]:
+    """A worker at its training, and its recording; it is stopped where it is left early."""
+    threads = str(TRAININGS[name].threads)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin would take the other worker's time
+        "CUDA_VISIBLE_DEVICES": "",  # the floor is one of CPU threads
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    log = work / f"{name}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", WORKER, str(work), name], env=environment, stdout=out, stderr=out
+        )
+    try:
+        yield Reader(work / name, process, log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _semantics(made: Certificate, work: Path) -> None:
+    """Both float64 trainings at the same time, each step compared and forgotten."""
+    with training(work, "torch64") as torch, training(work, "tf64") as tf:
+        finished = compare(made.semantics, made.steps, torch, tf, made)
+        if finished:
+            torch.finish()
+            tf.finish()
+    place = made.semantics.first
+    made.places["semantics"] = str(place) if place else None
+
+
+def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Certificate) -> bool:
+    """Hold two recordings against each other; returns whether both go to the end."""
+    curves = [made.curves.setdefault(name, []) for name in ("torch64", "tf64")]
+    for step in range(steps + 1):
+        arrays = []
+        for reader, backend in ((torch, "torch"), (tf, "tf")):
+            try:
+                arrays.append(reader.read(step))
+            except Stopped as stopped:
+                found.stop(step, f"{backend} stopped: {stopped}")
+        if len(arrays) < 2:
+            return False
+        found.add(step, *arrays)
+        if step:
+            told = [figures(a) for a in arrays]
+            for curve, figure in zip(curves, told, strict=True):
+                curve.append(figure["loss"])
+            made.rates.append(told[0]["learning_rate"])
+    return True
+
+
+def _float32(made: Certificate, work: Path, folder: RunFolder) -> None:
+    first_steps = []
+    for name in ("torch32", "threads", "tf32"):
+        planned = TRAININGS[name]
+        folder.say(f"{planned.backend} in float32, {planned.threads} thread{'s' * (planned.threads > 1)}")
+        with training(work, name) as reader:
+            first_steps.append(reader.read(0))
+            curve = made.curves.setdefault(name, [])
+            try:
+                curve += [figures(reader.read(step))["loss"] for step in range(1, made.steps + 1)]
+            except Stopped as stopped:
+                made.places["float32"] = f"step {len(curve) + 1}, loss: {planned.backend} stopped: {stopped}"
+                return
+            reader.finish()
+    made.narrow.add(0, first_steps[0], first_steps[2])
+    judge_float32(made)
+
+
+def judge_float32(made: Certificate) -> None:
+    """The float32 gate, from the curves."""
+    torch = made.curves["torch32"]
+    made.drift = drift(made.curves["tf32"], torch)
+    made.floor = {name: drift(made.curves[name], torch) for name in FLOORS if len(made.curves[name]) == len(torch)}
+    made.places["float32"] = None
+    for step, apart in enumerate(made.drift, 1):
+        allowed = gates.FLOAT32_FIRST_STEPS.get(step, made.allowed_drift)
+        if not apart <= allowed:
+            made.places["float32"] = f"{Gap(step, 'loss', '', apart)}; allowed {allowed:.2g}"
+            return
+
+
+def _decoding(made: Certificate, parts: job.Parts, work: Path) -> None:
+    """The same checkpoint, decoded by both."""
+    files = [work / f"decoded-{name}.json" for name in ("torch32", "tf32")]
+    if not all(file.exists() for file in files):
+        return
+    torch, tf = (json.loads(file.read_text("utf-8")) for file in files)
+    split = "test" if len(parts.data["test"].split) else "validation"
+    ids = parts.data[split].split.ids
+    unlike = [e for e in torch if e not in tf or torch[e]["hypothesis"] != tf[e]["hypothesis"]]
+    made.decoding = {
+        "split": split,
+        "examples": len(torch),
+        "identical": len(torch) - len(unlike),
+        "different_texts": len({row["hypothesis"] for row in torch.values()}),
+        "empty": sum(not row["hypothesis"] for row in torch.values()),
+        "score_gap": max(abs(torch[e]["score"] - tf[e]["score"]) for e in torch if e in tf) if torch else 0.0,
+    }
+    made.places["decoding"] = None
+    if unlike:
+        texts = [rows.get(unlike[0], {}).get("hypothesis") for rows in (torch, tf)]
+        made.places["decoding"] = f"{split} example {ids[int(unlike[0])]}: torch {texts[0]!r}, tf {texts[1]!r}"
+
+
+def check(run: Any, overrides: Sequence[str]) -> None:
+    """Refuse what no certificate can be made of.
+
+    Raises:
+        ConfigError: with every reason.
+    """
+    trainer, found = run.trainer, []
+    for key, why in (("backend", "both are compared"), ("resume", "it starts anew"), ("evaluate", "it trains")):
+        if any(word.startswith(f"{key}=") for word in overrides):
+            found.append(f"{key}: given, expected to be left out; a certificate says how two runs train: {why}")
+    if trainer.precision != "32":
+        found.append(
+            f"trainer.precision: found {trainer.precision}, expected to be left out: float64 and float32 are run"
+        )
+    if trainer.loop == "stock":
+        found.append("trainer.loop: found stock, expected neutral, whose steps are recorded")
+    if getattr(run.model, "native_dropout", False):
+        found.append("model.native_dropout: found true, expected false: the frameworks' own masks differ by design")
+    if found:
+        raise ConfigError(found, "no certificate can be made:")

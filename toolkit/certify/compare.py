@@ -1,0 +1,157 @@
+"""Two recordings held against each other, step by step, with the first place where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from toolkit.certify import gates
+from toolkit.certify.stream import Arrays
+
+# kinds of what is recorded, as they are told; a name in a recording is one of them, or "kind/name"
+KINDS = {
+    "intermediate": "intermediate",
+    "loss": "loss",
+    "gradient": "gradient",
+    "learning_rate": "learning rate",
+    "gradient_norm": "gradient norm",
+    "moment": "optimizer moment",
+    "weight": "weight",
+    "statistic": "running statistic",
+    "average": "averaged weight",
+}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far the twins are apart in one thing.
+
+    Args:
+        step: optimizer step, counted from 1.
+        kind: of ``KINDS``.
+        name: canonical, empty for a figure of the whole step.
+        gap: relative; infinite where one is not finite or there is nothing to compare.
+        note: why it is infinite.
+    """
+
+    step: int
+    kind: str
+    name: str
+    gap: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        what = f"{KINDS[self.kind]} {self.name}".strip()
+        return f"step {self.step}, {what}: " + (self.note or f"{self.gap:.2g} apart, relative")
+
+
+@dataclass
+class Comparison:
+    """What was found so far, in the order of the recordings.
+
+    Args:
+        limit: a gap beyond it is a mismatch.
+        first_step: every gap of what goes into the first update.
+        worst: kind -> the largest gap of each step.
+        first: the first gap beyond the limit.
+        unjudged: parameters whose gradient is zero, see :data:`toolkit.certify.gates.ZERO_GRADIENT`.
+    """
+
+    limit: float
+    first_step: list[Gap] = field(default_factory=list)
+    worst: dict[str, list[Gap]] = field(default_factory=dict)
+    first: Gap | None = None
+    unjudged: list[str] = field(default_factory=list)
+
+    def add(self, step: int, torch: Mapping[str, np.ndarray], tf: Mapping[str, np.ndarray]) -> None:
+        """Take a step of both recordings; step 0 is what goes into step 1."""
+        if not step:
+            self.unjudged = without_gradient(torch, tf)
+        gaps = list(self._gaps(max(step, 1), torch, tf))
+        if not step:
+            self.first_step = gaps
+        for kind in KINDS:
+            if found := [g for g in gaps if g.kind == kind]:
+                self.worst.setdefault(kind, []).append(max(found, key=lambda g: g.gap))
+        beyond = (g for g in gaps if not g.gap <= self.limit)
+        self.first = self.first or next(beyond, None)
+
+    def stop(self, step: int, why: str) -> None:
+        """One of the recordings ends before ``step``."""
+        self.first = self.first or Gap(max(step, 1), "loss", "", np.inf, why)
+
+    def largest(self) -> Gap | None:
+        """Of all that was compared."""
+        return max((g for gaps in self.worst.values() for g in gaps), key=lambda g: g.gap, default=None)
+
+    def _gaps(self, step: int, torch: Mapping[str, np.ndarray], tf: Mapping[str, np.ndarray]) -> Iterable[Gap]:
+        for name, expected in torch.items():
+            kind, _, rest = name.partition("/")
+            parameter = rest.partition(".")[2] if kind == "moment" else rest
+            if kind in ("gradient", "moment", "weight", "average") and parameter in self.unjudged:
+                continue
+            if name not in tf:
+                yield Gap(step, kind, rest, np.inf, "only torch has it")
+                continue
+            distance, note = apart(kind, expected, tf[name])
+            yield Gap(step, kind, rest, distance, note)
+        for name in tf:
+            if name not in torch:
+                kind, _, rest = name.partition("/")
+                yield Gap(step, kind, rest, np.inf, "only tf has it")
+
+
+def apart(kind: str, torch: np.ndarray, tf: np.ndarray) -> tuple[float, str]:
+    """Relative distance of two arrays, and a note where there is none to be had.
+
+    Of gradients the norm of the difference over the norm; of anything else the largest difference over the largest
+    magnitude. Integers must be equal.
+    """
+    if torch.shape != tf.shape or torch.dtype.kind != tf.dtype.kind or torch.dtype.itemsize != tf.dtype.itemsize:
+        return np.inf, f"torch has {torch.dtype}{list(torch.shape)}, tf has {tf.dtype}{list(tf.shape)}"
+    if torch.dtype.kind != "f":
+        return (0.0, "") if np.array_equal(torch, tf) else (np.inf, "integers differ")
+    torch, tf = torch.astype(np.float64).ravel(), tf.astype(np.float64).ravel()
+    for backend, values in (("torch", torch), ("tf", tf)):
+        if not np.isfinite(values).all():
+            return np.inf, f"not finite in {backend}"
+    size = np.linalg.norm if kind == "gradient" else _largest
+    difference, scale = float(size(torch - tf)), float(size(torch))
+    if not difference:
+        return 0.0, ""
+    return (difference / scale, "") if scale else (np.inf, "zero in torch, not in tf")
+
+
+def _largest(values: np.ndarray) -> Any:
+    return np.abs(values).max(initial=0.0)
+
+
+def without_gradient(torch: Mapping[str, np.ndarray], tf: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the parameters whose gradient is nothing but rounding in both recordings."""
+
+    def norms(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+        found = {n: float(np.linalg.norm(a.ravel())) for n, a in arrays.items() if n.startswith("gradient/")}
+        whole = float(np.linalg.norm(list(found.values())))
+        return {name.partition("/")[2]: norm / whole if whole else 0.0 for name, norm in found.items()}
+
+    left, right = norms(torch), norms(tf)
+    small = gates.ZERO_GRADIENT
+    return [n for n, norm in left.items() if 0 < norm < small and right.get(n, np.inf) < small]
+
+
+def drift(ones: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Relative difference of two curves, step by step; infinite where one is not finite."""
+    a, b = np.array(ones, np.float64), np.array(others, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.abs(a - b) / np.abs(b)
+    return [
+        float(x) if np.isfinite(x) else (0.0 if p == q == 0 else np.inf) for x, p, q in zip(found, a, b, strict=True)
+    ]
+
+
+def figures(arrays: Arrays) -> dict[str, float]:
+    """The figures of a whole step."""
+    return {name: float(arrays[name]) for name in ("learning_rate", "loss", "gradient_norm")}

@@ -1,0 +1,372 @@
+"""What a certificate leaves: a table on the console, ``certificate.json``, and one page with plots."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from toolkit.certify import gates
+from toolkit.certify.certificate import FLOORS, Certificate
+from toolkit.certify.compare import KINDS, Comparison, Gap
+from toolkit.checkpoint import write as write_file
+from toolkit.errors import writing
+from toolkit.runfolder import RunFolder
+
+SMALLEST = 1e-17  # where an axis of powers of ten begins: what is equal stands there
+INK, PALE, RED, BLUE, GREEN = "#1f2933", "#9aa5b1", "#c0392b", "#1f6fb2", "#2f855a"
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #9aa5b1; }
+td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.yes { color: #2f855a; font-weight: 600; } .no { color: #c0392b; font-weight: 600; }
+img { width: 100%; } code, pre { font: 13px/1.45 ui-monospace, monospace; } pre { white-space: pre-wrap; }
+.note { color: #52606d; }
+"""
+Row = tuple[str, str, str, str, str]  # gate, largest, allowed, where, verdict
+
+
+def write(
+    made: Certificate, run: Any, config: Mapping[str, Any], about: Mapping[str, Any], seconds: float, folder: RunFolder
+) -> None:
+    """Write both files into the run folder and say what they say."""
+    import json
+
+    told = as_data(made, run, config, about, seconds)
+    page = as_page(made, run, about, seconds)
+    with writing(folder.path):
+        write_file(folder.path / "certificate.json", json.dumps(finite(told), indent=1, allow_nan=False).encode())
+        write_file(folder.path / "certificate.html", page.encode())
+    folder.say(table(made, run))
+    folder.say(f"the twins part first at {made.first_place}" if made.first_place else "the twins are certified")
+    folder.say(f"{seconds:.0f} s, {folder.path / 'certificate.html'}")
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def rows(made: Certificate) -> list[Row]:
+    """A line for each gate that was tried."""
+    largest, semantics = made.semantics.largest(), made.places.get("semantics")
+    found = [
+        (
+            "semantics: float64, everything at every step",
+            shown(largest.gap if largest else math.inf),
+            shown(gates.FLOAT64),
+            semantics or (place(largest) if largest else "nothing was compared"),
+            verdict(semantics),
+        )
+    ]
+    found += list(float32_rows(made))
+    if made.decoding:
+        same = f"{made.decoding['identical']} of {made.decoding['examples']} equal"
+        broken = made.places["decoding"]
+        found.append((f"decoded text, {made.decoding['split']}", same, "all", broken or "", verdict(broken)))
+    return found
+
+
+def float32_rows(made: Certificate) -> Iterable[Row]:
+    """A line for each of the first steps and one for all later ones."""
+    if made.places.get("float32") and not made.drift:
+        yield "float32", "", "", made.places["float32"] or "", verdict(made.places["float32"])
+    for step, allowed in gates.FLOAT32_FIRST_STEPS.items():
+        if step <= len(made.drift):
+            apart = made.drift[step - 1]
+            yield f"float32: loss at step {step}", shown(apart), shown(allowed), "", verdict(not apart <= allowed)
+    if later := made.drift[len(gates.FLOAT32_FIRST_STEPS) :]:
+        allowed, apart = made.allowed_drift, max(later)
+        where = f"step {made.drift.index(apart, len(gates.FLOAT32_FIRST_STEPS)) + 1}"
+        limit = f"{shown(allowed)} (floor x {gates.FLOOR_MULTIPLE:g})"
+        yield "float32: loss from step 4 on", shown(apart), limit, where, verdict(not apart <= allowed)
+
+
+def verdict(broken: object) -> str:
+    return "FAILED" if broken else "passed"
+
+
+def place(gap: Gap) -> str:
+    return f"step {gap.step}, {KINDS[gap.kind]} {gap.name}".strip()
+
+
+def shown(value: float) -> str:
+    return "0" if not value else f"{value:.1e}" if math.isfinite(value) else "no number"
+
+
+def table(made: Certificate, run: Any) -> str:
+    """For the console."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made_table = Table(title=f"{run.recipe}, {type(run.model).__name__}, {made.steps} steps")
+    for heading in ("gate", "largest gap", "allowed", "where", ""):
+        made_table.add_column(heading, justify="right" if heading in ("largest gap", "allowed") else "left")
+    for row in rows(made):
+        made_table.add_row(*(Text(cell) for cell in row))
+    console = Console(width=120)
+    with console.capture() as text:
+        console.print(made_table)
+    return text.get().rstrip()
+
+
+def as_data(
+    made: Certificate, run: Any, config: Mapping[str, Any], about: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """The content of ``certificate.json``; gaps that are no number are null."""
+    return {
+        "recipe": run.recipe,
+        "model": type(run.model).__name__,
+        "seed": run.seed,
+        "steps": made.steps,
+        "passed": made.passed,
+        "first_place": made.first_place,
+        "gates": {
+            name: {"passed": place is None, "first_place": place} | figures
+            for name, place in made.places.items()
+            for figures in [gate_figures(made, name)]
+        },
+        "float64": of(made.semantics),
+        "float32": {"first_step": [vars(gap) for gap in made.narrow.first_step]},
+        "curves": {"learning_rate": made.rates, "loss": made.curves, "drift": made.drift, "floor": made.floor},
+        "decoding": made.decoding,
+        "seconds": seconds,
+        "environment": dict(about),
+        "config": dict(config),
+    }
+
+
+def gate_figures(made: Certificate, name: str) -> dict[str, Any]:
+    if name == "semantics":
+        largest = made.semantics.largest()
+        return {"allowed": gates.FLOAT64, "largest": vars(largest) if largest else None}
+    if name == "float32":
+        return {
+            "allowed": {str(k): v for k, v in gates.FLOAT32_FIRST_STEPS.items()} | {"later": made.allowed_drift},
+            "first_steps": made.drift[: len(gates.FLOAT32_FIRST_STEPS)],
+            "largest": max(made.drift, default=None),
+            "floor": {FLOORS[name]: max(values, default=None) for name, values in made.floor.items()},
+        }
+    return {}
+
+
+def of(found: Comparison) -> dict[str, Any]:
+    """The float64 comparison: every gap of step 1, and of each kind the largest of each step."""
+    return {
+        "first_step": [vars(gap) for gap in found.first_step],
+        "largest": {kind: [vars(gap) for gap in gaps] for kind, gaps in found.worst.items()},
+        "zero_gradient": found.unjudged,
+    }
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity: null in its place."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# --- page ------------------------------------------------------------------------------------------------------------
+
+
+def as_page(made: Certificate, run: Any, about: Mapping[str, Any], seconds: float) -> str:
+    """The content of ``certificate.html``: one file, its plots inside."""
+    title = f"{run.recipe}: {type(run.model).__name__}"
+    passed = '<span class="yes">certified</span>' if made.passed else '<span class="no">not certified</span>'
+    parts = [
+        f"<h1>{html.escape(title)} &mdash; {passed}</h1>",
+        f'<p class="note">PyTorch and TensorFlow, {made.steps} optimizer steps from the same weights on the same '
+        f"batches, seed {run.seed}; {seconds:.0f} s.</p>",
+    ]
+    if made.first_place:
+        parts.append(f'<p>The twins part first at <b class="no">{html.escape(made.first_place)}</b>.</p>')
+    parts += ["<h2>Gates</h2>", html_table(("gate", "largest gap", "allowed", "where", "verdict"), rows(made), (1, 2))]
+    parts += ["<h2>Loss</h2>", picture(loss_plot(made))]
+    if made.drift:
+        parts += [
+            "<h2>Float32: drift beside torch's own floor</h2>",
+            "<p>How far the float32 losses are apart, relative, after so many steps. The floor is how far torch is "
+            "from itself: one thread and two, float32 and float64. Training magnifies rounding; what counts is that "
+            "the twins do not part faster than torch parts from itself.</p>",
+            picture(drift_plot(made)),
+        ]
+    parts += [
+        "<h2>Float64: everything, step by step</h2>",
+        "<p>The largest gap of each kind, relative. What differs in meaning stands far above the rounding of float64."
+        "</p>",
+        picture(kinds_plot(made)),
+        "<h2>Step 1: each intermediate and each gradient</h2>",
+        "<p>In the order of computation; those of float32 are shown, not judged (a ReLU within rounding of zero may "
+        "open in one twin alone).</p>",
+        picture(first_plot(made)),
+        first_table(made),
+    ]
+    if made.decoding:
+        parts += ["<h2>Decoding</h2>", decoded(made)]
+    parts += ["<h2>Where and with what</h2>", html_table(("", ""), facts(about), ())]
+    body = "\n".join(parts)
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+def html_table(headings: Sequence[str], cells: Iterable[Sequence[str]], numbers: Sequence[int]) -> str:
+    def line(row: Sequence[str], tag: str) -> str:
+        return "".join(f"<{tag}{kind(i, cell)}>{html.escape(cell)}</{tag}>" for i, cell in enumerate(row))
+
+    def kind(i: int, cell: str) -> str:
+        name = {"passed": "yes", "FAILED": "no"}.get(cell, "n" if i in numbers else "")
+        return f' class="{name}"' if name else ""
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in cells)
+    head = f"<tr>{line(headings, 'th')}</tr>" if any(headings) else ""
+    return f"<table>{head}{body}</table>"
+
+
+def first_table(made: Certificate) -> str:
+    """Every gap of step 1 in both precisions."""
+    narrow = {(gap.kind, gap.name): shown(gap.gap) for gap in made.narrow.first_step}
+    cells = [
+        (f"{KINDS[gap.kind]} {gap.name}", shown(gap.gap), narrow.get((gap.kind, gap.name), ""))
+        for gap in made.semantics.first_step
+    ]
+    left_out = ", ".join(made.semantics.unjudged)
+    note = f"<p>Not judged, for the true gradient is zero: {html.escape(left_out)}.</p>" if left_out else ""
+    figures = html_table(("", "float64", "float32"), cells, (1, 2))
+    return f"{note}<details><summary>all figures</summary>{figures}</details>"
+
+
+def decoded(made: Certificate) -> str:
+    found = made.decoding
+    return (
+        f"<p>{found['identical']} of {found['examples']} texts of the {found['split']} split are identical, decoded by "
+        f"both from the checkpoint of step {made.steps} of the float32 run of torch. There are "
+        f"{found['different_texts']} different texts, {found['empty']} examples have an empty one. Scores are at most "
+        f"{found['score_gap']:.1e} apart.</p>"
+    )
+
+
+def facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    return [
+        ("command", " ".join(about["command"])),
+        ("commit", str(about["commit"] or "none")),
+        ("processor", f"{about['cpu']}, {about['cores']} cores; no GPU is used"),
+        ("system", f"{about['platform']}, Python {about['python']}"),
+        ("packages", packages),
+    ]
+
+
+# --- plots -----------------------------------------------------------------------------------------------------------
+
+
+def figure(height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(10, height), dpi=110, layout="constrained")
+    axes = made.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return made, axes
+
+
+def picture(plot: Any) -> str:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    out = io.BytesIO()
+    FigureCanvasAgg(plot).print_png(out, metadata={"Software": None})
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
+
+
+def loss_plot(made: Certificate) -> Any:
+    plot, axes = figure(3.4)
+    styles = {
+        "torch64": ("torch, float64", BLUE, "-", 4.0),
+        "tf64": ("tf, float64", "#f6c667", "-", 1.6),
+        "torch32": ("torch, float32", INK, "--", 1.0),
+        "tf32": ("tf, float32", RED, ":", 1.4),
+    }
+    for name, (label, colour, dash, width) in styles.items():
+        if curve := made.curves.get(name):
+            axes.plot(range(1, len(curve) + 1), curve, dash, color=colour, linewidth=width, label=label)
+    axes.set(xlabel="optimizer step", ylabel="loss")
+    explain(axes, 4)
+    return plot
+
+
+def explain(axes: Any, columns: int) -> None:
+    """The legend, above the plot, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)
+
+
+def logarithmic(axes: Any, ylabel: str, lowest: float = SMALLEST) -> None:
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=lowest)
+    axes.set(ylabel=ylabel)
+
+
+def visible(values: Iterable[float], lowest: float) -> list[float]:
+    """Values for an axis of powers of ten: zero stands at its bottom, what is no number nowhere."""
+    return [max(v, lowest) if math.isfinite(v) else math.nan for v in values]
+
+
+def drift_plot(made: Certificate) -> Any:
+    plot, axes = figure(4.2)
+    lowest = 1e-9
+    colours = {"threads": PALE, "torch64": BLUE}
+    for name, values in made.floor.items():
+        steps = range(1, len(values) + 1)
+        axes.plot(
+            steps, visible(values, lowest), color=colours[name], linewidth=1.6, label=f"floor: torch, {FLOORS[name]}"
+        )
+    steps = range(1, len(made.drift) + 1)
+    axes.plot(steps, visible(made.drift, lowest), color=RED, linewidth=1.6, label="torch and tf")
+    limits = [gates.FLOAT32_FIRST_STEPS.get(step, made.allowed_drift) for step in steps]
+    axes.step(steps, limits, where="mid", color=INK, linestyle="--", linewidth=1, label="allowed")
+    logarithmic(axes, "relative difference of the losses", lowest)
+    axes.set(xlabel="optimizer step")
+    explain(axes, 4)
+    return plot
+
+
+def kinds_plot(made: Certificate) -> Any:
+    from matplotlib import colormaps
+
+    plot, axes = figure(4.2)
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for number, (kind, gaps) in enumerate(made.semantics.worst.items()):
+        steps, values = [gap.step for gap in gaps], visible((gap.gap for gap in gaps), SMALLEST)
+        single = len(set(steps)) == 1
+        axes.plot(steps, values, "o" if single else "-", color=colours[number % 10], linewidth=1.6, label=KINDS[kind])
+    axes.axhline(gates.FLOAT64, color=INK, linestyle="--", linewidth=1, label="allowed")
+    logarithmic(axes, "largest relative gap")
+    axes.set(xlabel="optimizer step")
+    explain(axes, 5)
+    return plot
+
+
+def first_plot(made: Certificate) -> Any:
+    plot, axes = figure(4.2)
+    order = {(gap.kind, gap.name): place for place, gap in enumerate(made.semantics.first_step)}
+    for found, colour, label in ((made.narrow, RED, "float32"), (made.semantics, BLUE, "float64")):
+        for kind, mark in (("intermediate", "o"), ("loss", "*"), ("gradient", "^")):
+            gaps = [gap for gap in found.first_step if gap.kind == kind]
+            axes.plot(
+                [order.get((gap.kind, gap.name), 0) for gap in gaps],
+                visible((gap.gap for gap in gaps), SMALLEST),
+                mark,
+                color=colour,
+                markersize=5,
+                label=f"{KINDS[kind]}, {label}" if gaps else None,
+            )
+    axes.axhline(gates.FLOAT64, color=INK, linestyle="--", linewidth=1, label="allowed in float64")
+    logarithmic(axes, "relative gap")
+    axes.set(xlabel="in the order of computation")
+    explain(axes, 4)
+    return plot

@@ -1,0 +1,193 @@
+"""One training of a certificate, in a process of its own: ``python -m toolkit.certify.worker FOLDER NAME``.
+
+It runs the toolkit's own loop and engine over batches that the parent has made, and records what they hold after every
+step. Nothing is certified that does not train.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+
+from toolkit import build, checkpoint, config
+from toolkit.batch import Batch
+from toolkit.certify.stream import AHEAD, Arrays, Writer
+from toolkit.checkpoint import Progress, State
+from toolkit.corpus import Data
+from toolkit.plan import Plan
+
+NEVER = 10**9  # steps: no validation, no checkpoint, no row of a log falls into a certificate
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one of the trainings differs from the others.
+
+    Args:
+        backend: of both.
+        precision: of the trainer.
+        threads: of one operation.
+        whole: record weights and moments at every step, not the loss alone.
+    """
+
+    backend: Literal["torch", "tf"]
+    precision: Literal["64", "32"]
+    threads: int = 1
+    whole: bool = False
+
+
+TRAININGS = {
+    "torch64": Training("torch", "64", whole=True),
+    "tf64": Training("tf", "64", whole=True),
+    "torch32": Training("torch", "32"),
+    "threads": Training("torch", "32", threads=2),
+    "tf32": Training("tf", "32"),
+}
+DECODING = ("torch32", "tf32")  # those that decode the checkpoint that the first of them leaves
+
+
+class _Done(Exception):
+    """Enough steps."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Entry point; ``FOLDER`` is the parent's, ``NAME`` one of ``TRAININGS``."""
+    folder, name = argv
+    build.isolate(TRAININGS[name].backend)
+    work(Path(folder), name)
+
+
+def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = None) -> None:
+    """Do one training, in a process that was prepared for its backend.
+
+    Args:
+        folder: where the parent left ``job.json``, the plan and the batches.
+        name: of ``TRAININGS``.
+        ahead: see :class:`toolkit.certify.stream.Writer`.
+        into: the recording's name, where it is not ``name``.
+    """
+    from toolkit import job
+
+    training, told = TRAININGS[name], json.loads((folder / "job.json").read_text("utf-8"))
+    run = config.resolve(told["config"], tuple(told["allow"]))
+    run = dataclasses.replace(
+        run,
+        backend=training.backend,
+        trainer=dataclasses.replace(
+            run.trainer,
+            precision=training.precision,
+            workers=0,
+            validate_every=NEVER,
+            checkpoint_every=NEVER,
+            log_every=NEVER,
+        ),
+    )
+    learned = job.domain_of(run).load(run, Path(told["learned"]))
+    side: Any = importlib.import_module(f"toolkit.certify.{training.backend}")
+    side.prepare(training.threads)
+    engine = job.load_engine(run, learned)
+    writer = Writer(folder / (into or name), ahead)
+    _train(run, Watched(engine, side, told["steps"], writer, training.whole), folder, told)
+    if name in DECODING and told["decoded"]:
+        _decode(run, engine, learned.tokenizer, folder, name, told)
+
+
+def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any]) -> None:
+    from toolkit.trainers import loop
+
+    plan = Plan(np.load(folder / "lengths.npy"), told["budget"], told["most"], told["plan_seed"])
+    data = Data(SimpleNamespace(ids=[]), plan, reading(folder, "train"))
+    nowhere: Any = None  # nothing is saved or logged before the last step
+    with contextlib.suppress(_Done):
+        loop.fit(run, watched, data, data, None, nowhere, Progress())
+
+
+def _decode(run: Any, engine: Any, tokenizer: Any, folder: Path, name: str, told: dict[str, Any]) -> None:
+    """Decode the test batches from the weights with which the first of ``DECODING`` ended."""
+    path = folder / "checkpoints"
+    if name == DECODING[0]:
+        checkpoint.save(path, engine.state(), Progress(step=told["steps"]), keep=1)
+    engine.load(checkpoint.choose(path, "last", print).state)
+    batches = [np.array(positions) for positions in told["decoded"]]
+    rows = {}
+    for batch in engine.batches(reading(folder, "test"), batches, 0):
+        for example, row in run.task.evaluate(engine, batch, tokenizer, True):
+            rows[int(example)] = {"hypothesis": row["hypothesis"], "score": row["score"]}
+    (folder / f"decoded-{name}.json").write_text(json.dumps(rows), "utf-8")
+
+
+def batch_path(folder: Path, split: str, epoch: int, positions: np.ndarray) -> Path:
+    """Where a batch lies. An example is in one batch of an epoch only, so its first one names it."""
+    return folder / "batches" / f"{split}-{epoch}-{int(positions[0])}.npz"
+
+
+def reading(folder: Path, split: str) -> Callable[[np.ndarray, int], Batch]:
+    """A collator that reads what the parent's collator made."""
+
+    def collate(positions: np.ndarray, epoch: int) -> Batch:
+        with np.load(batch_path(folder, split, epoch, positions)) as file:
+            return {name: file[name] for name in file.files}
+
+    return collate
+
+
+class Watched:
+    """An engine whose every step is recorded; the loop sees no difference.
+
+    The record of step 0 is what goes into the first update: each intermediate of the first batch, the loss, each
+    gradient. The record of a later step is what the engine holds after it.
+    """
+
+    def __init__(self, engine: Any, side: Any, steps: int, writer: Writer, whole: bool) -> None:
+        self.engine, self.side, self.writer, self.whole = engine, side, writer, whole
+        self.step, self.steps = 0, steps
+        self.model: Any = engine.model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def train_step(self, batches: list[Any], *settings: Any) -> tuple[float, float]:
+        from toolkit.trainers.loop import NonFinite
+
+        if not self.step:
+            self.writer.write(0, self.side.first_step(self.engine, batches, *settings))
+        try:
+            loss, norm = self.engine.train_step(batches, *settings)
+        except NonFinite:
+            self.writer.stop(f"step {self.step + 1}: the loss or its gradient is not finite")
+            raise _Done from None
+        self.step += 1
+        figures = {"learning_rate": self.side.learning_rate(self.engine), "loss": loss, "gradient_norm": norm}
+        arrays: Arrays = {name: np.array(value, np.float64) for name, value in figures.items()}
+        if self.whole:
+            arrays |= held(self.engine.state(), self.side.trained(self.engine))
+        self.writer.write(self.step, arrays)
+        if self.step == self.steps:
+            raise _Done
+        return loss, norm
+
+
+def held(state: State, trained: set[str]) -> Arrays:
+    """What an engine holds, in the order of cause and effect.
+
+    Args:
+        trained: names of the parameters; what else the model has are running statistics.
+    """
+    moments = {f"moment/{name}": array for name, array in state.optimizer.items()}
+    weights = {f"weight/{name}": array for name, array in state.model.items() if name in trained}
+    statistics = {f"statistic/{name}": array for name, array in state.model.items() if name not in trained}
+    return moments | weights | statistics | {f"average/{name}": array for name, array in state.ema.items()}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
