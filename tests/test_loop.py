@@ -69,6 +69,7 @@ class Engine:
 class Split:
     ids: list
     texts: list
+    name: str = "train"
 
     def __len__(self):
         return len(self.ids)

@@ -148,7 +148,7 @@ def test_a_checkpoint_says_of_its_run_what_is_needed_to_go_on(whole, arguments):
     assert config.resolve(about.config) == config.check([*arguments, f"run_dir={whole}"])
     assert about.backend == "torch" and {"python", "numpy", "safetensors"} <= set(about.versions)
     assert set(last(whole).progress.facts) == {"dataset", "seed", "accumulate", "plan"}
-    assert last(whole).progress.rows == {"metrics.jsonl": len(log(whole))}
+    assert last(whole).progress.rows == {"metrics.jsonl": len(log(whole)), "examples.jsonl": 7}
 
 
 def test_the_best_goes_with_a_run_into_another_folder(train, whole, tmp_path):

@@ -15,6 +15,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -43,8 +44,8 @@ PACKAGES = (
 
 
 class RunFolder:
-    """Writes ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``tensorboard/``, ``predictions/``,
-    ``results.json``, ``run.log`` and the checkpoints under ``path``, which it holds until it is closed.
+    """Writes ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``examples.jsonl``, ``tensorboard/``,
+    ``predictions/``, ``results.json``, ``run.log`` and the checkpoints under ``path``; holds it until it is closed.
 
     Raises:
         RunError: ``path`` cannot be written, or another run holds it.
@@ -119,10 +120,11 @@ class RunFolder:
         for name in LOGS:
             path = self.path / name
             if path.exists():
-                rows = path.read_bytes().splitlines(keepends=True)[: at.rows.get(name, 0)]
+                with writing(path), open(path, "r+b") as file:
+                    rows = [len(line) for line in islice(file, at.rows.get(name, 0))]
+                    file.truncate(sum(rows))
+                    os.fsync(file.fileno())
                 self._rows[name] = len(rows)
-                with writing(path):
-                    write(path, b"".join(rows))
 
     def record(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
         """Append a row to ``metrics.jsonl`` and to the TensorBoard event file."""
@@ -131,6 +133,10 @@ class RunFolder:
         with writing(self.path / "tensorboard"):
             self._board = self._board or _Board(self.path / "tensorboard", step)
             self._board.add(step, {f"{split}/{name}": value for name, value in values.items()})
+
+    def record_examples(self, step: int, epoch: int, ids: list[str]) -> None:
+        """Append a row to ``examples.jsonl``: what an optimizer step was made of, in the order of the plan."""
+        self._append("examples.jsonl", json.dumps({"step": step, "epoch": epoch, "ids": ids}, ensure_ascii=False))
 
     def _append(self, name: str, line: str) -> None:
         with writing(self.path / name):

@@ -1,0 +1,152 @@
+"""``scripts/soak KILLS [SEED]``: runs that are killed again and again, held against twins that nothing disturbed.
+
+Half of the kills fall at a random moment of what is left of the course, from the start of the process to its end; the
+others are aimed at a save, a validation, a step or the final evaluation, which are short. A twin has no loader workers,
+whether the run has any or not. Some processes are started from the command line, framework and all; most are forked
+from one that has imported the framework already.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .child import PHASES
+from .runs import STEPS, Attempt, Starter, arguments, differences, fresh, gone, newest, resumed, until
+
+# of a hundred kills; those with loader processes, and those of TensorFlow's larger graphs, take the longest
+SHARES = {
+    ("asr", "torch", 0): 14,
+    ("asr", "torch", 2): 4,
+    ("asr", "tf", 0): 10,
+    ("asr", "tf", 2): 5,
+    ("translation", "torch", 0): 14,
+    ("translation", "torch", 2): 4,
+    ("translation", "tf", 0): 6,
+    ("translation", "tf", 2): 3,
+    ("image_classification", "torch", 0): 15,
+    ("image_classification", "torch", 2): 4,
+    ("image_classification", "tf", 0): 14,
+    ("image_classification", "tf", 2): 7,
+}
+COLD = 0.05  # share of the processes that are started from the command line
+AIMED = {"save": 0.2, "validation": 0.12, "step": 0.1, "final evaluation": 0.08}  # shares of the kills; rest: any time
+LASTS = {"save": 0.05, "validation": 0.3, "step": 0.5, "final evaluation": 0.5}  # seconds after it has begun
+
+
+@dataclass
+class Cell:
+    """What happened to one recipe on one backend."""
+
+    fell: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+    diverged: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+def aim(attempt: Attempt, course: float, draw: random.Random) -> None:
+    """Return at the moment of the kill, or when the run is over."""
+    at, share = draw.random(), 0.0
+    for phase, part in AIMED.items():
+        share += part
+        if at < share:
+            for _ in range(draw.randint(1, 4) if phase in ("save", "step") else 1):
+                until(lambda: attempt.phase == phase or not attempt.running)  # noqa: B023
+                until(lambda: attempt.phase != phase or not attempt.running, draw.uniform(0, LASTS[phase]))  # noqa: B023
+            return
+    until(lambda: not attempt.running, draw.uniform(0, course))
+
+
+def soak(cell: tuple[str, str, int], kills: int, starter: Starter, work: Path, draw: random.Random) -> Cell:
+    """Kill one kind of run so many times.
+
+    Args:
+        cell: recipe, backend, loader workers.
+        kills: how many.
+        starter: of the backend.
+        work: a folder.
+        draw: the moments.
+    """
+    recipe, backend, workers = cell
+    found, log = Cell(), work / "console.log"
+    twin = work / f"{recipe}-{backend}"
+    began = time.monotonic()
+    if not (twin / "results.json").exists():
+        code = starter.begin(arguments(recipe, backend, work / "data", fresh(twin)), log).wait()
+        assert code == 0, f"the twin of {recipe}, {backend} ended with {code}: see {log}"
+        (twin / "seconds").write_text(str(time.monotonic() - began))
+    course = float((twin / "seconds").read_text())
+    folder = fresh(work / f"{recipe}-{backend}-{workers}")
+    own = arguments(recipe, backend, work / "data", folder, f"trainer.workers={workers}")
+    while True:
+        over = found.fell.total() >= kills
+        before = newest(folder)
+        attempt = starter.begin(own, log, cold=draw.random() < COLD)
+        if not over:
+            aim(attempt, course * max(0.2, 1 - max(before, 0) / STEPS), draw)
+        children, phase = (attempt.children, attempt.phase) if not over else (set(), "")
+        if not over and attempt.running:
+            attempt.kill()
+        code = attempt.wait()
+        if code == -9:
+            found.fell[phase] += 1
+            say = f"killed {found.fell.total()} of {kills} in {phase}, last checkpoint {newest(folder)}"
+            print(f"{recipe} {backend} {workers} workers: {say}", flush=True)
+        if not gone(children):
+            found.lost.append(f"{folder}: orphans")
+        if code not in (-9, 0):
+            found.lost.append(f"{folder}: exit code {code}, see {log}")
+            folder = fresh(folder)
+        elif phase not in ("start-up", "") and resumed(folder) < before:
+            found.lost.append(f"{folder}: went on from step {resumed(folder)}, had a checkpoint of step {before}")
+        if code == 0:
+            found.runs += 1
+            different = differences(folder, twin)
+            print(f"{recipe} {backend} {workers} workers: run {found.runs} over, {different or 'equal'}", flush=True)
+            if different:
+                found.diverged.append(f"{folder}: {different}")
+            if over:
+                return found
+            folder = fresh(folder)
+
+
+def table(cells: dict[tuple[str, str, int], Cell]) -> str:
+    """All that happened, in Markdown."""
+    lines = [f"| recipe | backend | workers | kills | {' | '.join(PHASES)} | runs | divergences | lost runs |"]
+    lines.append("|---|---|---" + "|---:" * (len(PHASES) + 4) + "|")
+    total: Counter[str] = Counter()
+    for (recipe, backend, workers), cell in cells.items():
+        counts = [cell.fell.total(), *(cell.fell[p] for p in PHASES)]
+        counts += [cell.runs, len(cell.diverged), len(cell.lost)]
+        total.update(dict(zip(map(str, range(len(counts))), counts, strict=True)))
+        lines.append(f"| {recipe} | {backend} | {workers} | {' | '.join(map(str, counts))} |")
+    sums = " | ".join(str(total[str(i)]) for i in range(len(PHASES) + 4))
+    return "\n".join([*lines, f"| all | | | {sums} |"])
+
+
+def main(kills: int, seed: int, work: Path) -> int:
+    """Do it all; returns the exit code."""
+    cells: dict[tuple[str, str, int], Cell] = {}
+    draw = random.Random(seed)
+    began = time.monotonic()
+    for backend in ("torch", "tf"):
+        with Starter(backend, work) as starter:
+            for cell, share in SHARES.items():
+                if cell[1] == backend:
+                    cells[cell] = soak(cell, max(1, round(share * kills / 100)), starter, work, draw)
+    print(f"\n{table(cells)}\n\nseed {seed}, {(time.monotonic() - began) / 60:.0f} minutes")
+    bad = [line for cell in cells.values() for line in (*cell.diverged, *cell.lost)]
+    print("\n".join(bad))
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    given = [int(word) for word in sys.argv[1:]]
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    print(f"runs and logs: {folder}", flush=True)
+    sys.exit(main(given[0], given[1] if len(given) > 1 else 0, folder))
