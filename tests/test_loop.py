@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -57,6 +58,9 @@ class Engine:
         examples = batch[0]
         guess = (examples + int(1e6 * abs(self.weight[0]))) % 3
         return {"example": examples, "loss": guess * 1.0, "guess": guess}
+
+    def averaged(self):
+        return nullcontext()
 
     def state(self):
         return State({"w": self.weight.copy()}, {"step": np.array([len(self.seen)])})

@@ -29,6 +29,7 @@ SHAPE = [
     "trainer.checkpoint_every=3",
     "trainer.validate_every=2",
     "trainer.keep=2",
+    "trainer.ema_decay=0.9",
     "optimizer.lr=0.01",
     "model.dropout=0.2",
 ]

@@ -9,7 +9,8 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from toolkit.batch import Collate, NoBatch
 from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
 from toolkit.errors import Interrupted, RunError, listed
+from toolkit.layers.spec import match
 from toolkit.runfolder import RunFolder
 
 
@@ -49,6 +51,12 @@ class Engine(Protocol):
     def set_step(self, lr: float, position: int) -> None:
         """Set the learning rate, and the position that keys the dropout masks."""
 
+    def average(self) -> None:
+        """Move the averaged weights after a step of the stock loop; :meth:`train_step` does so by itself."""
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While it is entered, the model has the averaged weights, if the run keeps any."""
+
     def fit_stock(self, stock: Stock) -> None:
         """Train under the framework's stock loop, which calls ``stock`` back."""
 
@@ -65,6 +73,18 @@ class Engine(Protocol):
     def state(self) -> State: ...
 
     def load(self, state: State) -> None: ...
+
+
+def start_of_averages(state: State, names: Iterable[str]) -> Mapping[str, np.ndarray]:
+    """The averaged weights of a checkpoint; its weights, where it was trained without averaging.
+
+    Raises:
+        ValueError: the averages are those of another model.
+    """
+    names = list(names)
+    if names and state.ema:
+        match(state.ema, {name: state.model[name].shape for name in names})
+    return {name: (state.ema or state.model)[name] for name in names}
 
 
 @dataclass(frozen=True)
@@ -186,6 +206,7 @@ class Stock:
         ids = _ids(self.train, self.train.plan.epoch(at.epoch)[at.batch : at.batch + 1])
         if not math.isfinite(loss):
             raise RunError(_not_finite(at, ids))
+        self.engine.average()
         at.step, at.batch = at.step + 1, at.batch + 1
         if self.run.trainer.log_examples:
             self.folder.record_examples(at.step, at.epoch, ids)
@@ -224,6 +245,8 @@ def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool =
 def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = True) -> list[dict[str, Any]]:
     """A row for each example of a split, in its order: id, reference, hypothesis, score, loss, what the task adds.
 
+    It is the averaged weights that answer, where the run keeps them.
+
     Args:
         final: at the end of a run, with a progress bar on a terminal; else between epochs, where a task may be quicker.
     """
@@ -233,7 +256,7 @@ def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = T
     found: dict[int, dict[str, Any]] = {}
     hidden = not (final and Console().is_terminal)
     batches = engine.batches(data.collator, data.plan.in_order(), 0)
-    with named(data):
+    with named(data), engine.averaged():
         for batch in track(batches, "evaluate", len(data.plan), transient=True, disable=hidden):
             for example, row in run.task.evaluate(engine, batch, tokenizer, final):
                 found[example] = {"id": data.split.ids[example], "reference": data.split.texts[example]} | row

@@ -28,6 +28,13 @@ class Trainer:
     batch_examples: int = option(64, "largest number of examples in a batch", ge=1)
     accumulate: int = option(1, "batches whose gradients are averaged for one optimizer step", ge=1)
     clip_norm: float | None = option(5.0, "largest global L2 norm of the gradient; null: no clipping", gt=0)
+    ema_decay: float | None = option(
+        None,
+        "measure and predict with an exponential moving average of the trained weights: after each step it keeps this "
+        "share of itself and takes the rest of the new weights (Polyak & Juditsky 1992); null: the weights themselves",
+        gt=0,
+        lt=1,
+    )
     precision: Literal["64", "32", "bf16"] = option(
         "32", "arithmetic of the model; bf16: mixed, weights and loss stay in float32"
     )

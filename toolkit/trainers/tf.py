@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from toolkit.layers import tf as layers
 from toolkit.loaders import tf as loaders
 from toolkit.optimizers import tf as optimizers
 
-from .loop import NonFinite, Stock
+from .loop import NonFinite, Stock, start_of_averages
 
 POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16"}
 
@@ -55,11 +56,17 @@ class Engine:
             self.variables = self.model.trainable_variables
             self.optimizer = optimizers.build(run.optimizer, self.slots)
             many = run.trainer.accumulate > 1
+            self.averages = [
+                (slot, tf.Variable(slot.variable.value, trainable=False))
+                for slot in (self.slots if run.trainer.ema_decay else ())
+                if slot.variable.trainable
+            ]
             self.sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables] if many else []
         batch = loaders.signature(self.fields)
         self._step = self._function(self._replica_step, batch)
         self._add = self._function(self._replica_add, batch, tf.TensorSpec([], tf.int32))
         self._apply = self._function(self._replica_apply)
+        self._average = self._function(self._replica_average)
         self._evaluate = self._function(self.task.evaluate_batch, batch)
         if hasattr(self.task, "start"):
             self._start = tf.function(self.task.start, reduce_retracing=True)
@@ -96,6 +103,20 @@ class Engine:
                 s.assign(tf.zeros_like(s))
             raise NonFinite from error
 
+    def average(self) -> None:
+        self._average()
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        kept = [slot.variable.numpy() for slot, _ in self.averages]
+        for slot, average in self.averages:
+            slot.variable.assign(average)
+        try:
+            yield
+        finally:
+            for (slot, _), value in zip(self.averages, kept, strict=True):
+                slot.variable.assign(value)
+
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
         return {k: v.numpy() for k, v in self._evaluate(batch).items()} | {"example": batch["example"].numpy()}
 
@@ -110,11 +131,17 @@ class Engine:
         return step
 
     def state(self) -> State:
-        return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.slots))
+        averages = {
+            slot.name: np.array(slot.to_canonical(average.numpy()), order="C") for slot, average in self.averages
+        }
+        return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.slots), averages)
 
     def load(self, state: State) -> None:
         layers.set_weights(self.model, state.model)
         optimizers.set_state(self.optimizer, self.slots, state.optimizer)
+        known = start_of_averages(state, [slot.name for slot, _ in self.averages])
+        for slot, average in self.averages:
+            average.assign(np.ascontiguousarray(slot.to_keras(known[slot.name])))
 
     def _gradients(self, batch: Any, parts: Any = 1) -> tuple[Any, list[Any]]:
         with tf.GradientTape() as tape:
@@ -126,7 +153,13 @@ class Engine:
         gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm or float("inf"))
         with tf.control_dependencies([tf.debugging.assert_all_finite(norm, "not finite")]):
             self.optimizer.apply([tf.identity(g) for g in gradients], self.variables)
+        self._replica_average()
         return norm
+
+    def _replica_average(self) -> None:
+        for slot, average in self.averages:
+            rest = tf.constant(1.0 - (self.trainer.ema_decay or 0.0), average.dtype)
+            average.assign_add(rest * (slot.variable - average))
 
     def _replica_step(self, batch: Any) -> tuple[Any, Any]:
         loss, gradients = self._gradients(batch)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from toolkit import weights
 from toolkit.batch import Collate
@@ -18,7 +20,7 @@ from toolkit.layers import torch as layers
 from toolkit.loaders import torch as loaders
 from toolkit.optimizers import torch as optimizers
 
-from .loop import NonFinite, Stock
+from .loop import NonFinite, Stock, start_of_averages
 
 PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
 
@@ -43,6 +45,9 @@ class Engine:
         self.model = self.task.model
         optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))
         self.module, self.optimizer = self.fabric.setup(self.task, optimizer)
+        trained = self.model.named_parameters() if run.trainer.ema_decay else ()
+        self.averages = {name: p.detach().clone() for name, p in trained if p.requires_grad}
+        self._move = get_ema_multi_avg_fn(run.trainer.ema_decay or 0.0)
         for method in ("batch_loss", "evaluate_batch", "start", "step"):
             if hasattr(self.task, method):
                 self.module.mark_forward_method(method)
@@ -69,7 +74,26 @@ class Engine:
             raise NonFinite
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.average()
         return total, norm
+
+    def average(self) -> None:
+        if self.averages:
+            self._move(list(self.averages.values()), [self.model.get_parameter(name) for name in self.averages], None)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        """Weights for averages, in place: only what the tensors point to."""
+        for name, average in self.averages.items():
+            parameter = self.model.get_parameter(name)
+            parameter.data, average.data = average.data, parameter.data
 
     @torch.no_grad()
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
@@ -90,11 +114,15 @@ class Engine:
         return step
 
     def state(self) -> State:
-        return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.model))
+        averages = {name: average.cpu().numpy().copy() for name, average in self.averages.items()}
+        return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.model), averages)
 
     def load(self, state: State) -> None:
         layers.set_weights(self.model, state.model)
         optimizers.set_state(self.optimizer, self.model, state.optimizer)
+        known = start_of_averages(state, self.averages)
+        for name, average in self.averages.items():
+            average.copy_(torch.from_numpy(known[name]))
 
     def fit_stock(self, stock: Stock) -> None:
         run = stock.run.trainer
