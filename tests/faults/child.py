@@ -16,6 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# what a run imports on its way, beside its framework
+ON_THE_WAY = (
+    "hydra omegaconf rich.progress rich.table tensorboardX matplotlib.pyplot sacrebleu soundfile sentencepiece PIL"
+)
 PHASES = ("start-up", "step", "validation", "save", "final evaluation")
 
 
@@ -78,7 +82,8 @@ def main(backend: str) -> None:
     from toolkit import build
 
     build.isolate(backend)
-    for name in ("toolkit.compose", "toolkit.config", "toolkit.job", f"toolkit.trainers.{backend}"):
+    ours = "compose config job recipe_source speech translation images".split()
+    for name in (*(f"toolkit.{name}" for name in (*ours, f"trainers.{backend}")), *ON_THE_WAY.split()):
         importlib.import_module(name)
     print("ready", flush=True)
     while line := os.read(0, 1 << 16):  # one order at a time, so a read is a line

@@ -61,7 +61,7 @@ class Starter:
     """A process of ``tests.faults.child``, and the run that it has at the moment."""
 
     def __init__(self, backend: str, work: Path) -> None:
-        self.work = work
+        self.work, self.backend = work, backend
         environment = os.environ | {"TOOLKIT_CACHE": str(work / "cache"), "OMP_NUM_THREADS": "1"}
         self.errors = open(work / f"{backend}.err", "w")  # noqa: SIM115  lives as long as the process
         self.process = subprocess.Popen(
@@ -86,7 +86,7 @@ class Starter:
 
     def begin(self, arguments: list[str], log: Path, cold: bool = False) -> Attempt:
         assert self.process.stdin and self.process.stdout
-        phase = self.work / "phase"
+        phase = self.work / f"{self.backend}.phase"
         order = {"arguments": arguments, "log": str(log), "phase": str(phase), "cold": cold}
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
         self.process.stdin.flush()
