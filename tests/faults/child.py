@@ -82,7 +82,7 @@ def main(backend: str) -> None:
     from toolkit import build
 
     build.isolate(backend)
-    ours = "compose config job recipe_source speech translation images".split()
+    ours = ("compose", "config", "job", "recipe_source", "speech", "translation", "images")
     for name in (*(f"toolkit.{name}" for name in (*ours, f"trainers.{backend}")), *ON_THE_WAY.split()):
         importlib.import_module(name)
     print("ready", flush=True)

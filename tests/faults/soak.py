@@ -1,9 +1,9 @@
 """``scripts/soak KILLS [SEED]``: runs that are killed again and again, held against twins that nothing disturbed.
 
-Half of the kills fall at a random moment of what is left of the course, from the start of the process to its end; the
-others are aimed at a save, a validation, a step or the final evaluation, which are short. A twin has no loader workers,
-whether the run has any or not. Some processes are started from the command line, framework and all; most are forked
-from one that has imported the framework already.
+A third of the kills fall at a random step of those that are left of the course, a fifth at a random moment of the
+start-up; the others are aimed at a save, a validation or the final evaluation, which are short. A twin has no loader
+workers, whether the run has any or not. Some processes are started from the command line, framework and all; most are
+forked from one that has imported the framework already.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .child import PHASES
-from .runs import STEPS, Attempt, Starter, arguments, differences, fresh, gone, newest, resumed, until
+from .runs import STEPS, Attempt, Starter, arguments, differences, fresh, gone, newest, resumed, taken, until
 
 # of a hundred kills; those with loader processes, and those of TensorFlow's larger graphs, take the longest
 SHARES = {
@@ -35,8 +35,8 @@ SHARES = {
     ("translation", "tf", 2): 3,
 }
 COLD = 0.05  # share of the processes that are started from the command line
-AIMED = {"save": 0.2, "validation": 0.12, "step": 0.1, "final evaluation": 0.08}  # shares of the kills; rest: any time
-LASTS = {"save": 0.05, "validation": 0.3, "step": 0.5, "final evaluation": 0.5}  # seconds after it has begun
+# shares of the kills, and the seconds after the beginning of the phase in which they fall
+AIMED = {"save": (0.25, 0.05), "validation": (0.13, 0.3), "final evaluation": (0.08, 0.5), "start-up": (0.19, 2.0)}
 
 
 @dataclass
@@ -49,17 +49,20 @@ class Cell:
     lost: list[str] = field(default_factory=list)
 
 
-def aim(attempt: Attempt, course: float, draw: random.Random) -> None:
+def aim(attempt: Attempt, folder: Path, draw: random.Random) -> None:
     """Return at the moment of the kill, or when the run is over."""
-    at, share = draw.random(), 0.0
-    for phase, part in AIMED.items():
-        share += part
-        if at < share:
-            for _ in range(draw.randint(1, 4) if phase in ("save", "step") else 1):
+    at, before = draw.random(), max(0, newest(folder))
+    for phase, (share, seconds) in AIMED.items():
+        at -= share
+        if at < 0:
+            for _ in range(draw.randint(1, 4) if phase == "save" else 1):
                 until(lambda: attempt.phase == phase or not attempt.running)  # noqa: B023
-                until(lambda: attempt.phase != phase or not attempt.running, draw.uniform(0, LASTS[phase]))  # noqa: B023
+                until(lambda: attempt.phase != phase or not attempt.running, draw.uniform(0, seconds))  # noqa: B023
             return
-    until(lambda: not attempt.running, draw.uniform(0, course))
+    until(lambda: attempt.phase == "step" or not attempt.running)  # the log is cut to the checkpoint before
+    step = draw.randint(before, before + max(1, (STEPS - before) // 2))  # nearer ones, so that a run is killed often
+    until(lambda: taken(folder) >= step or not attempt.running)
+    until(lambda: not attempt.running, draw.uniform(0, 0.05))
 
 
 def soak(
@@ -78,12 +81,9 @@ def soak(
     recipe, backend, workers = cell
     log = work / "console.log"
     twin = work / f"{recipe}-{backend}"
-    began = time.monotonic()
     if not (twin / "results.json").exists():
         code = starter.begin(arguments(recipe, backend, work / "data", fresh(twin)), log).wait()
         assert code == 0, f"the twin of {recipe}, {backend} ended with {code}: see {log}"
-        (twin / "seconds").write_text(str(time.monotonic() - began))
-    course = float((twin / "seconds").read_text())
     folder = fresh(work / f"{recipe}-{backend}-{workers}")
     own = arguments(recipe, backend, work / "data", folder, f"trainer.workers={workers}")
     while True:
@@ -91,7 +91,7 @@ def soak(
         before = newest(folder)
         attempt = starter.begin(own, log, cold=draw.random() < COLD)
         if not over:
-            aim(attempt, course * max(0.2, 1 - max(before, 0) / STEPS), draw)
+            aim(attempt, folder, draw)
         children, phase = (attempt.children, attempt.phase) if not over else (set(), "")
         if not over and attempt.running:
             attempt.kill()
