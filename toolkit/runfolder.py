@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from toolkit import checkpoint
 from toolkit.checkpoint import LEARNED, About, Progress, State, write
-from toolkit.errors import RunError, writing
+from toolkit.errors import RunError, room, writing
 
 try:
     import fcntl
@@ -57,7 +57,8 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the run
         except OSError as error:
-            raise RunError(f"run_dir: {path} cannot be written ({error.strerror}); give another folder") from error
+            why = f"{error.strerror}; {room(path)}"
+            raise RunError(f"run_dir: {path} cannot be written ({why}); give another folder") from error
         self._files: dict[str, TextIO] = {}
         self._rows: dict[str, int] = {}
         self._board: Any = None

@@ -101,10 +101,7 @@ class Attempt:
 
     @property
     def running(self) -> bool:
-        try:
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-        except OSError:
-            return False
+        return alive(self.pid)
 
     @property
     def phase(self) -> str:
@@ -133,10 +130,18 @@ def descendants(pid: int) -> Iterator[int]:
         yield from descendants(child)
 
 
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and not only its exit code, which nobody has asked for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def gone(pids: set[int], seconds: float = 10) -> bool:
     """Whether these processes end by themselves in time; what is left is killed."""
     until = time.monotonic() + seconds
-    while (left := {p for p in pids if Path(f"/proc/{p}").exists()}) and time.monotonic() < until:
+    while (left := {p for p in pids if alive(p)}) and time.monotonic() < until:
         time.sleep(0.05)
     for pid in left:
         os.kill(pid, signal.SIGKILL)

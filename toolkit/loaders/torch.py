@@ -67,6 +67,8 @@ class _Loader(DataLoader):
                 code, index = worker.exitcode, self.dataset.taken[number]
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
                 why = f"loader worker {number} (process {worker.pid}) {how}"
+                for other in batches._workers:  # or torch waits five seconds for each
+                    other.kill()
                 raise NoBatch([] if index < 0 else self.dataset.batches[index].tolist(), why)
 
 
