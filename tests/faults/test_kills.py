@@ -1,4 +1,4 @@
-"""Real runs of both backends, killed with SIGKILL; two hundred and more of them are the business of ``scripts/soak``."""
+"""Real runs of both backends, killed with SIGKILL; two hundred and more are the business of ``scripts/soak``."""
 
 from __future__ import annotations
 
