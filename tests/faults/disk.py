@@ -5,7 +5,8 @@ opening for writing, a write, a sync, a renaming, a truncation, a removal, a new
 
 - ``kill``: the process kills itself with SIGKILL, in the middle of a write;
 - ``power``: all that was written since the last sync of its file is gone too, as after a loss of power;
-- ``full``: this and everything later that needs space fails with ENOSPC.
+- ``full``: this and everything later that needs space fails with ENOSPC;
+- ``once``: this alone fails so, as when another program frees some room again.
 
 Then another process goes on in that folder, undisturbed, and must end as the run that nothing happened to. What it
 finds is printed as JSON. ``GUARD`` names something that is switched off, so that the tests can see themselves fail.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
+import gc
 import io
 import json
 import os
@@ -38,6 +40,7 @@ from toolkit.trainers import loop
 
 TRAIN, VALID = test_loop.data(12), test_loop.data(3, 1)
 CALLS = ("replace", "mkdir", "unlink", "rmdir", "truncate")  # of os, beside fsync
+NO_SPACE = ("full", "once")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -83,8 +86,9 @@ class Disk:
     def operation(self, half: Callable[[], Any] = lambda: None, needs_space: bool = True) -> None:
         """Count one; ``half`` does it by half before a kill."""
         self.done += 1
-        if self.fault == "full":
-            if self.done >= self.place and needs_space:
+        if self.fault in NO_SPACE:
+            here = self.done == self.place or (self.done > self.place and self.fault == "full")
+            if here and needs_space:
                 raise OSError(FULL.errno, FULL.strerror)
         elif self.done == self.place:
             half()
@@ -247,13 +251,13 @@ def left(path: Path) -> Any:
 def trial(path: Path, fault: str, place: int, whole: Any) -> str:
     """Empty if the fault cost nothing, or what went wrong."""
     ended = forked(path, fault, place)
-    if fault != "full" and ended.code != -signal.SIGKILL:
+    if fault not in NO_SPACE and ended.code != -signal.SIGKILL:
         return f"exit code {ended.code}: {ended.said}"
-    if fault == "full" and ended.code != 0:  # 0: at most what nobody needs was not written
+    if fault in NO_SPACE and ended.code != 0:  # 0: at most what nobody needs was not written
         one = len(ended.said.splitlines()) == 1 and "No space left" in ended.said and "are free" in ended.said
         if ended.code != 1 or not one:
             return f"exit code {ended.code}: {ended.said}"
-    elif fault == "full":
+    elif fault in NO_SPACE:
         return "" if left(path) == whole else "went on and ended otherwise"
     after = forked(path)
     if after.code != 0:
@@ -266,6 +270,8 @@ def main(work: Path, fault: str, guard: str, every: int = 1) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(io.StringIO()):
         live(work / "warm")  # imports what a run imports on its way, so that no fork has to
+    gc.collect()
+    gc.freeze()  # or every fork copies the memory of all objects when it looks at them
     operations = forked(work / "whole").done
     whole = left(work / "whole")
     GUARDS[guard]()

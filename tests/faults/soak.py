@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import disk
 from .child import PHASES
 from .runs import STEPS, Attempt, Starter, arguments, differences, fresh, gone, newest, resumed, taken, until
 
@@ -144,6 +145,10 @@ def main(kills: int, seed: int, work: Path) -> int:
                 soak(cell, max(1, round(share * kills / 100)), starter, work, draw, cells[cell])
     finally:
         print(f"\n{table(cells)}\n\nseed {seed}, {(time.monotonic() - began) / 60:.0f} minutes")
+    for fault in ("kill", "power", "full", "once"):
+        found = disk.main(work / f"disk-{fault}", fault, "none")
+        print(f"{fault} at each of {found['operations']} operations on files: {len(found['wrong'])} went wrong")
+        cells["asr", "torch", 0].lost += [f"{fault} at operation {k}: {why}" for k, why in found["wrong"].items()]
     bad = [line for cell in cells.values() for line in (*cell.diverged, *cell.lost)]
     print("\n".join(bad))
     return int(bool(bad))

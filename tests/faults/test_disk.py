@@ -35,7 +35,7 @@ def sweep(work, fault, guard="none", every=1):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("fault, every", [("kill", 1), ("power", 6), ("full", 8)])
+@pytest.mark.parametrize("fault, every", [("kill", 1), ("power", 8), ("full", 12), ("once", 8)])
 def test_a_fault_at_any_operation_costs_nothing(quick, fault, every):
     found = sweep(quick, fault, every=every)
     assert found["wrong"] == {}
@@ -50,7 +50,7 @@ def test_a_fault_at_any_operation_costs_nothing(quick, fault, every):
         ("the last validation", "kill", 40),
         ("sync", "power", 5),
         ("sync of the logs", "power", 5),
-        ("errors and reading back", "full", 11),
+        ("errors and reading back", "once", 5),
     ],
 )
 def test_without_its_guard_a_fault_is_seen_to_cost_something(quick, guard, fault, every):
