@@ -201,6 +201,20 @@ def test_a_signal_reaches_the_running_job_and_stops_the_sweep(place, signum):
     assert not (place / "sweep" / "1" / "facts.json").exists()
 
 
+def test_a_job_is_asked_to_stop_when_its_sweep_is_killed(place):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "toolkit.run", "recipe=asr", "seed=9,0", "run_dir=sweep", "-m"],
+        stdout=subprocess.DEVNULL,
+    )
+    until((place / "sweep" / "0" / "waiting").exists)
+    job = facts(place / "sweep" / "0")["pid"]
+    process.kill()
+    process.wait()
+    until((place / "sweep" / "0" / "asked").exists)
+    assert json.loads((place / "sweep" / "0" / "asked").read_text()) == [signal.SIGTERM]
+    until(lambda: not Path(f"/proc/{job}").exists() or "Z" in Path(f"/proc/{job}/stat").read_text())
+
+
 def test_groups_of_ones_own_reach_the_jobs_of_a_sweep(place):
     (place / "conf" / "recipe").mkdir(parents=True)
     (place / "conf" / "recipe" / "mine.yaml").write_text("defaults: [asr, _self_]\ntrainer: {max_epochs: 3}\n")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from toolkit import checkpoint
+from toolkit.batch import NoBatch
 from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
 from toolkit.errors import Interrupted, RunError
@@ -73,6 +74,7 @@ class Engine:
 class Split:
     ids: list
     texts: list
+    name: str = "train"
 
     def __len__(self):
         return len(self.ids)
@@ -240,3 +242,94 @@ def test_evaluation_rows_stand_in_the_splits_order():
 def test_stock_is_checked():
     spec = replace(Trainer(), loop="stock", accumulate=2)
     assert [field for field, _ in spec.check()] == ["accumulate"]
+
+
+# --- what a kill may cut off -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_validation_that_a_kill_cut_off_is_made_up_for(tmp_path, monkeypatch, cut):
+    """The checkpoint of the step is there by then: at an epoch's end, and at the end of the run."""
+    every = {"max_epochs": 2, "validate_every": 1, "checkpoint_every": len(TRAIN.plan)}
+    fit(tmp_path / "whole", Engine(), **every)
+    measure, calls = Task.measure, [0]
+
+    def killed(self, rows):
+        calls[0] += 1
+        if calls[0] == cut:
+            raise KeyboardInterrupt
+        return measure(self, rows)
+
+    monkeypatch.setattr(Task, "measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "broken", Engine(), **every)
+    found = checkpoint.load(checkpoint.find(tmp_path / "broken" / "checkpoints", "last"))
+    assert found.progress.step == cut * len(TRAIN.plan)
+    engine = Engine()
+    engine.load(found.state)
+    rewind(tmp_path / "broken", found.progress)
+    at = fit(tmp_path / "broken", engine, found.progress, **every)
+    assert log(tmp_path / "broken") == log(tmp_path / "whole")
+    assert (at.epoch, at.batch, at.validated) == (2, 0, at.step)
+
+
+def test_a_run_that_is_over_is_not_validated_again(tmp_path):
+    at = fit(tmp_path, Engine())
+    rows = log(tmp_path)
+    fit(tmp_path, Engine(), at)
+    assert log(tmp_path) == rows
+
+
+def test_every_step_leaves_the_ids_of_its_examples(tmp_path):
+    fit(tmp_path / "on", Engine(), max_epochs=1, accumulate=2)
+    rows = [json.loads(line) for line in (tmp_path / "on" / "examples.jsonl").read_text().splitlines()]
+    planned = [[f"u{i}" for i in batch] for batch in TRAIN.plan.epoch(0)]
+    assert [row["ids"] for row in rows] == [
+        [u for batch in planned[i : i + 2] for u in batch] for i in range(0, len(planned), 2)
+    ]
+    assert [(row["step"], row["epoch"]) for row in rows] == [(i + 1, 0) for i in range(len(rows))]
+    fit(tmp_path / "off", Engine(), max_epochs=1, log_examples=False)
+    assert not (tmp_path / "off" / "examples.jsonl").exists()
+
+
+class Failing(Engine):
+    """Its loader makes no third batch; before that ``first`` is done."""
+
+    def __init__(self, first=lambda: None, evaluating=False):
+        super().__init__()
+        self.first, self.evaluating = first, evaluating
+
+    def batches(self, collator, batches, epoch):
+        for i, batch in enumerate(batches):
+            if (len(batches) == len(VALID.plan)) if self.evaluating else i == 2:
+                self.first()
+                raise NoBatch(batch.tolist(), "loader worker 0 was killed by SIGKILL")
+            yield batch, epoch
+
+
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_a_batch_that_cannot_be_made_ends_the_run_with_its_examples(tmp_path, evaluating):
+    with pytest.raises(RunError) as caught:
+        fit(tmp_path, Failing(evaluating=evaluating), checkpoint_every=2)
+    batch = VALID.plan.in_order()[0] if evaluating else TRAIN.plan.epoch(0)[2]
+    data = VALID if evaluating else TRAIN
+    assert ", ".join(data.split.ids[i] for i in batch) in str(caught.value) and "SIGKILL" in str(caught.value)
+    assert len(caught.value.problems) == 1
+    found = checkpoint.load(checkpoint.find(tmp_path / "checkpoints", "last"))
+    assert found.progress.step % 2 == 0 and found.progress.step > 0
+
+
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_a_signal_that_ends_the_workers_too_interrupts_the_run(tmp_path, evaluating):
+    engine = Failing(lambda: os.kill(os.getpid(), signal.SIGTERM), evaluating)
+    with pytest.raises(Interrupted) as caught:
+        fit(tmp_path, engine, checkpoint_every=1000)
+    assert caught.value.code == 143
+    found = checkpoint.load(checkpoint.find(tmp_path / "checkpoints", "last"))
+    assert found.progress.step == len(engine.seen) and found.progress.validated is None
+    second = Engine()
+    second.load(found.state)
+    rewind(tmp_path, found.progress)
+    fit(tmp_path, second, found.progress)
+    fit(tmp_path / "whole", whole := Engine())
+    assert second.weight == whole.weight and log(tmp_path) == log(tmp_path / "whole")

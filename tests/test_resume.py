@@ -148,7 +148,7 @@ def test_a_checkpoint_says_of_its_run_what_is_needed_to_go_on(whole, arguments):
     assert config.resolve(about.config) == config.check([*arguments, f"run_dir={whole}"])
     assert about.backend == "torch" and {"python", "numpy", "safetensors"} <= set(about.versions)
     assert set(last(whole).progress.facts) == {"dataset", "seed", "accumulate", "plan"}
-    assert last(whole).progress.rows == {"metrics.jsonl": len(log(whole))}
+    assert last(whole).progress.rows == {"metrics.jsonl": len(log(whole)), "examples.jsonl": 7}
 
 
 def test_the_best_goes_with_a_run_into_another_folder(train, whole, tmp_path):
@@ -347,3 +347,25 @@ def test_a_damaged_best_is_named_at_the_end_and_the_newest_is_measured(train, tm
     assert last(tmp_path).progress.best_step < 6
     assert f"{damaged[0] / 'optimizer.safetensors'}: damaged" in (tmp_path / "run.log").read_text()
     assert results["step"] == 6
+
+
+def test_killed_between_the_last_checkpoint_and_the_index_the_best_is_measured(train, whole, tmp_path, monkeypatch):
+    """The index still names an earlier best then, or none."""
+    point, last_step = checkpoint.point, last(whole).progress.step
+
+    def killed(folder, name, progress):
+        if progress.validated == last_step:
+            raise KeyboardInterrupt
+        point(folder, name, progress)
+
+    values = iter([0.9, 0.8, 0.1, 0.1])
+    monkeypatch.setattr(Task, "measure", lambda self, rows: {"cer": next(values, 0.5)})
+    train(tmp_path / "whole", "trainer.validate_every=1", "trainer.max_steps=7")
+    values = iter([0.9, 0.8, 0.1, 0.1])
+    monkeypatch.setattr(checkpoint, "point", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", "trainer.validate_every=1", "trainer.max_steps=7")
+    monkeypatch.setattr(checkpoint, "point", point)
+    train(tmp_path / "run", "resume=auto", "trainer.validate_every=1", "trainer.max_steps=7")
+    steps = [json.loads((tmp_path / f / "results.json").read_text())["step"] for f in ("run", "whole")]
+    assert steps == [last(tmp_path / "whole").progress.best_step] * 2

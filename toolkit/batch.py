@@ -5,12 +5,45 @@ Both frameworks see the same arrays. Padding is zero; the true lengths stand bes
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 import numpy as np
 
 Batch = dict[str, np.ndarray]
 Collate = Callable[[np.ndarray, int], Batch]  # (positions in a split, epoch) -> batch
+
+
+class NoBatch(Exception):
+    """A loader made no batch of some examples.
+
+    Args:
+        positions: of the examples in their split.
+        why: in words.
+    """
+
+    def __init__(self, positions: list[int], why: str) -> None:
+        super().__init__(positions, why)  # both, or it does not survive the way out of a loader's process
+        self.positions, self.why = positions, why
+
+
+def attempt(collator: Collate, batch: np.ndarray, epoch: int) -> Batch | NoBatch:
+    """The batch of these positions, or which of them it fails for; the traceback goes to standard error."""
+    try:
+        return collator(batch, epoch)
+    except Exception as error:
+        traceback.print_exc()
+        bad = [i for i in batch.tolist() if _fails(collator, i, epoch)]
+        return NoBatch(bad or batch.tolist(), f"{type(error).__name__}: {error}")
+
+
+def _fails(collator: Collate, position: int, epoch: int) -> bool:
+    try:
+        collator(np.array([position]), epoch)
+    except Exception:
+        return True
+    return False
+
 
 # field -> (axes, dtype). An axis named in a string may have another size in every batch.
 Fields = dict[str, tuple[tuple[str | int, ...], type]]

@@ -38,6 +38,7 @@ class Progress:
         epoch, batch: the next batch of the plan.
         best, best_step: best value of the monitored metric and the step that reached it.
         stale: validations since then.
+        validated: step of the last validation.
         rows: rows of each log of the run folder, by file name.
         facts: what a position depends on: the data's fingerprint, the seed, the digest of the plan, and so on.
     """
@@ -48,6 +49,7 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     stale: int = 0
+    validated: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -113,7 +115,7 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
         os.replace(beside, final)
         _sync(folder)
         shutil.rmtree(aside, ignore_errors=True)
-        _point(folder, final.name, progress)
+        point(folder, final.name, progress)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         if aside.exists() and not final.exists():
@@ -168,7 +170,7 @@ def _read_back(folder: Path, blobs: Mapping[str, bytes]) -> None:
             raise OSError(f"{name} reads back otherwise than it was written: the disk or the memory fails")
 
 
-def _point(folder: Path, last: str, progress: Progress) -> None:
+def point(folder: Path, last: str, progress: Progress) -> None:
     """Rewrite ``index.json``. The best is named only once its folder is whole."""
     best = _name(progress.best_step)
     index: Mapping[str, str | None] = {"last": last, "best": best if best and (folder / best).is_dir() else None}

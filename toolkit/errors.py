@@ -50,6 +50,11 @@ class Interrupted(Exception):
         super().__init__(f"interrupted by signal {signum}; a checkpoint was left, go on with resume={folder}")
 
 
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """The first names of many, in one line."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def disk_error(error: OSError, path: object, need: int | None = None) -> RunError:
     """One line about a file that could not be written.
 

@@ -18,7 +18,7 @@ import numpy as np
 from toolkit import checkpoint, metrics, resume
 from toolkit.checkpoint import LEARNED, Checkpoint, Progress
 from toolkit.corpus import LISTED, Data, Learned
-from toolkit.errors import ConfigError, DataError
+from toolkit.errors import ConfigError, DataError, writing
 from toolkit.plan import padding_efficiency
 from toolkit.runfolder import RunFolder
 from toolkit.trainers import loop
@@ -187,8 +187,11 @@ def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoi
 def _take_over(run: Any, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
     """Put a checkpoint into the engine; returns where the run goes on, under its own facts from here."""
     put(engine, found)
-    best = checkpoint.find(found.path.parent, "best")
-    if run.resume and best and folder.checkpoints.resolve() != found.path.parent.resolve():
+    here = folder.checkpoints.resolve() == found.path.parent.resolve()
+    if run.resume and here:  # a kill may have fallen between the checkpoint and the index, or the last is damaged
+        with writing(folder.checkpoints):
+            checkpoint.point(folder.checkpoints, found.path.name, found.progress)
+    elif run.resume and (best := checkpoint.find(found.path.parent, "best")):
         checkpoint.adopt(best, folder.checkpoints)
     return replace(found.progress, facts=now.facts)
 
@@ -216,7 +219,7 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
     epochs, began = at.epoch + at.batch / len(train.plan), time.perf_counter()
     if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
         engine.fit_stock(loop.Stock(run, engine, train, valid, parts.learned.tokenizer, folder, at))
-    elif run.trainer.loop == "neutral":
+    else:  # of a stock run this is what is left: its last validation, if a kill fell before it
         loop.fit(run, engine, train, valid, parts.learned.tokenizer, folder, at)
     seconds = time.perf_counter() - began
     epochs = at.epoch + at.batch / len(train.plan) - epochs

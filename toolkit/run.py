@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import subprocess
 import sys
@@ -221,15 +222,20 @@ def _child(arguments: list[str]) -> int:
         SystemExit: the sweep was asked to stop.
     """
     asked: list[int] = []
-    command = [sys.executable, "-m", "toolkit.run", *arguments]
-    process = subprocess.Popen(command, start_new_session=True)  # or Ctrl-C would reach it twice
+    process: subprocess.Popen[bytes] | None = None
 
     def hand_on(signum: int, _: Any) -> None:
         asked.append(signum)
-        process.send_signal(signum)
+        if process is not None:
+            process.send_signal(signum)
 
     before = {signum: signal.signal(signum, hand_on) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
+        command = [sys.executable, "-m", "toolkit.run", *arguments]
+        # a session of its own, or Ctrl-C would reach it twice
+        process = subprocess.Popen(command, start_new_session=True, preexec_fn=_ended_with_its_parent())
+        if asked:  # while it was made
+            process.send_signal(asked[0])
         code = process.wait()
     finally:
         for signum, handler in before.items():
@@ -237,6 +243,14 @@ def _child(arguments: list[str]) -> int:
     if asked:
         raise SystemExit(128 + asked[0])
     return code if code >= 0 else 128 - code
+
+
+def _ended_with_its_parent() -> Callable[[], object] | None:
+    """For a new process: on Linux, SIGTERM when the sweep is killed, so that the job saves and ends; None elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from toolkit import checkpoint
 from toolkit.checkpoint import LEARNED, About, Progress, State, write
-from toolkit.errors import RunError, writing
+from toolkit.errors import RunError, room, writing
 
 try:
     import fcntl
@@ -43,8 +44,8 @@ PACKAGES = (
 
 
 class RunFolder:
-    """Writes ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``tensorboard/``, ``predictions/``,
-    ``results.json``, ``run.log`` and the checkpoints under ``path``, which it holds until it is closed.
+    """Writes ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``examples.jsonl``, ``tensorboard/``,
+    ``predictions/``, ``results.json``, ``run.log`` and the checkpoints under ``path``; holds it until it is closed.
 
     Raises:
         RunError: ``path`` cannot be written, or another run holds it.
@@ -56,7 +57,8 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the run
         except OSError as error:
-            raise RunError(f"run_dir: {path} cannot be written ({error.strerror}); give another folder") from error
+            why = f"{error.strerror}; {room(path)}"
+            raise RunError(f"run_dir: {path} cannot be written ({why}); give another folder") from error
         self._files: dict[str, TextIO] = {}
         self._rows: dict[str, int] = {}
         self._board: Any = None
@@ -119,10 +121,11 @@ class RunFolder:
         for name in LOGS:
             path = self.path / name
             if path.exists():
-                rows = path.read_bytes().splitlines(keepends=True)[: at.rows.get(name, 0)]
+                with writing(path), open(path, "r+b") as file:
+                    rows = [len(line) for line in islice(file, at.rows.get(name, 0))]
+                    file.truncate(sum(rows))
+                    os.fsync(file.fileno())
                 self._rows[name] = len(rows)
-                with writing(path):
-                    write(path, b"".join(rows))
 
     def record(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
         """Append a row to ``metrics.jsonl`` and to the TensorBoard event file."""
@@ -131,6 +134,10 @@ class RunFolder:
         with writing(self.path / "tensorboard"):
             self._board = self._board or _Board(self.path / "tensorboard", step)
             self._board.add(step, {f"{split}/{name}": value for name, value in values.items()})
+
+    def record_examples(self, step: int, epoch: int, ids: list[str]) -> None:
+        """Append a row to ``examples.jsonl``: what an optimizer step was made of, in the order of the plan."""
+        self._append("examples.jsonl", json.dumps({"step": step, "epoch": epoch, "ids": ids}, ensure_ascii=False))
 
     def _append(self, name: str, line: str) -> None:
         with writing(self.path / name):

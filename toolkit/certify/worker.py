@@ -90,6 +90,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
             validate_every=NEVER,
             checkpoint_every=NEVER,
             log_every=NEVER,
+            log_examples=False,
         ),
     )
     learned = job.domain_of(run).load(run, Path(told["learned"]))
@@ -106,7 +107,7 @@ def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any]) -> No
     from toolkit.trainers import loop
 
     plan = Plan(np.load(folder / "lengths.npy"), told["budget"], told["most"], told["plan_seed"])
-    data = Data(SimpleNamespace(ids=[]), plan, reading(folder, "train"))
+    data = Data(SimpleNamespace(ids=range(len(plan.lengths))), plan, reading(folder, "train"))
     nowhere: Any = None  # nothing is saved or logged before the last step
     with contextlib.suppress(_Done):
         loop.fit(run, watched, data, data, None, nowhere, Progress())

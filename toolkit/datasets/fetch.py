@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import posixpath
 import shutil
@@ -14,6 +15,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -130,7 +132,7 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
                 data = stream.read()
                 out.write_bytes(gunzip(data, file.name) if member.name.endswith(".gz") else data)
                 count += 1
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError) as error:
         raise DataError(f"{file.name}: a damaged archive ({error}), remove it and try again") from error
     return count
 
@@ -167,6 +169,8 @@ def _tar_stream(raw: BinaryIO, name: str) -> BinaryIO:
         raise DataError(f"{name}: not a Debian package")
     while len(header := raw.read(60)) == 60:
         size = int(header[48:58])
+        if size < 0:  # a way back, and round for ever
+            raise ValueError(f"a member of {size} bytes")
         if header[:16].strip().rstrip(b"/").startswith(b"data.tar"):
             return io.BytesIO(raw.read(size))
         raw.seek(size + size % 2, os.SEEK_CUR)

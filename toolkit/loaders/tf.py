@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from toolkit.batch import Collate, Fields
+from toolkit.batch import Collate, Fields, NoBatch, attempt
 
 PREFETCH = 2  # batches made while the device works
 
@@ -20,13 +23,21 @@ def signature(fields: Fields) -> dict[str, tf.TensorSpec]:
 
 def loader(
     collator: Collate, batches: list[np.ndarray], fields: Fields, epoch: int = 0, workers: int = 0
-) -> tf.data.Dataset:
-    """``batches`` (positions in the split) in their order."""
+) -> Iterator[Any]:
+    """``batches`` (positions in the split) in their order. The workers are threads: none can die alone.
+
+    Raises:
+        NoBatch: a batch cannot be made.
+    """
     specs = signature(fields)
     dtypes = [s.dtype for s in specs.values()]
+    failed: list[NoBatch] = []
 
     def gather(index: np.ndarray) -> list[np.ndarray]:
-        batch = collator(batches[int(index)], epoch)
+        batch = attempt(collator, batches[int(index)], epoch)
+        if isinstance(batch, NoBatch):
+            failed.append(batch)
+            raise batch
         return [batch[name] for name in specs]
 
     def one(index: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -36,4 +47,7 @@ def loader(
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread holds up the end of every epoch for a second and more
     dataset = tf.data.Dataset.range(len(batches)).map(one, num_parallel_calls=workers or None)
-    return dataset.prefetch(PREFETCH).with_options(options)
+    try:
+        yield from dataset.prefetch(PREFETCH).with_options(options)
+    except tf.errors.OpError as error:  # of what was raised inside it holds the text alone
+        raise (failed or [error])[0] from error

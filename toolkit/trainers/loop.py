@@ -5,6 +5,7 @@ An engine (``trainers/torch.py``, ``trainers/tf.py``) does what needs a framewor
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
@@ -17,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from toolkit import metrics
-from toolkit.batch import Collate
+from toolkit.batch import Collate, NoBatch
 from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
-from toolkit.errors import Interrupted, RunError
+from toolkit.errors import Interrupted, RunError, listed
 from toolkit.layers.spec import match
 from toolkit.runfolder import RunFolder
 
@@ -105,38 +106,73 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
     total = total_steps(trainer, len(train.plan))
     recent: list[float] = []  # losses since the last validation
     with Signals() as signals, Display(total, at.step) as display:
-        while at.step < total and at.epoch < trainer.max_epochs and not _patience_over(trainer, at):
+        while True:
+            if at.batch >= len(train.plan):
+                at.epoch, at.batch = at.epoch + 1, 0
+            if _validation_due(trainer, at, total):
+                display.pause()
+                with _leaving(signals, engine, folder, at, trainer.keep):
+                    _validate(run, engine, valid, tokenizer, folder, at, float(np.mean(recent or [math.nan])))
+                folder.save(engine.state(), at, trainer.keep)
+                signals.heed(folder)
+                recent.clear()
+                display.resume()
+            if at.step >= total or at.epoch >= trainer.max_epochs or _patience_over(trainer, at):
+                return
             planned = train.plan.epoch(at.epoch)
             batches = engine.batches(train.collator, planned[at.batch :], at.epoch)
             while at.batch < len(planned) and at.step < total:
                 lr = run.optimizer.lr * run.schedule.factor(at.step, total)
-                group = list(islice(batches, trainer.accumulate))
+                with _leaving(signals, engine, folder, at, trainer.keep), named(train):
+                    group = list(islice(batches, trainer.accumulate))
+                ids = _ids(train, planned[at.batch : at.batch + len(group)])
                 try:
                     loss, norm = engine.train_step(group, lr, at.epoch * len(planned) + at.batch)
                 except NonFinite as error:
-                    raise RunError(_not_finite(train, planned, at, len(group))) from error
-                count = sum(len(planned[at.batch + i]) for i in range(len(group)))
+                    raise RunError(_not_finite(at, ids)) from error
                 at.step, at.batch = at.step + 1, at.batch + len(group)
-                display.advance(loss, count)
+                display.advance(loss, len(ids))
                 recent.append(loss)
+                if trainer.log_examples:
+                    folder.record_examples(at.step, at.epoch, ids)
                 if at.step % trainer.log_every == 0 or at.step == total:
                     row = {"loss": loss, "lr": lr, "grad_norm": norm, "examples_per_second": display.rate()}
                     folder.record(at.step, at.epoch, "train", row)
-                if signals.caught:
+                if signals.caught or at.step % trainer.checkpoint_every == 0:
                     folder.save(engine.state(), at, trainer.keep)
-                    raise Interrupted(signals.caught, folder.path)
-                if at.step % trainer.checkpoint_every == 0:
-                    folder.save(engine.state(), at, trainer.keep)
-            if at.batch >= len(planned):
-                at.epoch, at.batch = at.epoch + 1, 0
-            if at.step == total or (at.batch == 0 and at.epoch % trainer.validate_every == 0):
-                display.pause()
-                _validate(run, engine, valid, tokenizer, folder, at, float(np.mean(recent or [math.nan])))
-                folder.save(engine.state(), at, trainer.keep)
-                if signals.caught:
-                    raise Interrupted(signals.caught, folder.path)
-                recent.clear()
-                display.resume()
+                    signals.heed(folder)
+
+
+@contextlib.contextmanager
+def named(data: Data) -> Iterator[None]:
+    """Turns what a loader says of positions in a split into one line about examples.
+
+    Raises:
+        RunError: no batch could be made.
+    """
+    try:
+        yield
+    except NoBatch as error:
+        which = f"the batch at hand: {listed(_ids(data, [error.positions]))}" if error.positions else "no batch at hand"
+        raise RunError(f"{data.split.name}: {error.why}; {which}. The last checkpoint is whole") from error
+
+
+@contextlib.contextmanager
+def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, keep: int) -> Iterator[None]:
+    """A signal to a whole group of processes ends the loader's workers too; the run is interrupted then, not failed."""
+    try:
+        yield
+    except RunError:
+        if signals.caught:
+            folder.save(engine.state(), at, keep)
+            signals.heed(folder)
+        raise
+
+
+def _validation_due(trainer: Any, at: Progress, total: int) -> bool:
+    """Whether a validation belongs here and is not in the checkpoint: a kill may fall between the two of one step."""
+    ended = at.batch == 0 and at.step > 0 and at.epoch % trainer.validate_every == 0
+    return at.validated != at.step and (ended or at.step == total)
 
 
 @dataclass
@@ -167,15 +203,18 @@ class Stock:
     def batch_end(self, loss: float) -> bool:
         """Returns whether the run is over."""
         at = self.at
+        ids = _ids(self.train, self.train.plan.epoch(at.epoch)[at.batch : at.batch + 1])
         if not math.isfinite(loss):
-            raise RunError(_not_finite(self.train, self.train.plan.epoch(at.epoch), at, 1))
+            raise RunError(_not_finite(at, ids))
         self.engine.average()
         at.step, at.batch = at.step + 1, at.batch + 1
+        if self.run.trainer.log_examples:
+            self.folder.record_examples(at.step, at.epoch, ids)
         if at.step % self.run.trainer.log_every == 0:
             self.folder.record(at.step, at.epoch, "train", {"loss": loss})
         if self.signals.caught or at.step % self.run.trainer.checkpoint_every == 0:
             self.folder.save(self.engine.state(), at, self.run.trainer.keep)
-        self._heed_signals()
+        self.signals.heed(self.folder)
         return at.step >= self.total
 
     def epoch_end(self, loss: float) -> bool:
@@ -187,12 +226,8 @@ class Stock:
         if over or at.epoch % trainer.validate_every == 0:
             _validate(self.run, self.engine, self.valid, self.tokenizer, self.folder, at, loss)
             self.folder.save(self.engine.state(), at, trainer.keep)
-            self._heed_signals()
+            self.signals.heed(self.folder)
         return over or _patience_over(trainer, at)
-
-    def _heed_signals(self) -> None:
-        if self.signals.caught:
-            raise Interrupted(self.signals.caught, self.folder.path)
 
 
 def total_steps(trainer: Any, batches: int) -> int:
@@ -221,7 +256,7 @@ def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = T
     found: dict[int, dict[str, Any]] = {}
     hidden = not (final and Console().is_terminal)
     batches = engine.batches(data.collator, data.plan.in_order(), 0)
-    with engine.averaged():
+    with named(data), engine.averaged():
         for batch in track(batches, "evaluate", len(data.plan), transient=True, disable=hidden):
             for example, row in run.task.evaluate(engine, batch, tokenizer, final):
                 found[example] = {"id": data.split.ids[example], "reference": data.split.texts[example]} | row
@@ -233,6 +268,7 @@ def _validate(
 ) -> None:
     found = evaluate(run, engine, valid, tokenizer, final=False)
     folder.record(at.step, at.epoch, "validation", found.metrics)
+    at.validated = at.step
     value = found.metrics[run.task.monitor]
     sign = 1 if metrics.smaller_is_better(run.task.monitor) else -1
     better = at.best is None or not sign * value >= sign * at.best  # and so than one that is not a number
@@ -252,11 +288,15 @@ def _patience_over(trainer: Any, at: Progress) -> bool:
     return trainer.patience is not None and at.stale >= trainer.patience
 
 
-def _not_finite(train: Data, planned: list[np.ndarray], at: Progress, batches: int) -> str:
-    ids = [train.split.ids[i] for b in planned[at.batch : at.batch + batches] for i in b]
+def _ids(data: Data, batches: Iterable[Iterable[int]]) -> list[str]:
+    """The examples of some batches of the plan, by their ids."""
+    return [data.split.ids[i] for batch in batches for i in batch]
+
+
+def _not_finite(at: Progress, ids: list[str]) -> str:
     return (
         f"step {at.step + 1}: the loss or its gradient is not finite; the last checkpoint is whole. Lower "
-        f"optimizer.lr or trainer.clip_norm, or look at the batch: {', '.join(ids[:20])}{' …' if len(ids) > 20 else ''}"
+        f"optimizer.lr or trainer.clip_norm, or look at the batch: {listed(ids)}"
     )
 
 
@@ -272,6 +312,15 @@ class Signals:
         self.caught = signum
         for s in self._before:
             signal.signal(s, signal.SIG_DFL)
+
+    def heed(self, folder: RunFolder) -> None:
+        """End the run if it was asked to.
+
+        Raises:
+            Interrupted: call it where a checkpoint was just left.
+        """
+        if self.caught:
+            raise Interrupted(self.caught, folder.path)
 
     def __exit__(self, *exc: Any) -> None:
         for s, handler in self._before.items():

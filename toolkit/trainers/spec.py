@@ -44,6 +44,7 @@ class Trainer:
     patience: int | None = option(None, "validations without a new best before the run stops; null: never", ge=1)
     workers: int = option(0, "loader processes (torch) or parallel calls (tf); 0: none, but tf prefetches", ge=0)
     log_every: int = option(10, "optimizer steps from one row of the training log to the next", ge=1)
+    log_examples: bool = option(True, "keep the ids of every step's examples in examples.jsonl")
     show: int = option(3, "references and hypotheses shown at each validation", ge=0)
 
     def check(self) -> Iterator[tuple[str, str]]:

@@ -79,7 +79,7 @@ class Engine:
         return tf.function(run, input_signature=list(signature), jit_compile=False)
 
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
-        return iter(loaders.loader(collator, batches, self.fields, epoch, self.trainer.workers))
+        return loaders.loader(collator, batches, self.fields, epoch, self.trainer.workers)
 
     def set_step(self, lr: float, position: int) -> None:
         self.optimizer.learning_rate.assign(lr)

@@ -1,0 +1,114 @@
+"""What checkpoints cost: a save, syncs and reading back included, and going on at a small and at a large step.
+
+    python benchmarks/checkpoint.py RECIPE BACKEND [SAVES] [OVERRIDE ...]
+
+Steps and saves of the recipe's own model on its own data take turns in one process, so that whatever else the machine
+does slows both. The share is that of a save in the time of ``trainer.checkpoint_every`` steps and that save.
+
+Going on at step k is all that depends on k: reading the checkpoint, cutting the logs to its rows, the plan of the
+epoch, and its next batch. It is measured at the recipe's first checkpoint and at one a hundred times later, with logs
+as long as they are there.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from toolkit import checkpoint, config, job
+from toolkit.checkpoint import Progress
+from toolkit.runfolder import RunFolder
+
+STEPS = 8  # between two saves
+FAR = 100  # checkpoints
+
+
+def timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main(recipe: str, backend: str, saves: int, overrides: list[str]) -> None:
+    temporary = tempfile.TemporaryDirectory(dir=".")  # where runs go, which may be another disk than that of /tmp
+    here = Path(temporary.name)
+    run = config.check([f"recipe={recipe}", f"backend={backend}", f"run_dir={here}", *overrides])
+    folder = RunFolder(here)
+    parts = job.prepare(run, folder)
+    engine = job.load_engine(run, parts.learned)
+    folder.describe(config.plain(run), [])
+    train, every = parts.data["train"], run.trainer.checkpoint_every
+    accumulate = run.trainer.accumulate
+
+    steps: list[float] = []
+    saved: list[float] = []
+    batches = (b for epoch in count() for b in engine.batches(train.collator, train.plan.epoch(epoch), epoch))
+
+    def step() -> None:
+        engine.train_step([next(batches) for _ in range(accumulate)], 1e-5, 0)
+
+    for turn in range(saves + 1):
+        taken = [timed(step) for _ in range(STEPS)]
+        at = Progress(step=turn + 1)
+        cost = timed(lambda: folder.save(engine.state(), at, run.trainer.keep))  # noqa: B023
+        if turn:  # the first ones pay for a start
+            steps, saved = steps + taken, [*saved, cost]
+
+    def log(last: int) -> None:
+        for name in ("metrics.jsonl", "examples.jsonl"):
+            (here / name).unlink(missing_ok=True)
+        again = RunFolder(here)
+        lengths = [len(b) for b in train.plan.epoch(0)]
+        for number in range(1, last + 1):
+            ids = train.split.ids[: lengths[number % len(lengths)] * accumulate]
+            again._append("examples.jsonl", json.dumps({"step": number, "epoch": 0, "ids": ids}))
+            if number % run.trainer.log_every == 0:
+                row = {"step": number, "epoch": 0, "split": "train", "loss": 1.0, "lr": 1e-3, "grad_norm": 1.0}
+                again._append("metrics.jsonl", json.dumps(row))
+        rows = {"examples.jsonl": last, "metrics.jsonl": last // run.trainer.log_every}
+        groups = -(-len(train.plan) // accumulate)
+        place = Progress(step=last, epoch=last // groups, batch=last % groups * accumulate, rows=dict(rows))
+        again._rows = rows
+        again.save(engine.state(), place, 1)
+        again.close()
+
+    def go_on() -> None:
+        again = RunFolder(here)
+        found = checkpoint.choose(here / "checkpoints", "last", print)
+        engine.load(found.state)
+        again.rewind(found.progress)
+        planned = train.plan.epoch(found.progress.epoch)
+        next(iter(engine.batches(train.collator, planned[found.progress.batch :], found.progress.epoch)))
+        again.close()
+
+    folder.close()
+    resumes = {}
+    for last in (every, FAR * every):
+        log(last)
+        resumes[last] = round(statistics.median(timed(go_on) for _ in range(7)), 3)
+    step_seconds, save_seconds = statistics.median(steps), statistics.median(saved)
+    size = sum(p.stat().st_size for p in checkpoint.candidates(here / "checkpoints")[0].rglob("*") if p.is_file())
+    result = {
+        "recipe": recipe,
+        "backend": backend,
+        "checkpoint_bytes": size,
+        "step_seconds": round(step_seconds, 4),
+        "save_seconds": round(save_seconds, 4),
+        "slowest_save_seconds": round(max(saved), 4),
+        "share_percent": round(100 * save_seconds / (save_seconds + every * step_seconds), 3),
+        "resume_seconds_by_step": resumes,
+        "log_bytes_a_step": round((here / "examples.jsonl").stat().st_size / (FAR * every), 1),
+    }
+    print(json.dumps(result, indent=1))
+    temporary.cleanup()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 9, sys.argv[4:])

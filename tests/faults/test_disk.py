@@ -1,0 +1,113 @@
+"""A kill, a loss of power and a full disk at every operation that a run does on its files, and a disk that is full."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from .runs import ROOT
+
+MEMORY = Path("/dev/shm")  # syncs cost nothing there, and what a kill leaves is the same
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """A folder on a file system without a disk, where there is one."""
+    if not (MEMORY.is_dir() and os.access(MEMORY, os.W_OK)):
+        yield tmp_path
+        return
+    folder = Path(tempfile.mkdtemp(dir=MEMORY, prefix="toolkit-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def sweep(work, fault, guard="none", every=1):
+    command = [sys.executable, "-m", "tests.faults.disk", str(work / "work"), fault, guard, str(every)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("fault, every", [("kill", 1), ("power", 8), ("full", 12), ("once", 8)])
+def test_a_fault_at_any_operation_costs_nothing(quick, fault, every):
+    found = sweep(quick, fault, every=every)
+    assert found["wrong"] == {}
+    assert found["operations"] > 150  # it has counted them
+
+
+@pytest.mark.parametrize(
+    "guard, fault, every",
+    [
+        ("renaming", "kill", 3),
+        ("rewinding", "kill", 40),
+        ("the last validation", "kill", 40),
+        ("sync", "power", 5),
+        ("sync of the logs", "power", 5),
+        ("errors and reading back", "once", 5),
+    ],
+)
+def test_without_its_guard_a_fault_is_seen_to_cost_something(quick, guard, fault, every):
+    assert sweep(quick, fault, guard, every)["wrong"]
+
+
+# --- a file system that really has no room ---
+
+SMALL = """
+import subprocess, sys
+from pathlib import Path
+from tests.faults import disk
+from toolkit import run
+
+mount = Path(sys.argv[1])
+def mounted(*options):
+    subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(mount)], check=True)
+
+try:
+    mounted("-o", "size=8m")
+except (OSError, subprocess.CalledProcessError):
+    sys.exit(77)
+disk.live(mount / "whole")
+whole = disk.left(mount / "whole")
+pages = 0
+while True:
+    pages += 3
+    filler = mount / "filler"
+    filler.unlink(missing_ok=True)
+    subprocess.run(["rm", "-rf", str(mount / "run")], check=True)
+    room = subprocess.run(["stat", "-f", "-c", "%a", str(mount)], capture_output=True, text=True, check=True)
+    filler.write_bytes(bytes(4096 * (int(room.stdout) - pages)))
+    code = run.guarded(lambda: disk.live(mount / "run") or 0)
+    print("code", code, file=sys.stderr)
+    filler.unlink()
+    assert code in (0, 1)
+    disk.live(mount / "run")
+    assert disk.left(mount / "run") == whole, pages
+    if code == 0:
+        break
+assert pages > 5
+"""
+
+
+def test_a_run_on_a_file_system_without_room_stops_in_one_line_and_goes_on_when_there_is_some(tmp_path):
+    """As many pages are free as do not suffice, three more each time."""
+    place = tmp_path / "mount"
+    place.mkdir()
+    own = ["unshare", "--map-root-user", "--mount"] if shutil.which("unshare") else []
+    done = subprocess.run(
+        [*own, sys.executable, "-c", SMALL, str(place)], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+    if not own or done.returncode == 77 or done.stderr.startswith("unshare: "):
+        pytest.skip("no file system may be mounted here; the injected failures above are the same")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.rstrip().endswith("code 0")
+    told = [line for line in done.stderr.splitlines() if "No space left" in line]
+    assert len(told) == done.stderr.count("code 1") > 3
+    assert all(" are free" in line for line in told) and any("needs " in line for line in told)
+    assert "Traceback" not in done.stderr
