@@ -17,7 +17,7 @@ from tests.certify.mismatches import NAMES, PLACES
 from toolkit import config, job
 from toolkit.certify import certificate, gates
 from toolkit.certify.__main__ import parse
-from toolkit.certify.certificate import Certificate, judge_float32
+from toolkit.certify.certificate import FLOORS, Certificate, judge_float32
 from toolkit.certify.compare import Comparison, apart, drift
 from toolkit.certify.stream import Reader, Stopped, Writer
 from toolkit.errors import ConfigError
@@ -209,7 +209,8 @@ def test_a_gradient_of_nothing_but_rounding_is_listed_and_not_judged() -> None:
 
 
 def judged(tf: list[float], threads: list[float], wide: list[float]) -> Certificate:
-    found = Certificate(len(tf), curves={"torch32": [1.0] * len(tf), "tf32": tf, "threads": threads, "torch64": wide})
+    itself = dict.fromkeys(FLOORS, threads) | {"torch64": wide}
+    found = Certificate(len(tf), curves={"torch32": [1.0] * len(tf), "tf32": tf, **itself})
     judge_float32(found)
     return found
 

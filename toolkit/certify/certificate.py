@@ -28,7 +28,12 @@ from toolkit.trainers import loop
 WORKER = "toolkit.certify.worker"
 AHEAD_OF_STEPS = 8  # batches that a loader may ask for before their step comes
 DECODED_TOGETHER = 16  # examples
-FLOORS = {"threads": "one thread and two", "torch64": "float32 and float64"}
+FLOORS = {
+    "threads": "one thread and two",
+    "torch64": "float32 and float64",
+    "moved1": "weights moved by a rounding",
+    "moved2": "weights moved by another rounding",
+}
 
 
 @dataclass
@@ -208,9 +213,10 @@ def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Cert
 
 def _float32(made: Certificate, work: Path, folder: RunFolder) -> None:
     first_steps = []
-    for name in ("torch32", "threads", "tf32"):
-        planned = TRAININGS[name]
-        folder.say(f"{planned.backend} in float32, {planned.threads} thread{'s' * (planned.threads > 1)}")
+    for name, planned in TRAININGS.items():
+        if planned.precision == "64":
+            continue
+        folder.say(f"{planned.backend} in float32{f', {FLOORS[name]}' if name in FLOORS else ''}")
         with training(work, name) as reader:
             first_steps.append(reader.read(0))
             curve = made.curves.setdefault(name, [])
@@ -220,7 +226,7 @@ def _float32(made: Certificate, work: Path, folder: RunFolder) -> None:
                 made.places["float32"] = f"step {len(curve) + 1}, loss: {planned.backend} stopped: {stopped}"
                 return
             reader.finish()
-    made.narrow.add(0, first_steps[0], first_steps[2])
+    made.narrow.add(0, first_steps[0], first_steps[-1])
     judge_float32(made)
 
 

@@ -319,7 +319,7 @@ def visible(values: Iterable[float], lowest: float) -> list[float]:
 def drift_plot(made: Certificate) -> Any:
     plot, axes = figure(4.2)
     lowest = 1e-9
-    colours = {"threads": PALE, "torch64": BLUE}
+    colours = {"threads": PALE, "torch64": BLUE, "moved1": GREEN, "moved2": GREEN}
     for name, values in made.floor.items():
         steps = range(1, len(values) + 1)
         axes.plot(

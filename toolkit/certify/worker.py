@@ -38,12 +38,14 @@ class Training:
         precision: of the trainer.
         threads: of one operation.
         whole: record weights and moments at every step, not the loss alone.
+        moved: begin from weights that are each moved to a neighbouring number, by a draw of this key; 0: as they are.
     """
 
     backend: Literal["torch", "tf"]
     precision: Literal["64", "32"]
     threads: int = 1
     whole: bool = False
+    moved: int = 0
 
 
 TRAININGS = {
@@ -51,6 +53,8 @@ TRAININGS = {
     "tf64": Training("tf", "64", whole=True),
     "torch32": Training("torch", "32"),
     "threads": Training("torch", "32", threads=2),
+    "moved1": Training("torch", "32", moved=1),
+    "moved2": Training("torch", "32", moved=2),
     "tf32": Training("tf", "32"),
 }
 DECODING = ("torch32", "tf32")  # those that decode the checkpoint that the first of them leaves
@@ -97,6 +101,8 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     side: Any = importlib.import_module(f"toolkit.certify.{training.backend}")
     side.prepare(training.threads)
     engine = job.load_engine(run, learned)
+    if training.moved:
+        engine.load(moved(engine.state(), training.moved))
     writer = Writer(folder / (into or name), ahead)
     _train(run, Watched(engine, side, told["steps"], writer, training.whole), folder, told)
     if name in DECODING and told["decoded"]:
@@ -176,6 +182,16 @@ class Watched:
         if self.step == self.steps:
             raise _Done
         return loss, norm
+
+
+def moved(state: State, key: int) -> State:
+    """Every weight moved to the next larger or smaller number: as little as float32 can tell apart."""
+    draw = np.random.Generator(np.random.Philox(key=[key, 0]))
+    model = {}
+    for name, array in state.model.items():
+        towards = np.where(draw.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)
+        model[name] = np.nextafter(array, towards)
+    return dataclasses.replace(state, model=model)
 
 
 def held(state: State, trained: set[str]) -> Arrays:
