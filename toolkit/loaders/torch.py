@@ -47,18 +47,23 @@ class _Loader(DataLoader):
     def __iter__(self) -> Any:
         with _workers_out_of_reach():
             batches = super().__iter__()
-        while True:
-            self._look(batches)
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError:  # torch looks after its workers whenever it has waited for five seconds
+        try:
+            while True:
                 self._look(batches)
-                raise
-            if isinstance(batch, NoBatch):
-                raise batch
-            yield batch
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                except RuntimeError:  # torch looks after its workers whenever it has waited for five seconds
+                    self._look(batches)
+                    raise
+                if isinstance(batch, NoBatch):
+                    raise batch
+                yield batch
+        except BaseException:  # an interrupt, or a caller that wants no more of them
+            for worker in getattr(batches, "_workers", ()):  # or torch waits five seconds for each that is busy
+                worker.kill()
+            raise
 
     def _look(self, batches: Any) -> None:
         """Raise if a worker is dead, such as by the kernel's hand for want of memory."""
@@ -67,8 +72,6 @@ class _Loader(DataLoader):
                 code, index = worker.exitcode, self.dataset.taken[number]
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
                 why = f"loader worker {number} (process {worker.pid}) {how}"
-                for other in batches._workers:  # or torch waits five seconds for each
-                    other.kill()
                 raise NoBatch([] if index < 0 else self.dataset.batches[index].tolist(), why)
 
 
