@@ -63,6 +63,8 @@ class _Loader(DataLoader):
         except BaseException:  # an interrupt, or a caller that wants no more of them
             for worker in getattr(batches, "_workers", ()):  # or torch waits five seconds for each that is busy
                 worker.kill()
+            # nobody is left to hear torch's own, and one that was killed may have held its lock
+            batches._workers_done_event = threading.Event()
             raise
 
     def _look(self, batches: Any) -> None:
