@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -170,8 +171,9 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
         "ratios": {k: round(v, 3) for k, v in ratios.items()},
         "seconds": {k: [round(s, 2) for s in v] for k, v in seconds.items()},
     }
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1), flush=True)
     temporary.cleanup()
+    os._exit(0)  # or TensorFlow, whose iterators are still there, waits for minutes for one of their threads
 
 
 if __name__ == "__main__":
