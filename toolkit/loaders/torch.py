@@ -46,7 +46,7 @@ class _Loader(DataLoader):
 
     def __iter__(self) -> Any:
         with _workers_out_of_reach():
-            batches = super().__iter__()
+            batches: Any = super().__iter__()
         try:
             while True:
                 self._look(batches)
