@@ -14,7 +14,7 @@ import pytest
 from .runs import ROOT, descendants, gone, until
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 from types import SimpleNamespace
 import numpy as np
 from toolkit import run
@@ -36,6 +36,7 @@ def work():
     return 0
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background would ignore it
     if sys.argv[1] == "torch":
         from toolkit.loaders import torch as loaders
         loaded = lambda batches: loaders.loader(Collator(), batches, 0, 2)
