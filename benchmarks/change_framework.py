@@ -47,7 +47,7 @@ def plot(found: dict[str, np.ndarray], steps: int, recipe: str, file: Path) -> N
     upper.plot(number, found["relay"], color="tab:red", linewidth=1.3, label="torch, tf, torch")
     upper.set_ylabel("training loss")
     upper.legend(frameon=False)
-    upper.set_title(f"recipe={recipe}: one run, three frameworks' turns", loc="left")
+    upper.set_title(f"recipe={recipe}: one run, in turns with torch, tf and torch", loc="left", pad=18)
     for name, color in (("relay", "tab:red"), ("tf alone", "tab:blue")):
         apart = np.maximum(drift(found[name], whole), 1e-17)
         lower.semilogy(number, apart, color=color, linewidth=1.2, label=f"{name} against torch alone")
@@ -57,7 +57,7 @@ def plot(found: dict[str, np.ndarray], steps: int, recipe: str, file: Path) -> N
     for turn, backend in enumerate(RELAY):
         for axes in (upper, lower):
             axes.axvspan(turn * steps + 0.5, (turn + 1) * steps + 0.5, color="tab:orange", alpha=0.1 * (turn % 2), lw=0)
-        upper.text((turn + 0.5) * steps, 1.0, backend, ha="center", va="bottom", transform=upper.get_xaxis_transform())
+        upper.text((turn + 0.5) * steps, 1.02, backend, ha="center", va="bottom", transform=upper.get_xaxis_transform())
     figure.tight_layout()
     figure.savefig(file, dpi=110)
 
