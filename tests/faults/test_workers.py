@@ -91,7 +91,8 @@ def test_a_dead_worker_is_noticed_within_ten_seconds_with_the_examples_that_it_h
     began = time.monotonic()
     line = process.stderr.readline()
     assert time.monotonic() - began < 10
-    assert process.wait(60) == 1 and "Traceback" not in process.stderr.read()
+    assert process.wait(60) == 1
+    assert not [told for told in process.stderr if "resource_tracker" not in told]  # Python's own, at its end
     assert re.search(r"train: loader worker \d \(process \d+\) was killed by SIGKILL; the batch at hand: ", line)
     assert "u8, u9, u10, u11" in line or "u12, u13, u14, u15" in line
     assert gone(everyone)
@@ -130,7 +131,7 @@ def test_a_worker_that_was_killed_with_a_lock_in_its_hand_does_not_hold_up_the_e
     (tmp_path / "program.py").write_text(PROGRAM.partition("def work")[0] + LOCKED)
     command = [sys.executable, str(tmp_path / "program.py"), "torch"]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=200
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60
     )
     assert done.stdout == "ended\n", done.stderr
 

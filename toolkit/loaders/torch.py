@@ -48,24 +48,28 @@ class _Loader(DataLoader):
         with _workers_out_of_reach():
             batches: Any = super().__iter__()
         try:
-            while True:
-                self._look(batches)
-                try:
-                    batch = next(batches)
-                except StopIteration:
-                    return
-                except RuntimeError:  # torch looks after its workers whenever it has waited for five seconds
-                    self._look(batches)
-                    raise
-                if isinstance(batch, NoBatch):
-                    raise batch
-                yield batch
+            yield from self._made(batches)
         except BaseException:  # an interrupt, or a caller that wants no more of them
-            for worker in getattr(batches, "_workers", ()):  # or torch waits five seconds for each that is busy
-                worker.kill()
-            # nobody is left to hear torch's own, and one that was killed may have held its lock
-            batches._workers_done_event = threading.Event()
+            if self.num_workers:
+                for worker in batches._workers:  # or torch waits five seconds for each that is busy
+                    worker.kill()
+                # nobody is left to hear torch's own, and one that was killed may have held its lock
+                batches._workers_done_event = threading.Event()
             raise
+
+    def _made(self, batches: Any) -> Iterator[Any]:
+        while True:
+            self._look(batches)
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError:  # torch looks after its workers whenever it has waited for five seconds
+                self._look(batches)
+                raise
+            if isinstance(batch, NoBatch):
+                raise batch
+            yield batch
 
     def _look(self, batches: Any) -> None:
         """Raise if a worker is dead, such as by the kernel's hand for want of memory."""
