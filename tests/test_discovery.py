@@ -46,6 +46,7 @@ HEADER = {
     "the score to expect, with a number (# Score to expect)": rf"^# Score to expect\b{SAME}\d",
     "the paper with its year (# Paper: )": rf"^# Paper: {SAME}\b(19|20)\d\d\b",
 }
+FIGURES = r"^## Measured$(?:\n(?!## ).*)*?\n\| {}\b.*\d"  # a row of that section, not of a later one
 PAGE = {
     "the section Measured": r"^## Measured$",
     "the section The twins": r"^## The twins$",
@@ -54,8 +55,8 @@ PAGE = {
     "the published figure": r"^\*\*Published figure",
     "what is untested": r"^\*\*Untested",
     "the data's fingerprint": r"[Ff]ingerprint `[0-9a-f]{8,}`",
-    "measured figures of torch": r"^\| torch\b.*\d",
-    "measured figures of tf": r"^\| tf\b.*\d",
+    "measured figures of torch": FIGURES.format("torch"),
+    "measured figures of tf": FIGURES.format("tf"),
 }
 
 
