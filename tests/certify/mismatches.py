@@ -84,6 +84,11 @@ def decay() -> Any:
     return mock.patch("toolkit.optimizers.tf.decays", lambda name, shape: True)
 
 
+def moments() -> Any:
+    """Not taken from a checkpoint; a training that nothing interrupts does not show it."""
+    return mock.patch("toolkit.optimizers.tf.set_state", lambda optimizer, slots, state: None)
+
+
 def none() -> Any:
     return contextlib.nullcontext()
 
@@ -91,6 +96,7 @@ def none() -> Any:
 # mismatch -> how the first place where the twins part begins
 PLACES: dict[Callable[[], Any], str] = {
     none: "",
+    moments: "",
     adam_epsilon: "step 1, weight blocks.0.conv.weight: ",
     norm_epsilon: "step 1, intermediate blocks.0: ",
     norm_momentum: "step 1, running statistic blocks.0.batch_norm.running_mean: ",

@@ -73,7 +73,20 @@ def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_
     found = json.loads((folder / "certificate.json").read_text())
     assert "the twins are certified" in said
     assert found["passed"] and found["first_place"] is None and found["steps"] == STEPS
-    assert list(found["gates"]) == (["semantics", "float32", "decoding"] if which == "all" else ["semantics"])
+    assert (
+        list(found["gates"])
+        == {
+            "all": ["semantics", "float32", "relay", "decoding"],
+            "semantics": ["semantics", "relay"],
+        }[which]
+    )
+    relays = [
+        f"float64, {first} to step {STEPS // 2}, then {then}" for first, then in (("torch", "tf"), ("tf", "torch"))
+    ]
+    assert list(found["relays"]) == relays
+    for relay in found["relays"].values():
+        assert [gap["step"] for gap in relay["largest"]["loss"]] == [3, 4]
+        assert relay["largest"]["moment"] and relay["largest"]["weight"]
     first = {(gap["kind"], gap["name"]) for gap in found["float64"]["first_step"]}
     assert {kind for kind, _ in first} == {"intermediate", "loss", "gradient"}
     later = {"learning_rate", "loss", "gradient_norm", "moment", "weight"}
@@ -81,6 +94,10 @@ def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_
     assert all(len(found["float64"]["largest"][kind]) == STEPS + (kind == "loss") for kind in later)
     assert len(found["curves"]["loss"]["torch64"]) == STEPS
     if which == "all":
+        assert {name: len(gaps) for name, gaps in found["curves"]["relay_drift"].items()} == {
+            "torch-tf32": STEPS // 2,
+            "tf-torch32": STEPS // 2,
+        }
         assert found["float64"]["largest"]["statistic"]
         assert found["decoding"]["identical"] == found["decoding"]["examples"] == 4
     page = (folder / "certificate.html").read_text()
@@ -116,7 +133,14 @@ def test_a_mismatch_is_named_at_its_first_place(name: str, recorded: Path) -> No
     assert str(found.first or "").startswith(expected) and bool(found.first) == bool(expected), str(found.first)
 
 
-def test_the_command_says_where_the_twins_part_and_exits_with_1(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "mismatch, place",
+    [
+        ("schedule", "step 1, learning rate: "),
+        ("moments", "float64, torch to step 2, then tf: step 4, loss: "),
+    ],
+)
+def test_the_command_says_where_the_twins_part_and_exits_with_1(mismatch: str, place: str, tmp_path: Path) -> None:
     words = arguments("images", tmp_path / "data")
     folder = tmp_path / "out"
     said = command(
@@ -126,10 +150,10 @@ def test_the_command_says_where_the_twins_part_and_exits_with_1(tmp_path: Path) 
         *words,
         f"run_dir={folder}",
         code=1,
-        MISMATCH="schedule",
+        MISMATCH=mismatch,
     )
     found = json.loads((folder / "certificate.json").read_text())
-    assert not found["passed"] and found["first_place"].startswith("step 1, learning rate: ")
+    assert not found["passed"] and found["first_place"].startswith(place), found["first_place"]
     assert f"the twins part first at {found['first_place']}" in said and "FAILED" in said
     assert "not certified" in (folder / "certificate.html").read_text()
 

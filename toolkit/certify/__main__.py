@@ -20,7 +20,7 @@ certificate.html. See docs/twins.md for the gates.
 arguments
   steps=N                 optimizer steps of each training (100)
   decode=N                test examples that both decode from the same checkpoint (64)
-  gates=all|semantics     semantics: float64 only, two trainings instead of seven
+  gates=all|semantics     semantics: float64 only, four trainings instead of eleven
   run_dir=FOLDER          where the certificate goes (outputs/certificates/RECIPE/DATE_TIME)
   KEY=VALUE               any override of toolkit.run but backend, resume, evaluate and trainer.precision
 

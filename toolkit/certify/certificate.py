@@ -19,8 +19,8 @@ import numpy as np
 from toolkit import job
 from toolkit.certify import gates
 from toolkit.certify.compare import Comparison, Gap, drift, figures
-from toolkit.certify.stream import AHEAD, Reader, Stopped
-from toolkit.certify.worker import TRAININGS, batch_path
+from toolkit.certify.stream import AHEAD, Arrays, Reader, Stopped
+from toolkit.certify.worker import RELAYS, TRAININGS, batch_path
 from toolkit.errors import ConfigError, RunError, room, writing
 from toolkit.runfolder import RunFolder
 from toolkit.trainers import loop
@@ -46,7 +46,10 @@ class Certificate:
         narrow: the float32 comparison of step 1, which is shown and not judged.
         curves: training -> its losses.
         rates: learning rates.
+        ends: float64 training -> the figures of each step, and of the last step everything.
+        relays: float64 training that goes on from the other framework's checkpoint -> its comparison with that one.
         drift: of the twins' float32 losses.
+        relay_drift: the same of the float32 trainings that change framework, from the step after the change.
         floor: what of torch was compared -> the drift of its losses.
         decoding: how many texts, how many of them equal, and so on; empty where there was nothing to decode.
         places: gate -> where it was broken first; gates that were not tried are missing.
@@ -57,7 +60,10 @@ class Certificate:
     narrow: Comparison = field(default_factory=lambda: Comparison(np.inf))
     curves: dict[str, list[float]] = field(default_factory=dict)
     rates: list[float] = field(default_factory=list)
+    ends: dict[str, list[Arrays]] = field(default_factory=dict)
+    relays: dict[str, Comparison] = field(default_factory=dict)
     drift: list[float] = field(default_factory=list)
+    relay_drift: dict[str, list[float]] = field(default_factory=dict)
     floor: dict[str, list[float]] = field(default_factory=dict)
     decoding: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str | None] = field(default_factory=dict)
@@ -70,6 +76,11 @@ class Certificate:
     def first_place(self) -> str | None:
         """The first place where the twins part, of the first gate that was broken."""
         return next((place for place in self.places.values() if place), None)
+
+    @property
+    def half(self) -> int:
+        """The step after which a relay changes framework; 0: too few steps for one."""
+        return self.steps // 2
 
     @property
     def allowed_drift(self) -> float:
@@ -105,6 +116,9 @@ def certify(
         _semantics(made, work)
         if not only:
             _float32(made, work, folder)
+        if made.half and not made.semantics.stopped:
+            _relays(made, work, folder, only)
+        if not only:
             _decoding(made, parts, work)
     return made
 
@@ -141,6 +155,7 @@ def pack(
         "allow": list(run.allow),
         "learned": str(learned),
         "steps": steps,
+        "half": steps // 2,
         "budget": plan.budget,
         "most": plan.most,
         "plan_seed": plan.seed,
@@ -192,7 +207,8 @@ def _semantics(made: Certificate, work: Path) -> None:
 
 def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Certificate) -> bool:
     """Hold two recordings against each other; returns whether both go to the end."""
-    curves = [made.curves.setdefault(name, []) for name in ("torch64", "tf64")]
+    names = ("torch64", "tf64")
+    curves = [made.curves.setdefault(name, []) for name in names]
     for step in range(steps + 1):
         arrays = []
         for reader, backend in ((torch, "torch"), (tf, "tf")):
@@ -208,26 +224,38 @@ def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Cert
             for curve, figure in zip(curves, told, strict=True):
                 curve.append(figure["loss"])
             made.rates.append(told[0]["learning_rate"])
+            for name, held in zip(names, arrays, strict=True):
+                kept = held if step == steps else {key: held[key] for key in told[0]}
+                made.ends.setdefault(name, []).append(kept)
     return True
 
 
 def _float32(made: Certificate, work: Path, folder: RunFolder) -> None:
-    first_steps = []
+    """The float32 trainings one after the other, for threads are what some of them differ in."""
+    first_steps = {}
     for name, planned in TRAININGS.items():
-        if planned.precision == "64":
+        if planned.precision == "64" or planned.after:
             continue
         folder.say(f"{planned.backend} in float32{f', {FLOORS[name]}' if name in FLOORS else ''}")
         with training(work, name) as reader:
-            first_steps.append(reader.read(0))
-            curve = made.curves.setdefault(name, [])
-            try:
-                curve += [figures(reader.read(step))["loss"] for step in range(1, made.steps + 1)]
-            except Stopped as stopped:
-                made.places["float32"] = f"step {len(curve) + 1}, loss: {planned.backend} stopped: {stopped}"
-                return
-            reader.finish()
-    made.narrow.add(0, first_steps[0], first_steps[-1])
+            first_steps[name] = reader.read(0)
+            made.places["float32"] = losses(made, name, reader, 0)
+        if made.places["float32"]:
+            return
+    made.narrow.add(0, first_steps["torch32"], first_steps["tf32"])
     judge_float32(made)
+
+
+def losses(made: Certificate, name: str, reader: Reader, done: int) -> str | None:
+    """Take the losses of a training from after step ``done`` to the end; returns where it stopped before."""
+    curve = made.curves.setdefault(name, [])
+    for step in range(done + 1, made.steps + 1):
+        try:
+            curve.append(figures(reader.read(step))["loss"])
+        except Stopped as stopped:
+            return f"step {step}, loss: {TRAININGS[name].backend} stopped: {stopped}"
+    reader.finish()
+    return None
 
 
 def judge_float32(made: Certificate) -> None:
@@ -235,12 +263,72 @@ def judge_float32(made: Certificate) -> None:
     torch = made.curves["torch32"]
     made.drift = drift(made.curves["tf32"], torch)
     made.floor = {name: drift(made.curves[name], torch) for name in FLOORS if len(made.curves[name]) == len(torch)}
-    made.places["float32"] = None
-    for step, apart in enumerate(made.drift, 1):
+    made.places["float32"] = beyond(made, made.drift, 0)
+
+
+def beyond(made: Certificate, apart: Sequence[float], done: int) -> str | None:
+    """The first of the losses' distances after ``done`` steps that is beyond the gate."""
+    for step, gap in enumerate(apart, 1):
         allowed = gates.FLOAT32_FIRST_STEPS.get(step, made.allowed_drift)
-        if not apart <= allowed:
-            made.places["float32"] = f"{Gap(step, 'loss', '', apart)}; allowed {allowed:.2g}"
-            return
+        if not gap <= allowed:
+            return f"{Gap(done + step, 'loss', '', gap)}; allowed {allowed:.2g}"
+    return None
+
+
+def _relays(made: Certificate, work: Path, folder: RunFolder, only: bool) -> None:
+    """Trainings that change framework half-way, held against the ones whose checkpoints they go on from."""
+    folder.say(f"the framework changed after step {made.half}")
+    with training(work, "torch-tf64") as tf, training(work, "tf-torch64") as torch:
+        readers = {"torch-tf64": tf, "tf-torch64": torch}
+        made.relays |= {name: Comparison(gates.FLOAT64, unjudged=made.semantics.unjudged) for name in readers}
+        for step in range(made.half + 1, made.steps + 1):
+            for name, reader in readers.items():
+                follow(made, name, reader, step)
+        for name, reader in readers.items():
+            if not made.relays[name].stopped:
+                reader.finish()
+    stops = {}
+    for name in [] if only or not made.drift else ["torch-tf32", "tf-torch32"]:
+        with training(work, name) as reader:
+            stops[name] = losses(made, name, reader, made.half)
+    judge_relays(made, stops)
+
+
+def follow(made: Certificate, name: str, reader: Reader, step: int) -> None:
+    """Hold a step of a float64 relay against the training whose checkpoint it goes on from."""
+    found = made.relays[name]
+    if found.stopped:
+        return
+    try:
+        arrays = reader.read(step)
+    except Stopped as stopped:
+        found.stop(step, f"{RELAYS[name].backend} stopped: {stopped}")
+        return
+    found.add(step, made.ends[RELAYS[name].after][step - 1], arrays)
+    made.curves.setdefault(name, []).append(figures(arrays)["loss"])
+
+
+def judge_relays(made: Certificate, stops: Mapping[str, str | None]) -> None:
+    """The gate of a change of framework, from the float64 comparisons and the float32 curves.
+
+    The limits are those of the twins, counted from the change.
+
+    Args:
+        stops: float32 relay -> where it stopped early.
+    """
+    found = {name: str(comparison.first) for name, comparison in made.relays.items() if comparison.first}
+    for name, stop in stops.items():
+        alone, curve = made.curves[RELAYS[name].after][made.half :], made.curves[name]
+        made.relay_drift[name] = drift(curve + [np.nan] * (len(alone) - len(curve)), alone)
+        if place := stop or beyond(made, made.relay_drift[name], made.half):
+            found[name] = place
+    made.places["relay"] = next((f"{relay(made, name)}: {place}" for name, place in found.items()), None)
+
+
+def relay(made: Certificate, name: str) -> str:
+    """How a relay is told."""
+    first, then = RELAYS[name].after[:-2], RELAYS[name].backend
+    return f"float{RELAYS[name].precision}, {first} to step {made.half}, then {then}"
 
 
 def _decoding(made: Certificate, parts: job.Parts, work: Path) -> None:

@@ -58,6 +58,7 @@ class Comparison:
         worst: kind -> the largest gap of each step.
         first: the first gap beyond the limit.
         unjudged: parameters whose gradient is zero, see :data:`toolkit.certify.gates.ZERO_GRADIENT`.
+        stopped: one of the recordings ends early.
     """
 
     limit: float
@@ -65,6 +66,7 @@ class Comparison:
     worst: dict[str, list[Gap]] = field(default_factory=dict)
     first: Gap | None = None
     unjudged: list[str] = field(default_factory=list)
+    stopped: bool = False
 
     def add(self, step: int, torch: Mapping[str, np.ndarray], tf: Mapping[str, np.ndarray]) -> None:
         """Take a step of both recordings; step 0 is what goes into step 1."""
@@ -81,7 +83,7 @@ class Comparison:
 
     def stop(self, step: int, why: str) -> None:
         """One of the recordings ends before ``step``."""
-        self.first = self.first or Gap(max(step, 1), "loss", "", np.inf, why)
+        self.first, self.stopped = self.first or Gap(max(step, 1), "loss", "", np.inf, why), True
 
     def largest(self) -> Gap | None:
         """Of all that was compared."""

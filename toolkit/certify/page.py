@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from toolkit.certify import gates
-from toolkit.certify.certificate import FLOORS, Certificate
+from toolkit.certify.certificate import FLOORS, Certificate, beyond, relay
 from toolkit.certify.compare import KINDS, Comparison, Gap
 from toolkit.checkpoint import write as write_file
 from toolkit.errors import writing
 from toolkit.runfolder import RunFolder
 
 SMALLEST = 1e-17  # where an axis of powers of ten begins: what is equal stands there
-INK, PALE, RED, BLUE, GREEN = "#1f2933", "#9aa5b1", "#c0392b", "#1f6fb2", "#2f855a"
+INK, PALE, RED, BLUE, GREEN, VIOLET = "#1f2933", "#9aa5b1", "#c0392b", "#1f6fb2", "#2f855a", "#7b4fb5"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
@@ -63,6 +63,7 @@ def rows(made: Certificate) -> list[Row]:
         )
     ]
     found += list(float32_rows(made))
+    found += list(relay_rows(made))
     if made.decoding:
         same = f"{made.decoding['identical']} of {made.decoding['examples']} equal"
         broken = made.places["decoding"]
@@ -83,6 +84,19 @@ def float32_rows(made: Certificate) -> Iterable[Row]:
         where = f"step {made.drift.index(apart, len(gates.FLOAT32_FIRST_STEPS)) + 1}"
         limit = f"{shown(allowed)} (floor x {gates.FLOOR_MULTIPLE:g})"
         yield "float32: loss from step 4 on", shown(apart), limit, where, verdict(not apart <= allowed)
+
+
+def relay_rows(made: Certificate) -> Iterable[Row]:
+    """A line for each training that changed framework half-way; its first steps have limits of their own."""
+    for name, comparison in made.relays.items():
+        largest = comparison.largest()
+        where = str(comparison.first or "") or (place(largest) if largest else "")
+        apart = shown(largest.gap if largest else math.inf)
+        yield relay(made, name), apart, shown(gates.FLOAT64), where, verdict(comparison.first)
+    for name, gaps in made.relay_drift.items():
+        broken, gap = beyond(made, gaps, made.half), max(gaps)
+        where = broken or f"step {made.half + 1 + gaps.index(gap)}"
+        yield relay(made, name), shown(gap), shown(made.allowed_drift), where, verdict(broken)
 
 
 def verdict(broken: object) -> str:
@@ -132,7 +146,14 @@ def as_data(
         },
         "float64": of(made.semantics),
         "float32": {"first_step": [vars(gap) for gap in made.narrow.first_step]},
-        "curves": {"learning_rate": made.rates, "loss": made.curves, "drift": made.drift, "floor": made.floor},
+        "relays": {relay(made, name): of(found) for name, found in made.relays.items()},
+        "curves": {
+            "learning_rate": made.rates,
+            "loss": made.curves,
+            "drift": made.drift,
+            "floor": made.floor,
+            "relay_drift": made.relay_drift,
+        },
         "decoding": made.decoding,
         "seconds": seconds,
         "environment": dict(about),
@@ -151,6 +172,12 @@ def gate_figures(made: Certificate, name: str) -> dict[str, Any]:
             "largest": max(made.drift, default=None),
             "floor": {FLOORS[name]: max(values, default=None) for name, values in made.floor.items()},
         }
+    if name == "relay":
+        drifts = {
+            relay(made, name): {"first": apart[0], "largest": max(apart)} for name, apart in made.relay_drift.items()
+        }
+        gaps = {relay(made, name): largest for name, c in made.relays.items() if (largest := c.largest())}
+        return {"changed_after_step": made.half} | {name: vars(gap) for name, gap in gaps.items()} | drifts
     return {}
 
 
@@ -192,8 +219,9 @@ def as_page(made: Certificate, run: Any, about: Mapping[str, Any], seconds: floa
         parts += [
             "<h2>Float32: drift beside torch's own floor</h2>",
             "<p>How far the float32 losses are apart, relative, after so many steps. The floor is how far torch is "
-            "from itself: one thread and two, float32 and float64. Training magnifies rounding; what counts is that "
-            "the twins do not part faster than torch parts from itself.</p>",
+            "from itself: one thread and two, float32 and float64, weights moved by a rounding. Training magnifies "
+            "rounding; what counts is that the twins do not part faster than torch parts from itself. Trainings that "
+            "change framework half-way are held against the one whose checkpoint they go on from.</p>",
             picture(drift_plot(made)),
         ]
     parts += [
@@ -327,11 +355,16 @@ def drift_plot(made: Certificate) -> Any:
         )
     steps = range(1, len(made.drift) + 1)
     axes.plot(steps, visible(made.drift, lowest), color=RED, linewidth=1.6, label="torch and tf")
+    for name, dash in (("torch-tf32", "--"), ("tf-torch32", ":")):
+        if apart := made.relay_drift.get(name):
+            later, first = range(made.half + 1, made.half + 1 + len(apart)), name.partition("-")[0]
+            label = f"{first} to step {made.half}, then the other; and {first}"
+            axes.plot(later, visible(apart, lowest), color=VIOLET, linestyle=dash, linewidth=1.6, label=label)
     limits = [gates.FLOAT32_FIRST_STEPS.get(step, made.allowed_drift) for step in steps]
     axes.step(steps, limits, where="mid", color=INK, linestyle="--", linewidth=1, label="allowed")
     logarithmic(axes, "relative difference of the losses", lowest)
     axes.set(xlabel="optimizer step")
-    explain(axes, 4)
+    explain(axes, 3)
     return plot
 
 

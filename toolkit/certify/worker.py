@@ -26,7 +26,7 @@ from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
 from toolkit.plan import Plan
 
-NEVER = 10**9  # steps: no validation, no checkpoint, no row of a log falls into a certificate
+NEVER = 10**9  # steps: no validation and no row of a log falls into a certificate
 
 
 @dataclass(frozen=True)
@@ -37,31 +37,50 @@ class Training:
         backend: of both.
         precision: of the trainer.
         threads: of one operation.
-        whole: record weights and moments at every step, not the loss alone.
+        whole: at which steps weights and moments are recorded, not the loss alone.
         moved: begin from weights that are each moved to a neighbouring number, by a draw of this key; 0: as they are.
+        after: the training whose checkpoint of half the steps this one goes on from.
     """
 
     backend: Literal["torch", "tf"]
     precision: Literal["64", "32"]
     threads: int = 1
-    whole: bool = False
+    whole: Literal["never", "last", "always"] = "never"
     moved: int = 0
+    after: str = ""
 
 
 TRAININGS = {
-    "torch64": Training("torch", "64", whole=True),
-    "tf64": Training("tf", "64", whole=True),
+    "torch64": Training("torch", "64", whole="always"),
+    "tf64": Training("tf", "64", whole="always"),
+    "torch-tf64": Training("tf", "64", whole="last", after="torch64"),
+    "tf-torch64": Training("torch", "64", whole="last", after="tf64"),
     "torch32": Training("torch", "32"),
     "threads": Training("torch", "32", threads=2),
     "moved1": Training("torch", "32", moved=1),
     "moved2": Training("torch", "32", moved=2),
     "tf32": Training("tf", "32"),
+    "torch-tf32": Training("tf", "32", after="torch32"),
+    "tf-torch32": Training("torch", "32", after="tf32"),
 }
+RELAYS = {name: training for name, training in TRAININGS.items() if training.after}
 DECODING = ("torch32", "tf32")  # those that decode the checkpoint that the first of them leaves
 
 
 class _Done(Exception):
     """Enough steps."""
+
+
+@dataclass(frozen=True)
+class _Half:
+    """In place of a run folder: it keeps the checkpoint of one step."""
+
+    path: Path
+    step: int
+
+    def save(self, state: State, at: Progress, keep: int) -> None:
+        if at.step == self.step:
+            checkpoint.save(self.path, state, at, keep)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -84,6 +103,8 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
 
     training, told = TRAININGS[name], json.loads((folder / "job.json").read_text("utf-8"))
     run = config.resolve(told["config"], tuple(told["allow"]))
+    half = _Half(folder / f"half-{name}", told["half"])
+    followed = half.step and name in {relay.after for relay in RELAYS.values()}
     run = dataclasses.replace(
         run,
         backend=training.backend,
@@ -92,7 +113,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
             precision=training.precision,
             workers=0,
             validate_every=NEVER,
-            checkpoint_every=NEVER,
+            checkpoint_every=half.step if followed else NEVER,
             log_every=NEVER,
             log_examples=False,
         ),
@@ -103,20 +124,25 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     engine = job.load_engine(run, learned)
     if training.moved:
         engine.load(moved(engine.state(), training.moved))
+    at = Progress()
+    if training.after:
+        begun = checkpoint.choose(folder / f"half-{training.after}", "last", print)
+        engine.load(begun.state)
+        at = begun.progress
     writer = Writer(folder / (into or name), ahead)
-    _train(run, Watched(engine, side, told["steps"], writer, training.whole), folder, told)
+    watched = Watched(engine, side, range(at.step, told["steps"]), writer, training.whole)
+    _train(run, watched, folder, told, half, at)
     if name in DECODING and told["decoded"]:
         _decode(run, engine, learned.tokenizer, folder, name, told)
 
 
-def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any]) -> None:
+def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any], half: Any, at: Progress) -> None:
     from toolkit.trainers import loop
 
     plan = Plan(np.load(folder / "lengths.npy"), told["budget"], told["most"], told["plan_seed"])
     data = Data(SimpleNamespace(ids=range(len(plan.lengths))), plan, reading(folder, "train"))
-    nowhere: Any = None  # nothing is saved or logged before the last step
     with contextlib.suppress(_Done):
-        loop.fit(run, watched, data, data, None, nowhere, Progress())
+        loop.fit(run, watched, data, data, None, half, at)
 
 
 def _decode(run: Any, engine: Any, tokenizer: Any, folder: Path, name: str, told: dict[str, Any]) -> None:
@@ -152,12 +178,12 @@ class Watched:
     """An engine whose every step is recorded; the loop sees no difference.
 
     The record of step 0 is what goes into the first update: each intermediate of the first batch, the loss, each
-    gradient. The record of a later step is what the engine holds after it.
+    gradient. The record of a later step is what the engine holds after it. A training that goes on has no step 0.
     """
 
-    def __init__(self, engine: Any, side: Any, steps: int, writer: Writer, whole: bool) -> None:
+    def __init__(self, engine: Any, side: Any, steps: range, writer: Writer, whole: str) -> None:
         self.engine, self.side, self.writer, self.whole = engine, side, writer, whole
-        self.step, self.steps = 0, steps
+        self.step, self.steps = steps.start, steps.stop
         self.model: Any = engine.model
 
     def __getattr__(self, name: str) -> Any:
@@ -176,7 +202,7 @@ class Watched:
         self.step += 1
         figures = {"learning_rate": self.side.learning_rate(self.engine), "loss": loss, "gradient_norm": norm}
         arrays: Arrays = {name: np.array(value, np.float64) for name, value in figures.items()}
-        if self.whole:
+        if self.whole == "always" or (self.whole == "last" and self.step == self.steps):
             arrays |= held(self.engine.state(), self.side.trained(self.engine))
         self.writer.write(self.step, arrays)
         if self.step == self.steps:
