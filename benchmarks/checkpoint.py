@@ -5,7 +5,7 @@
 Steps and saves of the recipe's own model on its own data take turns in one process, so that whatever else the machine
 does slows both. The share is that of a save in the time of ``trainer.checkpoint_every`` steps and that save.
 
-Going on at step k is all that depends on k: reading the checkpoint, cutting the logs to its rows, the plan of the
+Going on at step k is all that depends on k: reading the checkpoint, cutting the logs to their length, the plan of the
 epoch, and its next batch. It is measured at the recipe's first checkpoint and at one a hundred times later, with logs
 as long as they are there.
 """
@@ -72,10 +72,8 @@ def main(recipe: str, backend: str, saves: int, overrides: list[str]) -> None:
             if number % run.trainer.log_every == 0:
                 row = {"step": number, "epoch": 0, "split": "train", "loss": 1.0, "lr": 1e-3, "grad_norm": 1.0}
                 again._append("metrics.jsonl", json.dumps(row))
-        rows = {"examples.jsonl": last, "metrics.jsonl": last // run.trainer.log_every}
         groups = -(-len(train.plan) // accumulate)
-        place = Progress(step=last, epoch=last // groups, batch=last % groups * accumulate, rows=dict(rows))
-        again._rows = rows
+        place = Progress(step=last, epoch=last // groups, batch=last % groups * accumulate)
         again.save(engine.state(), place, 1)
         again.close()
 

@@ -61,10 +61,10 @@ def averaged(seed=0):
 
 
 def test_all_that_a_run_needs_to_go_on_is_in_the_folder(tmp_path):
-    path = checkpoint.save(tmp_path, averaged(), Progress(step=3, rows={"metrics.jsonl": 7}), 1, ABOUT)
+    path = checkpoint.save(tmp_path, averaged(), Progress(step=3, log_bytes={"metrics.jsonl": 7}), 1, ABOUT)
     moved = path.rename(tmp_path / "elsewhere")
     found = checkpoint.load(moved)
-    assert found.about == ABOUT and found.progress.rows == {"metrics.jsonl": 7}
+    assert found.about == ABOUT and found.progress.log_bytes == {"metrics.jsonl": 7}
     assert np.array_equal(found.state.ema["head.weight"], averaged().ema["head.weight"])
     assert {p.relative_to(moved).as_posix() for p in moved.rglob("*") if p.is_file()} == set(FILES)
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_names_no_file_outside_of_it(tmp_path, name):
         checkpoint.load(path)
 
 
-@pytest.mark.parametrize("blob", [b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"format": 2, "sha256": 3}'])
+@pytest.mark.parametrize("blob", [b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"format": 3, "sha256": 3}'])
 def test_a_state_of_another_shape_is_named(tmp_path, blob):
     path = checkpoint.save(tmp_path, state(), Progress(step=1), 1)
     (path / "state.json").write_bytes(blob)
@@ -277,7 +277,7 @@ def test_another_format_is_named_even_where_its_fields_are_others(tmp_path):
     path = checkpoint.save(tmp_path, state(), Progress(step=1), keep=1)
     facts = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(facts | {"format": 1, "shard": 0}))
-    with pytest.raises(DataError, match="format 1, expected 2"):
+    with pytest.raises(DataError, match="format 1, expected 3"):
         checkpoint.load(path)
 
 

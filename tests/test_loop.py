@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -169,6 +171,22 @@ def test_a_signal_during_a_validation_is_heeded(tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match=f"resume={tmp_path}"):
         fit(tmp_path, Engine(), max_epochs=2)  # the last one
     assert checkpoint.find(tmp_path / "checkpoints", "last").name == f"step-{2 * len(TRAIN.plan):08d}"
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_process_at_once(first, second):
+    code = f"""
+import os
+from toolkit.trainers.loop import Signals
+with Signals() as signals:
+    os.kill(os.getpid(), {int(first)})
+    print("caught", signals.caught, flush=True)
+    os.kill(os.getpid(), {int(second)})
+    print("still here", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"caught {int(first)}\n" and done.returncode == -second
 
 
 def test_a_metric_that_is_not_a_number_does_not_stay_the_best(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ class Engine(test_loop.Engine):
         model = {name: np.full(p.shape, self.weight[0]) for name, p in self.parameters.items()}
         trained = {name: p.shape for name, p in self.parameters.items() if p.trainable}
         moments = {f"{m}.{name}": np.zeros(shape) for m in self.moments for name, shape in trained.items()}
-        return State(model, moments | {"step": np.array([len(self.seen)])})
+        return State(model, moments | {"step": np.array([len(self.seen)]), "exp_avg_sq_scale": np.ones(1)})
 
     def load(self, state):
         self.weight = np.array([next(iter(state.model.values())).flat[0]])
@@ -148,7 +148,9 @@ def test_a_checkpoint_says_of_its_run_what_is_needed_to_go_on(whole, arguments):
     assert config.resolve(about.config) == config.check([*arguments, f"run_dir={whole}"])
     assert about.backend == "torch" and {"python", "numpy", "safetensors"} <= set(about.versions)
     assert set(last(whole).progress.facts) == {"dataset", "seed", "accumulate", "plan"}
-    assert last(whole).progress.rows == {"metrics.jsonl": len(log(whole)), "examples.jsonl": 7}
+    assert last(whole).progress.log_bytes == {
+        n: (whole / n).stat().st_size for n in ("metrics.jsonl", "examples.jsonl")
+    }
 
 
 def test_the_best_goes_with_a_run_into_another_folder(train, whole, tmp_path):

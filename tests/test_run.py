@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from toolkit import checkpoint
+
 from . import tiny
 from .made import tone_folder
 
@@ -112,8 +114,8 @@ def test_the_two_backends_tell_the_same_story(whole):
     assert ours[-5:].mean() < 0.8 * ours[:5].mean()  # last and first epoch: and it is one of learning
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_terminated_run_resumes_to_the_same_bits(data, whole, backend, tmp_path):
+@pytest.mark.parametrize("backend, signum", [("torch", signal.SIGINT), ("tf", signal.SIGTERM)])
+def test_a_run_that_is_asked_to_stop_resumes_to_the_same_bits(data, whole, backend, signum, tmp_path):
     process = subprocess.Popen(
         command(data, tmp_path, backend), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -121,8 +123,8 @@ def test_a_terminated_run_resumes_to_the_same_bits(data, whole, backend, tmp_pat
     until = time.monotonic() + 200
     while not (metrics.exists() and metrics.read_text()) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.001)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143, process.stderr.read()
+    process.send_signal(signum)
+    assert process.wait(60) == 128 + signum, process.stderr.read()
     stopped = json.loads((tmp_path / "checkpoints" / "index.json").read_text())["last"]
     assert 0 < int(stopped.removeprefix("step-")) < len(losses(whole[backend][0]))
 
@@ -136,13 +138,47 @@ def test_a_terminated_run_resumes_to_the_same_bits(data, whole, backend, tmp_pat
 def test_a_run_goes_on_in_the_other_framework(data, whole, first, second, tmp_path):
     constant = ("schedule=constant", "schedule.warmup_steps=0")
     run(data, tmp_path / "whole", first, *constant)
-    run(data, tmp_path / "two", first, "trainer.max_epochs=2", *constant)
-    run(data, tmp_path / "two", second, "resume=auto", *constant)
-    kept, changed = losses(tmp_path / "whole"), losses(tmp_path / "two")
+    two = tmp_path / "two"
+    run(data, two, first, "trainer.max_epochs=2", *constant)
+    run(data, two, second, f"resume={two}", *constant)
+    kept, changed = losses(tmp_path / "whole"), losses(two)
     assert len(kept) == len(changed)
     half = len(kept) // 2
     np.testing.assert_allclose(changed[half], kept[half], rtol=1e-6)
     np.testing.assert_allclose(changed[half : half + 3], kept[half : half + 3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_step_that_is_not_finite_is_not_taken(data, backend, tmp_path):
+    huge = ("optimizer.lr=1e30", "trainer.clip_norm=null", "schedule=constant", "trainer.checkpoint_every=1")
+    done = run(data, tmp_path, backend, *huge, code=1)
+    found = checkpoint.choose(tmp_path / "checkpoints", "last", print)
+    assert (
+        f"step {found.progress.step + 1}: the loss or its gradient is not finite; no checkpoint has it" in done.stderr
+    )
+    assert any(id in done.stderr for id in json.loads((tmp_path / "examples.jsonl").read_text().splitlines()[0])["ids"])
+    assert all(np.isfinite(array).all() for array in found.state.model.values())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loss_that_is_not_finite_stops_though_its_gradient_is(data, backend, tmp_path):
+    """A constant has no gradient."""
+    code = """
+import sys
+from pathlib import Path
+from toolkit import build, config
+run = config.check(sys.argv[1:])
+build.isolate(run.backend)
+from toolkit import job
+import importlib
+task = importlib.import_module(f"toolkit.tasks.ctc.{run.backend}").CTC
+right = task.batch_loss
+task.batch_loss = lambda self, batch, training=True: right(self, batch, training) + float("inf")
+job.execute(run, config.plain(run), [])
+"""
+    words = command(data, tmp_path, backend)[3:]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300)
+    assert "step 1: the loss or its gradient is not finite" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

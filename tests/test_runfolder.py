@@ -129,7 +129,7 @@ def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, capsys, miss
 # --- logs ---
 
 
-def test_logs_are_on_the_disk_before_the_checkpoint_that_counts_their_rows(tmp_path, monkeypatch):
+def test_logs_are_on_the_disk_before_the_checkpoint_that_knows_their_length(tmp_path, monkeypatch):
     synced: list[object] = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
     monkeypatch.setattr(checkpoint, "save", lambda *args: synced.append("checkpoint"))
@@ -141,7 +141,7 @@ def test_logs_are_on_the_disk_before_the_checkpoint_that_counts_their_rows(tmp_p
     folder.close()
     before = synced[: synced.index("checkpoint")]
     assert {(tmp_path / name).stat().st_ino for name in ("run.log", "metrics.jsonl")} <= set(before)
-    assert at.rows == {"metrics.jsonl": 1}
+    assert at.log_bytes == {"metrics.jsonl": (tmp_path / "metrics.jsonl").stat().st_size}
 
 
 def test_a_row_that_the_disk_refuses_names_the_log(tmp_path, monkeypatch):
@@ -152,6 +152,6 @@ def test_a_row_that_the_disk_refuses_names_the_log(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(folder._files["metrics.jsonl"], "write", full, raising=False)
-    with pytest.raises(RunError, match=r"metrics.jsonl: No space left on device; [\d,]+ are free"):
+    with pytest.raises(RunError, match=r"metrics.jsonl: No space left on device; needs \d\d bytes, [\d,]+ are free"):
         folder.record(2, 0, "train", {"loss": 1.0})
     folder.close()

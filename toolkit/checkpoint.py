@@ -23,7 +23,7 @@ import numpy as np
 
 from toolkit.errors import DataError, RunError, room
 
-FORMAT = 2
+FORMAT = 3
 LEARNED = ("tokenizer", "features")  # folders of a checkpoint, as of a run folder
 STATE = "state.json"
 Tensors = dict[str, np.ndarray]
@@ -39,7 +39,8 @@ class Progress:
         best, best_step: best value of the monitored metric and the step that reached it.
         stale: validations since then.
         validated: step of the last validation.
-        rows: rows of each log of the run folder, by file name.
+        log_bytes: length of each log of the run folder, by file name; of no account for equality, for the times that
+            the logs hold have more or fewer digits.
         facts: what a position depends on: the data's fingerprint, the seed, the digest of the plan, and so on.
     """
 
@@ -50,7 +51,7 @@ class Progress:
     best_step: int | None = None
     stale: int = 0
     validated: int | None = None
-    rows: dict[str, int] = field(default_factory=dict)
+    log_bytes: dict[str, int] = field(default_factory=dict, compare=False)
     facts: dict[str, Any] = field(default_factory=dict)
 
 

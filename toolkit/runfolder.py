@@ -15,9 +15,8 @@ import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from toolkit import checkpoint
 from toolkit.checkpoint import LEARNED, About, Progress, State, write
@@ -59,8 +58,8 @@ class RunFolder:
         except OSError as error:
             why = f"{error.strerror}; {room(path)}"
             raise RunError(f"run_dir: {path} cannot be written ({why}); give another folder") from error
-        self._files: dict[str, TextIO] = {}
-        self._rows: dict[str, int] = {}
+        self._files: dict[str, BinaryIO] = {}
+        self._bytes: dict[str, int] = {}
         self._board: Any = None
         self._about = About()
         if warning := _hold(self._lock, path):
@@ -108,7 +107,7 @@ class RunFolder:
         if self._board is not None:
             with writing(self.path / "tensorboard"):
                 self._board.flush()
-        at.rows = {name: self._rows[name] for name in LOGS if name in self._rows}
+        at.log_bytes = {name: self._bytes[name] for name in LOGS if name in self._bytes}
         return checkpoint.save(self.checkpoints, state, at, keep, self._about)
 
     def say(self, text: str = "") -> None:
@@ -121,11 +120,11 @@ class RunFolder:
         for name in LOGS:
             path = self.path / name
             if path.exists():
+                length = min(at.log_bytes.get(name, 0), path.stat().st_size)
                 with writing(path), open(path, "r+b") as file:
-                    rows = [len(line) for line in islice(file, at.rows.get(name, 0))]
-                    file.truncate(sum(rows))
+                    file.truncate(length)
                     os.fsync(file.fileno())
-                self._rows[name] = len(rows)
+                self._bytes[name] = length
 
     def record(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
         """Append a row to ``metrics.jsonl`` and to the TensorBoard event file."""
@@ -140,12 +139,13 @@ class RunFolder:
         self._append("examples.jsonl", json.dumps({"step": step, "epoch": epoch, "ids": ids}, ensure_ascii=False))
 
     def _append(self, name: str, line: str) -> None:
-        with writing(self.path / name):
+        blob = f"{line}\n".encode()
+        with writing(self.path / name, len(blob)):
             if name not in self._files:
-                self._files[name] = open(self.path / name, "a", encoding="utf-8")  # noqa: SIM115
-            self._files[name].write(line + "\n")
+                self._files[name] = open(self.path / name, "ab")  # noqa: SIM115
+            self._files[name].write(blob)
             self._files[name].flush()
-        self._rows[name] = self._rows.get(name, 0) + 1
+        self._bytes[name] = self._bytes.get(name, 0) + len(blob)
 
     def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -159,8 +159,9 @@ class RunFolder:
             write(path, content)
 
     def results(self, values: Mapping[str, Any]) -> None:
-        with writing(self.path / "results.json"):
-            write(self.path / "results.json", json.dumps(values, indent=1).encode())
+        blob = json.dumps(values, indent=1).encode()
+        with writing(self.path / "results.json", len(blob)):
+            write(self.path / "results.json", blob)
 
     def close(self) -> None:
         for file in (*self._files.values(), self._board, self._lock):

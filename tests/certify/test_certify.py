@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.certify.mismatches import NAMES, PLACES
 from toolkit import config, job
 from toolkit.certify import certificate, gates
 from toolkit.certify.__main__ import parse
-from toolkit.certify.certificate import FLOORS, Certificate, judge_float32
+from toolkit.certify.certificate import FLOORS, Certificate, judge_float32, judge_relays
 from toolkit.certify.compare import Comparison, apart, drift
 from toolkit.certify.stream import Reader, Stopped, Writer
 from toolkit.errors import ConfigError
@@ -67,7 +68,7 @@ def command(module: str, *words: object, code: int = 0, **environment: str) -> s
 
 @pytest.mark.parametrize("domain, which", [("images", "all"), ("speech", "semantics"), ("translation", "semantics")])
 def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_path: Path) -> None:
-    words = arguments(domain, tmp_path / "data", "trainer.accumulate=2")
+    words = arguments(domain, tmp_path / "data", "trainer.accumulate=2", "trainer.ema_decay=0.9")
     folder = tmp_path / "out"
     said = command("toolkit.certify", f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
     found = json.loads((folder / "certificate.json").read_text())
@@ -86,10 +87,10 @@ def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_
     assert list(found["relays"]) == relays
     for relay in found["relays"].values():
         assert [gap["step"] for gap in relay["largest"]["loss"]] == [3, 4]
-        assert relay["largest"]["moment"] and relay["largest"]["weight"]
+        assert relay["largest"]["moment"] and relay["largest"]["weight"] and relay["largest"]["average"]
     first = {(gap["kind"], gap["name"]) for gap in found["float64"]["first_step"]}
     assert {kind for kind, _ in first} == {"intermediate", "loss", "gradient"}
-    later = {"learning_rate", "loss", "gradient_norm", "moment", "weight"}
+    later = {"learning_rate", "loss", "gradient_norm", "moment", "weight", "average"}
     assert set(found["float64"]["largest"]) >= later
     assert all(len(found["float64"]["largest"][kind]) == STEPS + (kind == "loss") for kind in later)
     assert len(found["curves"]["loss"]["torch64"]) == STEPS
@@ -250,6 +251,40 @@ def test_float32_is_held_to_fixed_limits_and_then_to_the_floor() -> None:
     assert judged([*calm[:4], 1 + 3e-7], calm, calm).passed  # the spacing of float32 is the least floor
     assert not judged([*calm[:4], np.nan], wild, calm).passed
     assert drift([0.0, 1.0], [0.0, 0.0]) == [0.0, np.inf]
+
+
+def test_a_change_of_framework_is_held_to_the_limits_counted_from_it() -> None:
+    calm = [1.0] * 10
+    for relay in ("torch-tf32", "tf-torch32"):
+        for step, value, passes in ((6, 1 + 9e-7, True), (6, 1 + 2e-6, False), (8, 1 + 2e-5, False), (10, 1.1, False)):
+            curve = [value if number == step else 1.0 for number in range(6, 11)]
+            found = judged(calm, calm, calm)
+            found.curves |= {"torch-tf32": calm[5:], "tf-torch32": calm[5:]} | {relay: curve}
+            judge_relays(found)
+            first = relay.partition("-")[0]
+            place = found.places["relay"] or ""
+            assert place.startswith("" if passes else f"float32, {first} to step 5, then ") and bool(place) != passes
+            assert passes or f": step {step}, loss: " in place
+    found.curves["tf-torch32"] = calm[5:8]  # it stopped
+    judge_relays(found)
+    assert "step 9, loss: not finite" in str(found.places["relay"])
+
+
+class Named:
+    ids = ("x", "y")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@pytest.mark.parametrize("texts, place", [(["a", "b"], None), (["a", "c"], "test example y: torch 'b', tf 'c'")])
+def test_texts_that_differ_are_named(texts: list[str], place: str | None, tmp_path: Path) -> None:
+    for name, hypotheses in (("torch32", ["a", "b"]), ("tf32", texts)):
+        rows = {str(i): {"hypothesis": text, "score": 0.0} for i, text in enumerate(hypotheses)}
+        (tmp_path / f"decoded-{name}.json").write_text(json.dumps(rows))
+    found, data = Certificate(4), SimpleNamespace(split=Named())
+    certificate._decoding(found, SimpleNamespace(data={"test": data}), tmp_path)  # type: ignore[arg-type]
+    assert found.places["decoding"] == place and found.decoding["identical"] == (1 if place else 2)
 
 
 def test_a_recording_keeps_its_order_waits_for_its_reader_and_says_why_it_ends(tmp_path: Path) -> None:

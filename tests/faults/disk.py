@@ -187,7 +187,7 @@ def _careless(path: Path, blob: bytes) -> None:
 
 
 def _logs_unsynced(self: RunFolder, state: Any, at: Progress, keep: int) -> Path:
-    at.rows = dict(self._rows)
+    at.log_bytes = dict(self._bytes)
     return checkpoint.save(self.checkpoints, state, at, keep, self._about)
 
 

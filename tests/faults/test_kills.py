@@ -56,23 +56,6 @@ def test_begun_without_workers_killed_and_gone_on_with_two_it_is_the_same_to_the
 
 
 @only_torch
-def test_a_second_signal_ends_a_run_at_once(killed):
-    """The first one waits for the step; here the process is in the middle of its evaluation or of a step."""
-    starter, _, _, _ = killed
-    folder = fresh(starter.work / "signalled")
-    own = arguments("image_classification", starter.backend, starter.work / "data", folder)
-    attempt = starter.begin([*own, "trainer.max_steps=100000", "trainer.validate_every=1000"], starter.work / "log")
-    assert until(lambda: attempt.phase == "step" and taken(folder) > 2)
-    attempt.kill(signal.SIGSTOP)  # so that both signals are there before the step is over
-    attempt.kill(signal.SIGTERM)
-    attempt.kill(signal.SIGINT)
-    attempt.kill(signal.SIGCONT)
-    code = attempt.wait()
-    assert code in (-signal.SIGINT, -signal.SIGTERM, 130, 143)
-    assert not attempt.running
-
-
-@only_torch
 def test_one_bit_a_row_and_a_prediction_are_seen_to_differ(killed, tmp_path):
     """The comparison on which all of this rests."""
     _, twin, _, _ = killed

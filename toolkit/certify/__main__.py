@@ -18,7 +18,7 @@ Trains both twins of a recipe from the same weights on the same batches, compare
 certificate.html. See docs/twins.md for the gates.
 
 arguments
-  steps=N                 optimizer steps of each training (100)
+  steps=N                 optimizer steps of each training (100); with 2 and more, the framework changes half-way too
   decode=N                test examples that both decode from the same checkpoint (64)
   gates=all|semantics     semantics: float64 only, four trainings instead of eleven
   run_dir=FOLDER          where the certificate goes (outputs/certificates/RECIPE/DATE_TIME)

@@ -117,7 +117,7 @@ def certify(
         if not only:
             _float32(made, work, folder)
         if made.half and not made.semantics.stopped:
-            _relays(made, work, folder, only)
+            _relays(made, work, folder)
         if not only:
             _decoding(made, parts, work)
     return made
@@ -271,27 +271,30 @@ def beyond(made: Certificate, apart: Sequence[float], done: int) -> str | None:
     for step, gap in enumerate(apart, 1):
         allowed = gates.FLOAT32_FIRST_STEPS.get(step, made.allowed_drift)
         if not gap <= allowed:
-            return f"{Gap(done + step, 'loss', '', gap)}; allowed {allowed:.2g}"
+            note = "" if np.isfinite(gap) else "not finite"
+            return f"{Gap(done + step, 'loss', '', gap, note)}; allowed {allowed:.2g}"
     return None
 
 
-def _relays(made: Certificate, work: Path, folder: RunFolder, only: bool) -> None:
+def _relays(made: Certificate, work: Path, folder: RunFolder) -> None:
     """Trainings that change framework half-way, held against the ones whose checkpoints they go on from."""
-    folder.say(f"the framework changed after step {made.half}")
-    with training(work, "torch-tf64") as tf, training(work, "tf-torch64") as torch:
-        readers = {"torch-tf64": tf, "tf-torch64": torch}
-        made.relays |= {name: Comparison(gates.FLOAT64, unjudged=made.semantics.unjudged) for name in readers}
+    folder.say(f"both, with the framework changed after step {made.half}")
+    wide, narrow = ([n for n, r in RELAYS.items() if r.precision == p] for p in ("64", "32"))
+    with contextlib.ExitStack() as stack:
+        readers = {name: stack.enter_context(training(work, name)) for name in wide}
+        for name in wide:
+            sides = (f"{TRAININGS[RELAYS[name].after].backend} alone", RELAYS[name].backend)
+            made.relays[name] = Comparison(gates.FLOAT64, unjudged=made.semantics.unjudged, sides=sides)
         for step in range(made.half + 1, made.steps + 1):
             for name, reader in readers.items():
                 follow(made, name, reader, step)
         for name, reader in readers.items():
             if not made.relays[name].stopped:
                 reader.finish()
-    stops = {}
-    for name in [] if only or not made.drift else ["torch-tf32", "tf-torch32"]:
+    for name in narrow if made.drift else []:
         with training(work, name) as reader:
-            stops[name] = losses(made, name, reader, made.half)
-    judge_relays(made, stops)
+            losses(made, name, reader, made.half)
+    judge_relays(made)
 
 
 def follow(made: Certificate, name: str, reader: Reader, step: int) -> None:
@@ -308,26 +311,24 @@ def follow(made: Certificate, name: str, reader: Reader, step: int) -> None:
     made.curves.setdefault(name, []).append(figures(arrays)["loss"])
 
 
-def judge_relays(made: Certificate, stops: Mapping[str, str | None]) -> None:
+def judge_relays(made: Certificate) -> None:
     """The gate of a change of framework, from the float64 comparisons and the float32 curves.
 
-    The limits are those of the twins, counted from the change.
-
-    Args:
-        stops: float32 relay -> where it stopped early.
+    The limits are those of the twins, counted from the change. A loss that is missing at the end is not finite.
     """
     found = {name: str(comparison.first) for name, comparison in made.relays.items() if comparison.first}
-    for name, stop in stops.items():
-        alone, curve = made.curves[RELAYS[name].after][made.half :], made.curves[name]
-        made.relay_drift[name] = drift(curve + [np.nan] * (len(alone) - len(curve)), alone)
-        if place := stop or beyond(made, made.relay_drift[name], made.half):
-            found[name] = place
+    for name, planned in RELAYS.items():
+        if planned.precision == "32" and (curve := made.curves.get(name)) is not None:
+            alone = made.curves[planned.after][made.half :]
+            made.relay_drift[name] = drift(curve + [np.nan] * (len(alone) - len(curve)), alone)
+            if place := beyond(made, made.relay_drift[name], made.half):
+                found[name] = place
     made.places["relay"] = next((f"{relay(made, name)}: {place}" for name, place in found.items()), None)
 
 
 def relay(made: Certificate, name: str) -> str:
     """How a relay is told."""
-    first, then = RELAYS[name].after[:-2], RELAYS[name].backend
+    first, then = TRAININGS[RELAYS[name].after].backend, RELAYS[name].backend
     return f"float{RELAYS[name].precision}, {first} to step {made.half}, then {then}"
 
 

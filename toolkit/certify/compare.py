@@ -59,6 +59,7 @@ class Comparison:
         first: the first gap beyond the limit.
         unjudged: parameters whose gradient is zero, see :data:`toolkit.certify.gates.ZERO_GRADIENT`.
         stopped: one of the recordings ends early.
+        sides: what the two recordings are called.
     """
 
     limit: float
@@ -67,6 +68,7 @@ class Comparison:
     first: Gap | None = None
     unjudged: list[str] = field(default_factory=list)
     stopped: bool = False
+    sides: tuple[str, str] = ("torch", "tf")
 
     def add(self, step: int, torch: Mapping[str, np.ndarray], tf: Mapping[str, np.ndarray]) -> None:
         """Take a step of both recordings; step 0 is what goes into step 1."""
@@ -96,35 +98,36 @@ class Comparison:
             if kind in ("gradient", "moment", "weight", "average") and parameter in self.unjudged:
                 continue
             if name not in tf:
-                yield Gap(step, kind, rest, np.inf, "only torch has it")
+                yield Gap(step, kind, rest, np.inf, f"only {self.sides[0]} has it")
                 continue
-            distance, note = apart(kind, expected, tf[name])
+            distance, note = apart(kind, expected, tf[name], self.sides)
             yield Gap(step, kind, rest, distance, note)
         for name in tf:
             if name not in torch:
                 kind, _, rest = name.partition("/")
-                yield Gap(step, kind, rest, np.inf, "only tf has it")
+                yield Gap(step, kind, rest, np.inf, f"only {self.sides[1]} has it")
 
 
-def apart(kind: str, torch: np.ndarray, tf: np.ndarray) -> tuple[float, str]:
+def apart(kind: str, torch: np.ndarray, tf: np.ndarray, sides: tuple[str, str] = ("torch", "tf")) -> tuple[float, str]:
     """Relative distance of two arrays, and a note where there is none to be had.
 
     Of gradients the norm of the difference over the norm; of anything else the largest difference over the largest
     magnitude. Integers must be equal.
     """
     if torch.shape != tf.shape or torch.dtype.kind != tf.dtype.kind or torch.dtype.itemsize != tf.dtype.itemsize:
-        return np.inf, f"torch has {torch.dtype}{list(torch.shape)}, tf has {tf.dtype}{list(tf.shape)}"
+        told = (f"{side} has {array.dtype}{list(array.shape)}" for side, array in zip(sides, (torch, tf), strict=True))
+        return np.inf, ", ".join(told)
     if torch.dtype.kind != "f":
         return (0.0, "") if np.array_equal(torch, tf) else (np.inf, "integers differ")
     torch, tf = torch.astype(np.float64).ravel(), tf.astype(np.float64).ravel()
-    for backend, values in (("torch", torch), ("tf", tf)):
+    for backend, values in zip(sides, (torch, tf), strict=True):
         if not np.isfinite(values).all():
             return np.inf, f"not finite in {backend}"
     size = np.linalg.norm if kind == "gradient" else _largest
     difference, scale = float(size(torch - tf)), float(size(torch))
     if not difference:
         return 0.0, ""
-    return (difference / scale, "") if scale else (np.inf, "zero in torch, not in tf")
+    return (difference / scale, "") if scale else (np.inf, f"zero in {sides[0]}, not in {sides[1]}")
 
 
 def _largest(values: np.ndarray) -> Any:

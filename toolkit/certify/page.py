@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from toolkit.certify import gates
-from toolkit.certify.certificate import FLOORS, Certificate, beyond, relay
+from toolkit.certify.certificate import FLOORS, Certificate, relay
 from toolkit.certify.compare import KINDS, Comparison, Gap
 from toolkit.checkpoint import write as write_file
 from toolkit.errors import writing
@@ -75,28 +75,32 @@ def float32_rows(made: Certificate) -> Iterable[Row]:
     """A line for each of the first steps and one for all later ones."""
     if made.places.get("float32") and not made.drift:
         yield "float32", "", "", made.places["float32"] or "", verdict(made.places["float32"])
-    for step, allowed in gates.FLOAT32_FIRST_STEPS.items():
-        if step <= len(made.drift):
-            apart = made.drift[step - 1]
-            yield f"float32: loss at step {step}", shown(apart), shown(allowed), "", verdict(not apart <= allowed)
-    if later := made.drift[len(gates.FLOAT32_FIRST_STEPS) :]:
-        allowed, apart = made.allowed_drift, max(later)
-        where = f"step {made.drift.index(apart, len(gates.FLOAT32_FIRST_STEPS)) + 1}"
-        limit = f"{shown(allowed)} (floor x {gates.FLOOR_MULTIPLE:g})"
-        yield "float32: loss from step 4 on", shown(apart), limit, where, verdict(not apart <= allowed)
+    yield from drift_rows(made, "float32: loss", made.drift, 0)
 
 
 def relay_rows(made: Certificate) -> Iterable[Row]:
-    """A line for each training that changed framework half-way; its first steps have limits of their own."""
+    """The lines of the trainings that changed framework half-way."""
     for name, comparison in made.relays.items():
         largest = comparison.largest()
         where = str(comparison.first or "") or (place(largest) if largest else "")
         apart = shown(largest.gap if largest else math.inf)
         yield relay(made, name), apart, shown(gates.FLOAT64), where, verdict(comparison.first)
     for name, gaps in made.relay_drift.items():
-        broken, gap = beyond(made, gaps, made.half), max(gaps)
-        where = broken or f"step {made.half + 1 + gaps.index(gap)}"
-        yield relay(made, name), shown(gap), shown(made.allowed_drift), where, verdict(broken)
+        yield from drift_rows(made, f"{relay(made, name)}: loss", gaps, made.half)
+
+
+def drift_rows(made: Certificate, what: str, gaps: Sequence[float], done: int) -> Iterable[Row]:
+    """A line for each of the first steps after ``done`` and one for all later ones."""
+    for step, allowed in gates.FLOAT32_FIRST_STEPS.items():
+        if step <= len(gaps):
+            apart = gaps[step - 1]
+            yield f"{what} at step {done + step}", shown(apart), shown(allowed), "", verdict(not apart <= allowed)
+    if later := gaps[len(gates.FLOAT32_FIRST_STEPS) :]:
+        allowed, apart = made.allowed_drift, max(later)
+        first = done + len(gates.FLOAT32_FIRST_STEPS) + 1
+        limit = f"{shown(allowed)} (floor x {gates.FLOOR_MULTIPLE:g})"
+        where = f"step {first + later.index(apart)}"
+        yield f"{what} from step {first} on", shown(apart), limit, where, verdict(not apart <= allowed)
 
 
 def verdict(broken: object) -> str:
@@ -177,7 +181,12 @@ def gate_figures(made: Certificate, name: str) -> dict[str, Any]:
             relay(made, name): {"first": apart[0], "largest": max(apart)} for name, apart in made.relay_drift.items()
         }
         gaps = {relay(made, name): largest for name, c in made.relays.items() if (largest := c.largest())}
-        return {"changed_after_step": made.half} | {name: vars(gap) for name, gap in gaps.items()} | drifts
+        return {
+            "changed_after_step": made.half,
+            "allowed": gates.FLOAT64,
+            "largest": {name: vars(gap) for name, gap in gaps.items()},
+            "float32": drifts,
+        }
     return {}
 
 
@@ -355,11 +364,10 @@ def drift_plot(made: Certificate) -> Any:
         )
     steps = range(1, len(made.drift) + 1)
     axes.plot(steps, visible(made.drift, lowest), color=RED, linewidth=1.6, label="torch and tf")
-    for name, dash in (("torch-tf32", "--"), ("tf-torch32", ":")):
-        if apart := made.relay_drift.get(name):
-            later, first = range(made.half + 1, made.half + 1 + len(apart)), name.partition("-")[0]
-            label = f"{first} to step {made.half}, then the other; and {first}"
-            axes.plot(later, visible(apart, lowest), color=VIOLET, linestyle=dash, linewidth=1.6, label=label)
+    for (name, apart), dash in zip(made.relay_drift.items(), ("--", ":"), strict=False):
+        later = range(made.half + 1, made.half + 1 + len(apart))
+        label = relay(made, name).partition(", ")[2]
+        axes.plot(later, visible(apart, lowest), color=VIOLET, linestyle=dash, linewidth=1.6, label=label)
     limits = [gates.FLOAT32_FIRST_STEPS.get(step, made.allowed_drift) for step in steps]
     axes.step(steps, limits, where="mid", color=INK, linestyle="--", linewidth=1, label="allowed")
     logarithmic(axes, "relative difference of the losses", lowest)

@@ -26,7 +26,7 @@ from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
 from toolkit.plan import Plan
 
-NEVER = 10**9  # steps: no validation and no row of a log falls into a certificate
+NEVER = 10**9  # steps or epochs: no validation and no row of a log falls into a certificate
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@
 parameters that :func:`toolkit.weights.decays` names (matrices and kernels, not biases and norms).
 
 The state has canonical names and layouts, so that either backend resumes either's checkpoint: ``<moment>.<parameter>``
-for each name in the spec's ``moments``, and ``step``, shape ``(1,)``, int64: the optimizer steps taken.
+for each name in the spec's ``moments``, and ``step``, shape ``(1,)``, int64: the optimizer steps taken. AdamW's also
+has ``exp_avg_sq_scale``, shape ``(1,)``, float64: what the second moments were multiplied with by the backend that
+wrote them, 1 but for a constant of TensorFlow's kernel (see ``optimizers/tf.py``). A backend that reads its own state
+takes it as it is, to the bit, and another's with the other factor divided out.
 """
 
 from __future__ import annotations
@@ -56,6 +59,13 @@ class SGD:
             yield "nesterov", "found true with momentum 0, expected momentum above 0"
 
 
+def moment_of(state: Mapping[str, np.ndarray], moment: str, name: str, scale: float) -> np.ndarray:
+    """A parameter's moment as a backend wants it whose second moments are ``scale`` times the true ones."""
+    found = state[f"{moment}.{name}"]
+    written = float(state["exp_avg_sq_scale"][0]) if moment == "exp_avg_sq" else scale
+    return found if written == scale else (found * (scale / written)).astype(found.dtype)
+
+
 def check_state(
     state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], moments: tuple[str, ...]
 ) -> None:
@@ -71,6 +81,8 @@ def check_state(
     """
     expected = {f"{moment}.{name}": tuple(shape) for name, shape in shapes.items() for moment in moments}
     expected["step"] = (1,)
+    if "exp_avg_sq" in moments:
+        expected["exp_avg_sq_scale"] = (1,)
     problems = [f"optimizer state lacks {name}" for name in expected if name not in state]
     problems += [
         f"optimizer state has {name}, which this optimizer does not keep" for name in state if name not in expected

@@ -17,7 +17,7 @@ from toolkit.layers.tf import Slot
 from toolkit.weights import decays
 
 from . import spec as specs
-from .spec import check_state
+from .spec import check_state, moment_of
 
 
 def clip(gradients: Sequence[tf.Tensor], max_norm: float | None) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -80,12 +80,15 @@ class AdamW(_Optimizer):
     weights agree within rounding.
     """
 
+    def scale(self, dtype: str) -> float:
+        """The factor of the second moments."""
+        number, beta = np.dtype(dtype).type, self.spec.betas[1]
+        return (1 - float(number(beta))) / float(number(1 - beta))
+
     def _scalars(self, lr: tf.Tensor, dtype: str) -> dict[str, tf.Tensor]:
         t = tf.cast(self._iterations + 1, tf.float64)
         beta1, beta2 = (tf.constant(beta, tf.float64) for beta in self.spec.betas)
-        number = np.dtype(dtype).type
-        kernel = (1 - float(number(self.spec.betas[1]))) / float(number(1 - self.spec.betas[1]))
-        root = tf.sqrt((1 - tf.pow(beta2, t)) * kernel)
+        root = tf.sqrt((1 - tf.pow(beta2, t)) * self.scale(dtype))
         return {
             "lr": tf.cast(lr * root / (1 - tf.pow(beta1, t)), dtype),
             "eps": tf.cast(self.spec.eps * root, dtype),
@@ -157,6 +160,8 @@ def get_state(optimizer: Any, slots: Sequence[Slot]) -> dict[str, np.ndarray]:
         for slot, variable in zip(_trained(slots), variables, strict=True)
     }
     state["step"] = np.array([int(optimizer.iterations.numpy())], np.int64)
+    if "exp_avg_sq" in optimizer.moments:
+        state["exp_avg_sq_scale"] = np.array([_scale(optimizer)])
     return state
 
 
@@ -170,8 +175,16 @@ def set_state(optimizer: Any, slots: Sequence[Slot], state: Mapping[str, np.ndar
     check_state(state, {slot.name: _shape(slot) for slot in trained}, optimizer.spec.moments)
     for moment, variables in optimizer.moments.items():
         for slot, variable in zip(trained, variables, strict=True):
-            variable.assign(np.ascontiguousarray(slot.to_keras(state[f"{moment}.{slot.name}"])))
+            value = moment_of(state, moment, slot.name, _scale(optimizer))
+            variable.assign(np.ascontiguousarray(slot.to_keras(value)))
     optimizer.iterations.assign(int(state["step"][0]))
+
+
+def _scale(optimizer: Any) -> float:
+    """What its second moments are multiplied with; see :class:`AdamW`."""
+    if not isinstance(optimizer, AdamW):
+        return 1.0
+    return optimizer.scale(optimizer.moments["exp_avg_sq"][0].dtype)
 
 
 def _trained(slots: Sequence[Slot]) -> list[Slot]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from toolkit.weights import decays
 
-from .spec import SGD, AdamW, check_state
+from .spec import SGD, AdamW, check_state, moment_of
 
 
 def build(spec: AdamW | SGD, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
@@ -61,6 +61,8 @@ def get_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, n
             value = torch.zeros_like(parameter) if value is None else value
             state[f"{moment}.{name}"] = value.detach().cpu().numpy().copy()
     state["step"] = np.array([step], np.int64)
+    if "exp_avg_sq" in moments:
+        state["exp_avg_sq_scale"] = np.ones(1)
     return state
 
 
@@ -77,7 +79,8 @@ def set_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping
     for name, parameter in trained.items():
         # like the parameter in its strides too: the fused kernels walk through both as one run of memory
         kept = {
-            moment: torch.empty_like(parameter).copy_(torch.tensor(state[f"{moment}.{name}"])) for moment in moments
+            moment: torch.empty_like(parameter).copy_(torch.tensor(moment_of(state, moment, name, 1.0)))
+            for moment in moments
         }
         if "betas" in optimizer.param_groups[0]:
             kept["step"] = torch.tensor(float(step), dtype=torch.float32, device=parameter.device)

@@ -295,7 +295,7 @@ def _ids(data: Data, batches: Iterable[Iterable[int]]) -> list[str]:
 
 def _not_finite(at: Progress, ids: list[str]) -> str:
     return (
-        f"step {at.step + 1}: the loss or its gradient is not finite; the last checkpoint is whole. Lower "
+        f"step {at.step + 1}: the loss or its gradient is not finite; no checkpoint has it. Lower "
         f"optimizer.lr or trainer.clip_norm, or look at the batch: {listed(ids)}"
     )
 

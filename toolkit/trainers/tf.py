@@ -65,7 +65,7 @@ class Engine:
         batch = loaders.signature(self.fields)
         self._step = self._function(self._replica_step, batch)
         self._add = self._function(self._replica_add, batch, tf.TensorSpec([], tf.int32))
-        self._apply = self._function(self._replica_apply)
+        self._apply = self._function(self._replica_apply, tf.TensorSpec([], tf.float64))
         self._average = self._function(self._replica_average)
         self._evaluate = self._function(self.task.evaluate_batch, batch)
         if hasattr(self.task, "start"):
@@ -95,7 +95,7 @@ class Engine:
             for i, batch in enumerate(batches):
                 self.set_step(lr, position + i)
                 total += float(self._add(batch, len(batches)))
-            return total, float(self._apply())
+            return total, float(self._apply(total))
         except tf.errors.InvalidArgumentError as error:
             if "not finite" not in str(error):
                 raise
@@ -149,9 +149,9 @@ class Engine:
             loss = loss / tf.cast(parts, loss.dtype)
         return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.variables)]
 
-    def _update(self, gradients: list[Any]) -> Any:
+    def _update(self, gradients: list[Any], loss: Any) -> Any:
         gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm or float("inf"))
-        with tf.control_dependencies([tf.debugging.assert_all_finite(norm, "not finite")]):
+        with tf.control_dependencies([tf.debugging.assert_all_finite(x, "not finite") for x in (loss, norm)]):
             self.optimizer.apply([tf.identity(g) for g in gradients], self.variables)
         self._replica_average()
         return norm
@@ -163,7 +163,7 @@ class Engine:
 
     def _replica_step(self, batch: Any) -> tuple[Any, Any]:
         loss, gradients = self._gradients(batch)
-        return loss, self._update(gradients)
+        return loss, self._update(gradients, loss)
 
     def _replica_add(self, batch: Any, parts: Any) -> Any:
         loss, gradients = self._gradients(batch, parts)
@@ -171,8 +171,8 @@ class Engine:
             total.assign_add(gradient)
         return loss
 
-    def _replica_apply(self) -> Any:
-        norm = self._update([s.read_value() for s in self.sums])
+    def _replica_apply(self, loss: Any) -> Any:
+        norm = self._update([s.read_value() for s in self.sums], loss)
         with tf.control_dependencies([norm]):
             for s in self.sums:
                 s.assign(tf.zeros_like(s))

@@ -71,7 +71,7 @@ class Engine:
             total += float(loss.detach())
         limit = self.trainer.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        if not np.isfinite(norm):
+        if not np.isfinite([total, norm]).all():
             self.optimizer.zero_grad()
             raise NonFinite
         self.optimizer.step()
