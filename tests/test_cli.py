@@ -15,69 +15,6 @@ import pytest
 from toolkit import recipe_source
 
 ROOT = Path(__file__).parents[1]
-# What a run does is not the subject here: sitecustomize puts this in the place of toolkit.job, in every process.
-STUB = """
-import importlib.abc, importlib.machinery, sys
-
-class Stub(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name, path, target=None):
-        return importlib.machinery.ModuleSpec(name, self) if name == "toolkit.job" else None
-
-    def create_module(self, spec):
-        return None
-
-    def exec_module(self, module):
-        import json, os, signal, time
-        from pathlib import Path
-        from toolkit.errors import DataError, Interrupted, RunError
-
-        def execute(run, config, overrides):
-            folder = Path(run.run_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            facts = {"pid": os.getpid(), "group": os.getpgrp(), "keras": os.environ.get("KERAS_BACKEND")}
-            facts |= {"config": config, "overrides": overrides}
-            (folder / "facts.json").write_text(json.dumps(facts))
-            do = {
-                1: lambda: (_ for _ in ()).throw(RunError("the loss is not finite")),
-                2: lambda: (_ for _ in ()).throw(DataError(["a.wav: empty", "b.wav: cut off"], "the data is bad:")),
-                3: lambda: 1 / 0,
-                4: lambda: (_ for _ in ()).throw(Interrupted(15, "a run")),
-                5: lambda: os.kill(os.getpid(), signal.SIGKILL),
-                6: lambda: sys.exit(7),
-            }.get(run.seed)
-            if do:
-                do()
-            if run.seed == 9:  # a run that takes its time, and counts what asks it to stop
-                asked = []
-                for signum in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(signum, lambda s, f: asked.append(s))
-                (folder / "waiting").touch()
-                for _ in range(300):
-                    time.sleep(0.1)
-                    if asked:
-                        break
-                time.sleep(0.3)
-                (folder / "asked").write_text(json.dumps(asked))
-                raise Interrupted(asked[0])
-            return 0
-
-        module.execute = execute
-
-sys.meta_path.insert(0, Stub())
-"""
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """An empty folder to work in, and the stub."""
-    stub = tmp_path / "stub"
-    stub.mkdir()
-    (stub / "sitecustomize.py").write_text(STUB)
-    monkeypatch.setenv("PYTHONPATH", f"{stub}{os.pathsep}{ROOT}")
-    work = tmp_path / "a folder"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
 
 
 def toolkit(*arguments, code=0):
@@ -141,7 +78,8 @@ def test_a_run_gets_its_config_and_its_folder(place):
     assert found["config"]["optimizer"]["lr"] == 0.5 and found["config"]["run_dir"] == str(folder.relative_to(place))
     assert found["overrides"] == ["recipe=asr", "backend=tf", "optimizer.lr=0.5"]
     assert found["keras"] == "tensorflow"
-    assert [path.name for path in folder.iterdir()] == ["facts.json"]  # and nothing of Hydra's
+    stubs = ["begun", "facts.json", "metrics.jsonl", "results.json"]
+    assert sorted(path.name for path in folder.iterdir()) == stubs  # and nothing of Hydra's
     toolkit("recipe=asr", "run_dir=here/and there")
     assert facts(place / "here" / "and there")["config"]["backend"] == "torch"
 
@@ -164,7 +102,7 @@ def test_the_exit_code_says_how_a_run_ended(place, seed, code, says, trace):
 def test_a_sweep_runs_every_job_in_a_process_of_its_own(place):
     done = toolkit("recipe=asr", "backend=torch,tf", "seed=0,1,5", "model.dropout=0.25", "-m", code=1)
     folders = sorted(place.glob("multirun/asr/*/*"))
-    folders = [folder for folder in folders if folder.is_dir()]
+    folders = [folder for folder in folders if (folder / "facts.json").exists()]
     found = {(f["config"]["backend"], f["config"]["seed"]): f for f in map(facts, folders)}
     assert set(found) == {(backend, seed) for backend in ("torch", "tf") for seed in (0, 1, 5)}
     assert len({f["pid"] for f in found.values()}) == 6
@@ -172,7 +110,7 @@ def test_a_sweep_runs_every_job_in_a_process_of_its_own(place):
     assert all(f["group"] == f["pid"] for f in found.values())
     assert all(f["config"]["model"]["dropout"] == 0.25 for f in found.values())
     assert all(f["keras"] == ("tensorflow" if backend == "tf" else None) for (backend, _), f in found.items())
-    assert "4 of 6 runs failed:" in done.stderr
+    assert "4 of 6 runs failed; " in done.stderr
     assert done.stderr.count("\n  exit code 1: ") == 2 and done.stderr.count("\n  exit code 137: ") == 2
 
 
@@ -289,6 +227,7 @@ def test_run_makes_the_environment_that_the_backend_needs_once(checkout):
     assert installs(script(checkout, "scripts/run", f"resume={earlier}")) == []
     assert installs(script(checkout, "scripts/run", "recipe=asr")) == [f"<{root}[torch]>"]
     assert installs(script(checkout, "scripts/run", "backend=torch,tf", "-m")) == []
+    assert installs(script(checkout, "scripts/run", "sweep=optuna", "launcher=ray", "-m")) == [f"<{root}[sweep,ray]>"]
     with open(root / "pyproject.toml", "a") as file:
         file.write("\n# changed\n")
     assert installs(script(checkout, "scripts/run", "backend=torch,tf", "-m")) == [f"<{root}[torch,tf]>"]

@@ -66,7 +66,7 @@ def test_the_files_hold_no_copy_of_a_default(group, name):
 def test_every_field_of_every_component_is_in_the_composed_config():
     shown = compose.compose([ASR]).config
     run = config.check([ASR])
-    for group in recipe_source.PACKAGES:
+    for group in recipe_source.PARTS:
         assert shown[group].keys() - {"_target_"} == {f.name for f in dataclasses.fields(getattr(run, group))}
     assert shown["features"]["spec_augment"].keys() == {f.name for f in dataclasses.fields(run.features.spec_augment)}
 

@@ -135,10 +135,10 @@ def test_every_option_gives_a_run_on_both_backends(group, name):
     assert tried
     for arguments in tried:
         for backend in (name,) if group == "backend" else BACKENDS:
-            run = config.check([*arguments, f"backend={backend}"])
+            run, sweep = config.check_both([*arguments, f"backend={backend}"])
             assert run.backend == backend
             if group in recipe_source.PACKAGES:
-                assert type(getattr(run, group)) is kind_of(group, name)
+                assert type(getattr(run if group in recipe_source.PARTS else sweep, group)) is kind_of(group, name)
                 # what the run folder keeps of it gives it again
                 assert config.resolve(config.plain(run)) == run
 

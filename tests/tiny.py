@@ -76,7 +76,7 @@ def _problems(spec: Any, values: dict[str, Any]) -> list[tuple[str, str]]:
 def components(*arguments: str) -> list[str]:
     """Arguments of the command line that make the components of the run that ``arguments`` describe small."""
     run = config.check(arguments)
-    groups = [group for group in recipe_source.PACKAGES if group not in ("dataset", "trainer")]
+    groups = [group for group in recipe_source.PARTS if group not in ("dataset", "trainer")]
     return [override for group in groups for override in _changed(group, getattr(run, group))]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
@@ -90,16 +89,78 @@ def unknown(key: str, names: Iterable[str], origin: str | None = None) -> str:
     return f"{key}: unknown key{place}" + (f" (there are: {', '.join(beside)})" if beside else "")
 
 
-def variants(arguments: Sequence[str]) -> list[list[str]]:
-    """The jobs of a sweep. What only a sweeper can enumerate is left out, and checked by each job for itself."""
-    axes = []
-    for override in _parse(arguments, []):
-        if not override.is_sweep_override():
-            axes.append([str(override.input_line)])
-        elif override.is_choice_sweep() or override.is_range_sweep():
-            key = override.get_key_element()
-            axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-    return [list(job) for job in itertools.product(*axes)]
+@dataclass(frozen=True)
+class Axis:
+    """A key of a sweep and what it may be.
+
+    Args:
+        key: dotted name or group.
+        values: as they stand in an override; empty for an interval.
+        low, high: of an interval or a range, both included.
+        step: of a range; None: any number between the two.
+        log: by its logarithm.
+        whole: integers only.
+    """
+
+    key: str
+    values: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    step: float | None = None
+    log: bool = False
+    whole: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        return not self.values or self.step is not None
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Values that stand for all of them in a check."""
+        return self.values or (repr(self.low), repr(self.high))
+
+
+def swept(arguments: Sequence[str]) -> bool:
+    """Whether overrides ask for a sweep by themselves, without ``-m``."""
+    return any(re.match(r"(seeds|sweep)=", argument) for argument in arguments)
+
+
+def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list[Axis]]:
+    """The overrides with one value, as they are, and those with several.
+
+    ``a,b,c``, ``choice(a,b)``, ``range(1,10)``, ``interval(1e-4,1e-2)``, ``tag(log,interval(1e-4,1e-2))`` and
+    ``int(interval(1,8))`` are Hydra's own forms.
+    """
+    fixed, found = [], []
+    for override in _parse(arguments, problems):
+        line = str(override.input_line)
+        if re.match(r"hydra([./]|$)", override.key_or_group):
+            problems.append(f"{line}: a sweep has no settings of Hydra's; give sweep=, launcher= and run_dir=")
+        elif not override.is_sweep_override():
+            fixed.append(line)
+        elif (axis := _axis(override)) is None:
+            problems.append(f"{line}: expected values a,b,c or choice, range or interval")
+        else:
+            found.append(axis)
+    return fixed, found
+
+
+def _axis(override: Override) -> Axis | None:
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, IntervalSweep):
+        low, high = value.start, value.end
+        if low is None or high is None or not low < high:
+            return None
+        whole = isinstance(low, int) and isinstance(high, int)
+        return Axis(key, (), low, high, None, "log" in value.tags, whole)
+    if override.is_choice_sweep() or override.is_range_sweep():
+        values = tuple(dict.fromkeys(str(item) for item in override.sweep_string_iterator()))
+        if isinstance(value, RangeSweep) and not value.shuffle and len(values) > 1:
+            numbers = [float(item) for item in values]
+            whole = all(number.is_integer() for number in numbers)
+            return Axis(key, values, min(numbers), max(numbers), abs(numbers[1] - numbers[0]), False, whole)
+        return Axis(key, values) if values else None
+    return None
 
 
 def _parse(arguments: Sequence[str], problems: list[str]) -> list[Override]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union
 from toolkit import build
 from toolkit.compose import HEADLINE, Composed, compose, unknown
 from toolkit.errors import ConfigError
-from toolkit.recipe_source import PACKAGES
+from toolkit.recipe_source import OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.spec import is_spec, option, out_of_bounds, problems
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
@@ -44,6 +44,17 @@ class Run:
     allow: tuple[str, ...] = option((), "packages of your own whose specs may be named; on the command line only")
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """What of a config is about the sweep and not about its runs."""
+
+    sweep: Any = option(doc="which jobs a sweep has")
+    launcher: Any = option(doc="where the jobs of a sweep run")
+    ranges: tuple[str, ...] = option((), "axes beside those of the command line, each an override with several values")
+    seeds: int = option(1, "each job so often, with seed, seed + 1, ...", ge=1)
+    objectives: tuple[str, ...] = option((), "what a sweep looks for; none: what the task monitors, on validation")
+
+
 def check(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Run:
     """Compose and check the config that command-line arguments describe.
 
@@ -54,10 +65,19 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Run:
     Raises:
         ConfigError: with every problem that there is.
     """
-    run, found = _checked(arguments, folders, complete=True)
-    if found or run is None:
+    return check_both(arguments, folders)[0]
+
+
+def check_both(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Run, Sweep]:
+    """The same, and what the config says of the sweep that the run may be a job of.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    run, sweep, found = _checked(arguments, folders, complete=True)
+    if found or run is None or sweep is None:
         raise ConfigError(found, HEADLINE)
-    return run
+    return run, sweep
 
 
 def check_shown(arguments: Sequence[str], folders: Sequence[Path] = ()) -> None:
@@ -66,19 +86,23 @@ def check_shown(arguments: Sequence[str], folders: Sequence[Path] = ()) -> None:
     Raises:
         ConfigError: with every problem that there is.
     """
-    _, found = _checked(arguments, folders, complete=False)
+    *_, found = _checked(arguments, folders, complete=False)
     if found:
         raise ConfigError(found, HEADLINE)
 
 
-def _checked(arguments: Sequence[str], folders: Sequence[Path], complete: bool) -> tuple[Run | None, list[str]]:
+def _checked(
+    arguments: Sequence[str], folders: Sequence[Path], complete: bool
+) -> tuple[Run | None, Sweep | None, list[str]]:
     composed = compose(arguments, folders)
     found = list(composed.problems)
+    values = _values(composed, Sweep, found, complete)
+    sweep = Sweep(**values) if values is not None else None
     run = _run(composed, found, complete)
     backend = composed.config.get("backend")
     if complete and backend in build.FRAMEWORKS and (line := build.missing(backend)):
         found.append(line)
-    return run, list(dict.fromkeys(found))
+    return run, sweep, list(dict.fromkeys(found))
 
 
 def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
@@ -115,14 +139,10 @@ def _plain(value: Any, nested: bool = False) -> Any:
     return named | {f.name: _plain(getattr(value, f.name), True) for f in dataclasses.fields(value)}
 
 
-def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
-    reader = _Reader(composed, complete)
-    values: dict[str, Any] = {}
-    hints = typing.get_type_hints(Run)
-    names = [f.name for f in dataclasses.fields(Run)]
-    for key in composed.config.keys() - set(names):
-        reader.unknown(str(key), names)
-    for field in dataclasses.fields(Run):
+def _values(composed: Composed, kind: type[Any], found: list[str], complete: bool) -> dict[str, Any] | None:
+    """The values of the top-level keys that are fields of ``kind``; None when one is bad or missing."""
+    reader, values, hints = _Reader(composed, complete), {}, typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
         if field.name in composed.absent:
             continue
         node = composed.config.get(field.name, field.default)
@@ -130,11 +150,18 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
             values[field.name] = reader.component(field.name, node)
         else:
             values[field.name] = reader.field(field.name, node, hints[field.name], field)
+    found += reader.found
+    return None if reader.found or len(values) < len(hints) or _BAD in values.values() else values
+
+
+def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
+    names = [*Run.__dataclass_fields__, *OF_A_SWEEP]
+    found += [unknown(str(key), names, composed.origins.get(str(key))) for key in composed.config.keys() - set(names)]
+    values = _values(composed, Run, found, complete)
     if composed.config.get("allow") and list(composed.config["allow"]) != list(composed.allow):
         origin = composed.origins.get("allow", "the config")
-        reader.found.append(f"allow: found in {origin}; give it on the command line, where only you can")
-    found += reader.found
-    if found or any(value is _BAD for value in values.values()) or composed.absent:
+        found.append(f"allow: found in {origin}; give it on the command line, where only you can")
+    if found or values is None or composed.absent:
         return None
     run = Run(**values | {"allow": composed.allow})
     if run.resume and run.evaluate:
@@ -158,7 +185,7 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
 def _foreign(run: Run) -> Iterator[str]:
     """A line for each component that is not made for what the dataset holds."""
     domain = run.dataset.domains[0]
-    for group in PACKAGES:
+    for group in PARTS:
         domains = getattr(getattr(run, group), "domains", (domain,))
         if domain not in domains:
             kind, dataset = type(getattr(run, group)).__name__, type(run.dataset).__name__
@@ -225,7 +252,7 @@ class _Reader:
                 self.found.append(f"{path}: not given ({expected}{field.metadata['doc']}); give {path}=...")
             return _BAD
         made = self.value(path, value, hint)
-        if made is not _BAD and path in Run.__dataclass_fields__:
+        if made is not _BAD and "." not in path:
             self.found += [f"{path}: {line}" for line in out_of_bounds(made, field.metadata)]
         return made
 

@@ -243,10 +243,13 @@ def _finish(
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
         put(engine, best)
         at = best.progress
-    measured, shown = {}, ""
+    measured, shown, speed = {}, "", dict(speed)
     for name in [run.dataset.split] if run.dataset.split else [n for n in parts.data if n != "train"]:
         if len((data := parts.data[name]).split):
+            since = time.perf_counter()
             found = loop.evaluate(run, engine, data, parts.learned.tokenizer)
+            seconds = time.perf_counter() - since  # of the last split, so that it was compiled before, if ever
+            speed["evaluation_ms_per_example"] = round(1000 * seconds / len(data.split), 3)
             measured[name] = found.metrics
             folder.predictions(name, (row | run.task.detail(row) for row in found.rows))
             for file, content in run.task.files(found.rows).items():

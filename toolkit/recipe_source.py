@@ -46,8 +46,12 @@ PACKAGES = {  # group -> where the toolkit's own specs of that kind live
     "optimizer": "toolkit.optimizers",
     "schedule": "toolkit.schedules",
     "trainer": "toolkit.trainers",
+    "sweep": "toolkit.sweeps",
+    "launcher": "toolkit.sweeps",
 }
 GROUPS = ("recipe", "backend", *PACKAGES)
+OF_A_SWEEP = ("sweep", "launcher", "ranges", "seeds", "objectives")  # a run's config has nothing of them
+PARTS = tuple(group for group in PACKAGES if group not in OF_A_SWEEP)  # what a run is made of
 OWN_TO_A_RUN = ("run_dir", "resume", "evaluate", "accept", "allow")  # not taken over from an earlier run's config
 NOTHING = "_nothing_"  # an empty option of every group, for going on where a choice is missing
 
@@ -243,7 +247,8 @@ def primary() -> dict[str, Any]:
     base = held(base, {}, {group: name for group, name in request.choices.items() if group in PACKAGES})
     for group in PACKAGES.keys() & base.keys() - request.choices.keys():
         base[group] = completed(group, base[group]) if isinstance(base[group], Mapping) else base[group]
-    return merged(content, base) | {"defaults": [*({group: None} for group in ("backend", *PACKAGES)), "_self_"]}
+    defaults = [{group: chosen(None, group) if group in OF_A_SWEEP else None} for group in ("backend", *PACKAGES)]
+    return merged(content, base) | {"defaults": [*defaults, "_self_"]}
 
 
 class Source(ConfigSource):

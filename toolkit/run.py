@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,10 +31,13 @@ overrides (every field of every component is one; --cfg job shows them all)
   evaluate=RUN_FOLDER             measure a run again
   accept=[dataset,tokenizer,...]  go on though these are others than the checkpoint was trained with
   allow=[PACKAGE]                 build specs from a package of your own
+  seeds=N                         so many runs, with seed, seed + 1, ...; mean and interval
+  sweep=grid|optuna               every combination, or a search: optimizer.lr=tag(log,interval(1e-4,1e-2))
+  launcher=local|slurm|ray        where the runs of a sweep go; launcher.jobs=N of them at the same time
 
 flags, after the overrides
   --cfg job                       print the composed config and stop
-  -m                              a run for each combination of comma-separated values
+  -m                              a sweep: a run for each combination of comma-separated values; docs/sweeps.md
   --config-dir FOLDER             more groups and recipes, in the shape of conf/
   --info, --hydra-help            Hydra's own
 
@@ -46,7 +47,7 @@ exit codes
 examples
   python -m toolkit.run recipe=asr backend=tf
   python -m toolkit.run recipe=asr dataset=audio_folder dataset.path=recordings
-  python -m toolkit.run recipe=asr backend=torch,tf seed=1,2,3 -m
+  python -m toolkit.run recipe=asr backend=torch,tf optimizer.lr=1e-3,3e-3 -m
   python -m toolkit.run resume=outputs/asr/torch/2030-01-01_12-00-00 trainer.max_steps=8000
 """
 REFUSED = {  # Hydra's flags that this program does not offer, and why
@@ -125,7 +126,7 @@ def _headline(file: Path) -> str:
 def _dispatch(argv: Sequence[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
-    args = get_args_parser().parse_args(argv)
+    args = get_args_parser().parse_intermixed_args(argv)
     refused = [why for name, why in REFUSED.items() if getattr(args, name) is not None]
     if refused:
         raise ConfigError(refused)
@@ -136,8 +137,10 @@ def _dispatch(argv: Sequence[str]) -> int:
     if args.info or args.hydra_help or args.shell_completion:
         compose.prepare(overrides, folders)
         return _hydra(argv, _nothing)
-    if args.multirun:
-        return _sweep(overrides, folders)
+    if args.multirun or compose.swept(overrides):
+        from toolkit.sweeps import driver
+
+        return driver.run(overrides, folders)
     if args.cfg:
         config.check_shown(overrides, folders)
         flags = [flag for flag, on in (("--resolve", args.resolve),) if on]
@@ -168,89 +171,6 @@ def _single(checked: Any, overrides: list[str]) -> int:
     from toolkit import job
 
     return job.execute(checked, config.plain(checked), overrides)
-
-
-def _sweep(overrides: list[str], folders: list[Path]) -> int:
-    """Check every job, then run each in a process of its own: two frameworks must never share one."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from toolkit import compose, config
-
-    jobs = compose.variants(overrides)
-    problems: list[str] = []
-    for variant in jobs:
-        try:
-            config.check(variant, folders)
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)), "the configs cannot be run:")
-    failed: list[str] = []
-
-    def task(_: Any) -> None:
-        hydra = HydraConfig.get()
-        number, words, folder = hydra.job.num, list(hydra.overrides.task), hydra.runtime.output_dir
-        print(f"run {number + 1} of {len(jobs)}: {' '.join(words)} -> {folder}", flush=True)
-        quoted = folder.replace("'", "\\'")
-        dirs = [part for extra in folders for part in ("--config-dir", str(extra))]
-        code = _child([*words, f"run_dir='{quoted}'", *dirs])
-        if code:
-            failed.append(f"exit code {code}: {' '.join(words)} -> {folder}")
-
-    # in a sweep, run_dir holds a folder for each run
-    moved = [
-        f"hydra.sweep.dir={word.removeprefix('run_dir=')}" if word.startswith("run_dir=") else word
-        for word in overrides
-    ]
-    compose.prepare(moved, folders)
-    code = _hydra([*moved, "-m"], task)
-    if failed:
-        print(
-            "\n".join([f"{len(failed)} of {len(jobs)} runs failed:", *(f"  {line}" for line in failed)]),
-            file=sys.stderr,
-        )
-    return code or int(bool(failed))
-
-
-def _child(arguments: list[str]) -> int:
-    """Run one job of a sweep; signals that ask this process to stop are handed on, once, and stop the sweep.
-
-    Returns:
-        the exit code, as a shell gives it.
-
-    Raises:
-        SystemExit: the sweep was asked to stop.
-    """
-    asked: list[int] = []
-    process: subprocess.Popen[bytes] | None = None
-
-    def hand_on(signum: int, _: Any) -> None:
-        asked.append(signum)
-        if process is not None:
-            process.send_signal(signum)
-
-    before = {signum: signal.signal(signum, hand_on) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        command = [sys.executable, "-m", "toolkit.run", *arguments]
-        # a session of its own, or Ctrl-C would reach it twice
-        process = subprocess.Popen(command, start_new_session=True, preexec_fn=_ended_with_its_parent())
-        if asked:  # while it was made
-            process.send_signal(asked[0])
-        code = process.wait()
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-    if asked:
-        raise SystemExit(128 + asked[0])
-    return code if code >= 0 else 128 - code
-
-
-def _ended_with_its_parent() -> Callable[[], object] | None:
-    """For a new process: on Linux, SIGTERM when the sweep is killed, so that the job saves and ends; None elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

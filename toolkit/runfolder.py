@@ -62,7 +62,7 @@ class RunFolder:
         self._bytes: dict[str, int] = {}
         self._board: Any = None
         self._about = About()
-        if warning := _hold(self._lock, path):
+        if warning := hold(self._lock, path):
             self.say(warning)
 
     @property
@@ -197,7 +197,19 @@ class _Board:
             self._due = time.monotonic() + BOARD_SECONDS
 
 
-def _hold(lock: TextIO, folder: Path) -> str:
+def in_use(folder: Path) -> bool:
+    """Whether a process holds a folder at the moment."""
+    if fcntl is None or not (folder / ".lock").exists():
+        return False
+    with open(folder / ".lock", "r+", encoding="utf-8") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
+
+
+def hold(lock: TextIO, folder: Path) -> str:
     """Lock a run folder for this process, and write into the lock who holds it.
 
     The system lets go of the lock when the process ends, however it ends. A POSIX lock, unlike one of ``flock``, is not

@@ -1,0 +1,301 @@
+"""Sweeps from the outside: grids, searches, seeds, interruptions, launchers, and what they leave behind."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.test_cli import facts, toolkit, until
+from toolkit import compose
+from toolkit.errors import ConfigError
+from toolkit.sweeps import search, state
+from toolkit.sweeps.spec import Optuna
+from toolkit.sweeps.state import Job, Objective, State, Trial
+
+
+def begun(folder):
+    """How many times a job was started."""
+    return len((folder / "begun").read_text().splitlines())
+
+
+def table(folder):
+    with open(folder / "sweep.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "toolkit.run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+# --- grids -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_leaves_a_table_and_a_page_sorted_by_the_objective(place):
+    done = toolkit("recipe=asr", "backend=torch,tf", "optimizer.lr=0.02,0.01,0.5", "run_dir=s", "-m")
+    found = state.load(place / "s")
+    assert found.ended and [t.params for t in found.ranked()][:2] == [
+        {"backend": backend, "optimizer.lr": "0.01"} for backend in ("torch", "tf")
+    ]
+    rows = table(place / "s")
+    assert [row["state"] for row in rows] == ["done"] * 6
+    assert float(rows[1]["validation.cer"]) == 0.0 and float(rows[0]["test.cer"]) == pytest.approx(0.02)
+    assert {row["folder"] for row in rows} == {f"s/{n}" for n in range(6)}
+    page = (place / "s" / "sweep.html").read_text()
+    for part in (
+        "PyTorch against TensorFlow",
+        "Learning curves",
+        "Parallel coordinates",
+        "Objective against",
+        "tf / torch",
+    ):
+        assert part in page, part
+    assert page.count("data:image/png;base64,") >= 3 and "http" not in page.replace("http-equiv", "")
+    assert "6 of 6 done" in done.stdout and "run 5: done  validation.cer 49.00 %" in done.stdout
+    before = (place / "s" / "sweep.csv").read_text()
+    (place / "s" / "sweep.csv").unlink()
+    again = subprocess.run([sys.executable, "-m", "toolkit.sweeps", "s"], capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0 and "6 of 6 done" in again.stdout
+    assert (place / "s" / "sweep.csv").read_text() == before
+
+
+def test_only_what_failed_is_run_again(place):
+    command = ("recipe=asr", "seed=0,1,7", "run_dir=s", "-m")
+    done = toolkit(*command, code=1)
+    assert "1 of 3 runs failed" in done.stderr and "exit code 1: s/1: the loss is not finite" in done.stderr
+    toolkit(*command, code=1)
+    assert [begun(place / "s" / n) for n in "012"] == [1, 2, 1]
+    assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
+
+
+def test_another_sweep_is_kept_out_of_the_folder(place):
+    toolkit("recipe=asr", "seed=0,7", "run_dir=s", "-m")
+    said = toolkit("recipe=asr", "seed=0,8", "run_dir=s", "-m", code=2).stderr
+    assert "s holds another sweep (recipe=asr seed=0,7 run_dir=s)" in said
+    toolkit("recipe=asr", "seed=0,7", "run_dir=s", "launcher.jobs=2", "-m")  # where it runs is no part of it
+
+
+def test_several_at_a_time_share_the_cores(place, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    toolkit("recipe=asr", "seed=0,7,8", "run_dir=s", "launcher.jobs=3", "-m")
+    expected = str(max(1, len(os.sched_getaffinity(0)) // 3))
+    assert [(place / "s" / n / "begun").read_text() for n in "012"] == [f"{expected}\n"] * 3
+
+
+def test_seeds_are_one_override_and_give_mean_and_interval(place):
+    done = toolkit("recipe=asr", "optimizer.lr=0.01,0.02", "seeds=3", "seed=10", "run_dir=s", "-m")
+    found = state.load(place / "s")
+    assert sorted(p.parent.name for p in (place / "s").glob("*/facts.json")) == [
+        f"{trial}-seed{seed}" for trial in (0, 1) for seed in (10, 11, 12)
+    ]
+    assert [facts(place / "s" / f"1-seed{seed}")["config"]["seed"] for seed in (10, 11, 12)] == [10, 11, 12]
+    (mean,), (width,) = found.trials[0].means(), found.trials[0].intervals()
+    assert mean == pytest.approx(0.011) and width == pytest.approx(4.303 * 0.001 / math.sqrt(3))
+    assert "1.10 % ± 0.25 %" in done.stdout
+    toolkit("recipe=asr", "seeds=2", "seed=10", "run_dir=alone")  # no flag is needed
+    assert (place / "alone" / "0-seed11" / "results.json").exists()
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        (["optimizer.lr=interval(0.1,0.2)"], "optimizer.lr: an interval is no axis of a grid"),
+        (["sweep=optuna"], "nothing varies"),
+        (["sweep=optuna", "optimizer.lr=interval(-1,0.2)"], "optimizer.lr: found -1"),
+        (["seed=1,2", "seeds=3"], "seeds: found 3 beside several values of seed"),
+        (["launcher.jobs=1,2"], "launcher.jobs: several values"),
+        (["objectives=[cer]", "seed=1,2"], "objectives: found 'cer', expected SPLIT.METRIC"),
+        (["hydra/launcher=joblib", "seed=1,2"], "hydra/launcher=joblib: a sweep has no settings of Hydra's"),
+        (["launcher=slurmm", "seed=1,2"], "did you mean slurm?"),
+        (["launcher.jobs=2", "launcher.gpus=[0]", "seed=1,2"], "launcher.gpus: found 1, expected as many"),
+    ],
+)
+def test_a_sweep_is_refused_before_it_begins(place, words, line):
+    assert line in toolkit("recipe=asr", *words, "-m", code=2).stderr
+    assert not list(place.iterdir())
+
+
+def test_a_metric_that_no_run_has_is_named_with_those_that_there_are(place):
+    said = toolkit("recipe=asr", "seed=0,7", "objectives=[validation.bleu]", "run_dir=s", "-m", code=1).stderr
+    assert "no validation.bleu in results.json (there are: validation.cer, validation.loss, test.cer" in said
+
+
+def test_several_values_without_the_flag_are_explained(place):
+    assert "add -m" in toolkit("recipe=asr", "seed=1,2", code=2).stderr
+
+
+# --- interruptions ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_that_was_killed_goes_on_with_the_same_command(place):
+    command = ("recipe=asr", "seed=0,9,7", "-m")
+    process = start(*command)
+    until(lambda: list(place.glob("multirun/asr/*/1/waiting")))
+    (folder,) = place.glob("multirun/asr/*")
+    process.kill()
+    process.wait()
+    (folder / "1" / "waiting").unlink()
+    process = start(*command)  # at once, while the job that was killed may still be saving
+    until((folder / "1" / "waiting").exists)
+    assert toolkit(*command, code=1).stderr.count("in use") == 1  # and not a third beside it
+    os.kill(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and f"going on with the sweep in {folder.relative_to(place)}" in said
+    assert "the same command goes on" in said
+    assert [job.state for trial in state.load(folder).trials for job in trial.jobs] == ["done", "waiting"]
+    assert begun(folder / "0") == 1 and begun(folder / "1") == 2 and not (folder / "2").exists()
+    assert list(place.glob("multirun/asr/*")) == [folder]
+
+
+def test_a_sweep_that_has_ended_is_not_gone_on_with(place):
+    toolkit("recipe=asr", "seed=0,7", "-m")
+    time.sleep(1.1)  # the folder's name is the second
+    toolkit("recipe=asr", "seed=0,7", "-m")
+    assert len(list(place.glob("multirun/asr/*"))) == 2
+
+
+# --- searches --------------------------------------------------------------------------------------------------------
+
+SEARCH = ("recipe=asr", "sweep=optuna", "optimizer.lr=tag(log,interval(1e-4,0.9))", "run_dir=s", "-m")
+
+
+def test_a_search_finds_what_is_best_and_writes_its_study(place):
+    toolkit(*SEARCH, "sweep.trials=12", "launcher.jobs=2")
+    found = state.load(place / "s")
+    assert len(found.trials) == 12 and {trial.state for trial in found.trials} <= {"done", "pruned"}
+    rates = [float(trial.params["optimizer.lr"]) for trial in found.trials]
+    assert len(set(rates)) == 12 and all(1e-4 <= rate <= 0.9 for rate in rates)
+    assert (place / "s" / "study.db").exists()
+    toolkit(*SEARCH, "sweep.trials=14")  # two more
+    assert len(state.load(place / "s").trials) == 14
+
+
+def test_a_search_that_was_killed_repeats_nothing_and_takes_up_the_trial_it_was_in(place):
+    slow = (*SEARCH[:2], "optimizer.lr=0.01", "seed=0,9", *SEARCH[3:], "sweep.trials=6", "sweep.sampler=random")
+    process = start(*slow)
+    until(lambda: list(place.glob("s/*/waiting")))
+    (waiting,) = place.glob("s/*/waiting")
+    process.kill()
+    process.wait()
+    done = [path.parent.name for path in place.glob("s/*/results.json")]
+    waiting.unlink()
+    process = start(*slow)
+    until(waiting.exists)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert begun(waiting.parent) == 2 and facts(waiting.parent)["config"]["seed"] == 9
+    assert all(begun(place / "s" / name) == 1 for name in done)
+    assert len(state.load(place / "s").trials) == len(done) + 1
+
+
+def test_a_hopeless_trial_is_stopped(place):
+    toolkit(
+        *SEARCH[:2], "optimizer.lr=0.01,5.0", *SEARCH[3:], "sweep.trials=8", "sweep.startup=1", "sweep.sampler=random"
+    )
+    states = {}
+    for trial in state.load(place / "s").trials:
+        states.setdefault(trial.params["optimizer.lr"], []).append(trial.state)
+    assert set(states["0.01"]) == {"done"} and states["5.0"][-1] == "pruned", states
+
+
+def test_several_objectives(place):
+    toolkit(*SEARCH, "sweep.trials=4", "objectives=[validation.cer,examples_per_second]", "sweep.sampler=nsgaii")
+    found = state.load(place / "s")
+    assert [(o.name, o.direction) for o in found.objectives] == [
+        ("validation.cer", "minimize"),
+        ("examples_per_second", "maximize"),
+    ]
+    assert all(len(trial.means()) == 2 for trial in found.trials)
+
+
+def test_a_recipe_may_name_its_ranges(place):
+    (place / "conf" / "recipe").mkdir(parents=True)
+    (place / "conf" / "recipe" / "mine.yaml").write_text(
+        "defaults: [asr, _self_]\nranges: ['optimizer.lr=tag(log,interval(1e-4,0.9))', 'model.dropout=0.1,0.2']\n"
+    )
+    own = ("--config-dir", "conf")
+    toolkit("recipe=mine", "sweep=optuna", "sweep.trials=3", "model.dropout=0.5", "run_dir=s", "-m", *own)
+    assert state.load(place / "s").axes == ["optimizer.lr"]
+    assert facts(place / "s" / "0")["config"]["model"]["dropout"] == 0.5
+    assert not {"sweep", "launcher", "ranges"} & facts(place / "s" / "0")["config"].keys()
+
+
+def test_two_sweeps_may_share_a_study(place):
+    shared = ("sweep.storage='sqlite:///all.db'", "sweep.study=both", "sweep.trials=5")
+    toolkit(*SEARCH[:3], "run_dir=a", *shared, "-m")
+    toolkit(*SEARCH[:3], "run_dir=b", *shared, "sweep.trials=7", "-m")
+    assert [len(state.load(place / name).trials) for name in "ab"] == [5, 2]
+
+
+def test_a_sampler_does_not_repeat_itself_after_an_interruption(tmp_path):
+    axes = [compose.Axis("x", low=0.0, high=1.0)]
+    seen = []
+    for _ in range(2):
+        study = search.search(Optuna(trials=8, sampler="random"), axes, tmp_path, ["minimize"], False)
+        for _ in range(3):
+            number, params = study.ask()
+            seen.append(params["x"])
+            study.tell(number, [float(params["x"])])
+    assert len(set(seen)) == 6
+
+
+# --- launchers -------------------------------------------------------------------------------------------------------
+
+
+def test_submitit_runs_the_jobs(place):
+    toolkit("recipe=asr", "seed=0,1,7", "launcher=submitit_local", "launcher.jobs=2", "run_dir=s", "-m", code=1)
+    assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
+    assert facts(place / "s" / "2")["config"]["seed"] == 7
+
+
+def test_ray_runs_the_jobs(place):
+    toolkit("recipe=asr", "seed=0,1,7", "launcher=ray", "launcher.jobs=2", "run_dir=s", "-m", code=1)
+    assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "word, expected",
+    [
+        ("a.b=1,2", compose.Axis("a.b", ("1", "2"))),
+        ("model=x,y", compose.Axis("model", ("x", "y"))),
+        ("a=choice(x,y)", compose.Axis("a", ("x", "y"))),
+        ("a=interval(0,1.5)", compose.Axis("a", (), 0, 1.5)),
+        ("a=tag(log,interval(1e-4,1e-2))", compose.Axis("a", (), 1e-4, 1e-2, None, True)),
+        ("a=int(interval(1,8))", compose.Axis("a", (), 1, 8, None, False, True)),
+        ("a=range(1,6,2)", compose.Axis("a", ("1", "3", "5"), 1, 5, 2, False, True)),
+    ],
+)
+def test_axes_are_written_as_hydra_writes_them(word, expected):
+    problems = []
+    fixed, found = compose.axes(["seed=3", word], problems)
+    assert (fixed, found, problems) == (["seed=3"], [expected], [])
+
+
+def test_ranking_puts_what_is_not_a_number_last():
+    def trial(number, value, status="done"):
+        return Trial(number, {}, [Job(str(number), state=status)], [[value]])
+
+    for name, best in (("validation.wer", 2), ("validation.accuracy", 1)):
+        sweep = State([], {}, "x", [], [Objective.named(name)], 4)
+        sweep.trials = [trial(0, math.nan), trial(1, 0.9), trial(2, 0.1), trial(3, 0.0, "failed")]
+        assert next(t.number for t in sweep.ranked()) == best
+        assert {t.number for t in sweep.ranked()[2:]} == {0, 3}
+
+
+def test_a_state_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / state.FILE).write_text(json.dumps({"format": 9}))
+    with pytest.raises(ConfigError, match=r"sweep\.json: cannot be read"):
+        state.load(tmp_path)

@@ -1,0 +1,65 @@
+"""Pages that stand by themselves: one HTML file with its tables and plots inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+INK, PALE, RED, BLUE, GREEN, VIOLET = "#1f2933", "#9aa5b1", "#c0392b", "#1f6fb2", "#2f855a", "#7b4fb5"
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #9aa5b1; }
+td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.yes { color: #2f855a; font-weight: 600; } .no { color: #c0392b; font-weight: 600; }
+img { width: 100%; } code, pre { font: 13px/1.45 ui-monospace, monospace; } pre { white-space: pre-wrap; }
+.note { color: #52606d; }
+"""
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """A whole page; ``parts`` are HTML."""
+    body = "\n".join(parts)
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+def html_table(headings: Sequence[str], cells: Iterable[Sequence[str]], numbers: Sequence[int]) -> str:
+    def line(row: Sequence[str], tag: str) -> str:
+        return "".join(f"<{tag}{kind(i, cell)}>{html.escape(cell)}</{tag}>" for i, cell in enumerate(row))
+
+    def kind(i: int, cell: str) -> str:
+        name = {"passed": "yes", "FAILED": "no"}.get(cell, "n" if i in numbers else "")
+        return f' class="{name}"' if name else ""
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in cells)
+    head = f"<tr>{line(headings, 'th')}</tr>" if any(headings) else ""
+    return f"<table>{head}{body}</table>"
+
+
+def figure(height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(10, height), dpi=110, layout="constrained")
+    axes = made.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return made, axes
+
+
+def picture(plot: Any) -> str:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    out = io.BytesIO()
+    FigureCanvasAgg(plot).print_png(out, metadata={"Software": None})
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
+
+
+def explain(axes: Any, columns: int) -> None:
+    """The legend, above the plot, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)

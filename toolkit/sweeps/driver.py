@@ -1,0 +1,380 @@
+"""Runs a sweep: checks all of it, starts its jobs, watches them, keeps what they came to."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from toolkit import checkpoint, compose, config
+from toolkit.compose import Axis
+from toolkit.errors import ConfigError, writing
+from toolkit.recipe_source import OF_A_SWEEP
+from toolkit.runfolder import hold, in_use
+from toolkit.sweeps import page, search, state
+from toolkit.sweeps.launchers import Launcher, Process, launcher
+from toolkit.sweeps.state import Job, Objective, State, Trial
+
+PAUSE = 0.2  # seconds between two looks at the jobs
+CHECKED = 64  # combinations of a grid that are checked one by one before it begins; of more, each axis by itself
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for, checked.
+
+    Args:
+        command: its words.
+        words: the overrides that all jobs share.
+        axes: what varies.
+        run: one of the jobs.
+        sweep: settings of the sweep.
+        objectives: what is looked for.
+        folders: more folders of configs.
+        run_dir: folder of the sweep, where one is given.
+    """
+
+    command: list[str]
+    words: list[str]
+    axes: list[Axis]
+    run: Any
+    sweep: config.Sweep
+    objectives: list[Objective]
+    folders: Sequence[Path]
+    run_dir: Path | None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "words": sorted(self.words),
+            "axes": [asdict(axis) | {"values": list(axis.values)} for axis in self.axes],
+            "seeds": self.sweep.seeds,
+            "objectives": [objective.name for objective in self.objectives],
+            "sweep": type(self.sweep.sweep).__name__,
+        }
+
+    @property
+    def pruning(self) -> bool:
+        """Whether trials can be stopped early: by one figure that is measured on the way, of one run."""
+        objectives = self.objectives
+        return len(objectives) == 1 and objectives[0].name.startswith("validation.") and self.sweep.seeds == 1
+
+
+def run(overrides: Sequence[str], folders: Sequence[Path]) -> int:
+    """Do a sweep, or go on with it.
+
+    Returns:
+        the exit code: 1 where a job failed, 128 + the number of the signal that stopped it.
+
+    Raises:
+        UserError: nothing was begun.
+    """
+    plan = planned(overrides, folders)
+    folder = chosen(plan)
+    with held(folder):
+        return Sweep(plan, folder).run()
+
+
+def planned(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
+    """Check a whole sweep.
+
+    Raises:
+        ConfigError: with every problem of every job.
+    """
+    problems: list[str] = []
+    fixed, axes = compose.axes(overrides, problems)
+    run, sweep = _checked([*fixed, *(f"{axis.key}={axis.samples[0]}" for axis in axes)], folders, problems)
+    if sweep is not None:
+        given = {axis.key for axis in axes} | {_key(word) for word in fixed}
+        words, more = compose.axes(sweep.ranges, problems)
+        problems += [f"ranges: {word}: one value, expected several" for word in words]
+        axes = [*(axis for axis in more if axis.key not in given), *axes]
+        problems += search.check(sweep.sweep, axes)
+        if sweep.seeds > 1 and any(axis.key == "seed" for axis in axes):
+            problems.append(f"seeds: found {sweep.seeds} beside several values of seed, expected one of the two")
+    problems += [
+        f"{axis.key}: several values, expected one for the whole sweep"
+        for axis in axes
+        if axis.key.partition(".")[0] in (*OF_A_SWEEP, "run_dir", "resume")
+    ]
+    for words in _samples(axes):
+        _checked([*fixed, *words], folders, problems)
+    objectives = []
+    if run is not None and sweep is not None:
+        try:
+            objectives = [Objective.named(n) for n in sweep.objectives or [f"validation.{run.task.monitor}"]]
+        except ConfigError as error:
+            problems += error.problems
+    if problems or run is None or sweep is None:
+        raise ConfigError(list(dict.fromkeys(problems)), "the configs cannot be run:")
+    own = (*OF_A_SWEEP, "run_dir")
+    words = [word for word in fixed if _key(word).partition(".")[0] not in own]
+    given_dir = Path(run.run_dir) if any(_key(word) == "run_dir" for word in fixed) else None
+    return Plan(list(overrides), words, axes, run, sweep, objectives, folders, given_dir)
+
+
+def _checked(
+    words: Sequence[str], folders: Sequence[Path], problems: list[str]
+) -> tuple[Any | None, config.Sweep | None]:
+    try:
+        return config.check_both(words, folders)
+    except ConfigError as error:
+        problems += error.problems
+        return None, None
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _samples(axes: Sequence[Axis]) -> Iterator[list[str]]:
+    """Choices that stand for all jobs in a check."""
+    samples = [[f"{axis.key}={value}" for value in axis.samples] for axis in axes]
+    count = 1
+    for values in samples:
+        count *= len(values)
+    if count <= CHECKED:
+        yield from map(list, itertools.product(*samples))
+        return
+    for place, values in enumerate(samples):
+        for value in values:
+            yield [value if i == place else others[0] for i, others in enumerate(samples)]
+
+
+def chosen(plan: Plan) -> Path:
+    """The folder of the sweep: the one that is given, that of the same sweep if it was interrupted, or a new one.
+
+    Raises:
+        ConfigError: it holds something else, or the same sweep is running.
+    """
+    varied = any(axis.key == "recipe" for axis in plan.axes)
+    base = Path("multirun") / ("sweep" if varied else plan.run.recipe)
+    if (folder := plan.run_dir) is not None:
+        found = state.load(folder)
+        if found is None and checkpoint.find(folder / "checkpoints", "last"):
+            raise ConfigError(f"run_dir: {folder} holds a run, expected a sweep or nothing")
+        if found is not None and found.identity != plan.identity:
+            was = shlex.join(found.command)
+            raise ConfigError(f"run_dir: {folder} holds another sweep ({was}); give another folder, or its command")
+        return folder
+    for folder in sorted(base.glob("*"), reverse=True):
+        found = state.load(folder)
+        if found is not None and not found.ended and found.identity == plan.identity:
+            return folder
+    return base / time.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """No second process runs a sweep in this folder meanwhile.
+
+    Raises:
+        RunError: one does, or the folder cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the sweep
+    try:
+        if warning := hold(lock, folder):
+            print(warning)
+        yield
+    finally:
+        lock.close()
+
+
+class Sweep:
+    """A sweep that runs."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan, self.folder = plan, folder
+        directions = [objective.direction for objective in plan.objectives]
+        self.search = search.search(plan.sweep.sweep, plan.axes, folder, directions, plan.pruning)
+        earlier = state.load(folder)
+        axes = [axis.key for axis in plan.axes]
+        self.state = earlier or State([], plan.identity, plan.run.recipe, axes, plan.objectives, 0)
+        self.state = replace(self.state, command=plan.command, total=self.search.total, ended=False)
+        self.launcher: Launcher = launcher(plan.sweep.launcher, folder)
+        self.waiting: list[tuple[Trial, Job]] = []
+        self.running: dict[int, Running] = {}  # slot -> job
+        self.stopped = 0
+        self.display = page.Display(self.state, folder)
+        (folder / "logs").mkdir(exist_ok=True)
+        if earlier:
+            print(f"going on with the sweep in {folder}")
+        self.state.save(folder)
+
+    def run(self) -> int:
+        """All jobs that are left; returns the exit code."""
+        with self._signals(), self.display:
+            while self._fill() or self.running or self.waiting:
+                self._look()
+                self.display.show(self.running.values())
+                time.sleep(PAUSE)
+                if self.stopped and not self.running:
+                    break
+        self.launcher.close()
+        self.state.ended = not self.stopped
+        self.state.save(self.folder)
+        page.write(self.state, self.folder)
+        if self.stopped:
+            print(f"interrupted by signal {self.stopped}; the same command goes on in {self.folder}", file=sys.stderr)
+            return 128 + self.stopped
+        if failed := self.state.failed:
+            count = sum(len(trial.jobs) for trial in self.state.trials)
+            lines = [f"  exit code {job.code}: {self.folder / job.name}: {job.why}" for job in failed]
+            again = f"the same command with run_dir={self.folder} runs these again"
+            print("\n".join([f"{len(failed)} of {count} runs failed; {again}:", *lines]), file=sys.stderr)
+        return int(bool(failed))
+
+    def _fill(self) -> bool:
+        """Start jobs while there is room; returns whether one was started or found done."""
+        moved = False
+        while not self.stopped and len(self.running) < self.plan.sweep.launcher.jobs:
+            if not self.waiting and not self._ask():
+                break
+            trial, job = self.waiting[0]
+            if in_use(self.folder / job.name):
+                self.display.once(f"run {job.name}: waits, for a process of before still saves in its folder")
+                break
+            self.waiting.pop(0)
+            moved = True
+            if state.results(self.folder / job.name) is not None:
+                job.state = "done"
+                self._settle(trial, job)
+            else:
+                self._start(trial, job)
+        return moved
+
+    def _ask(self) -> bool:
+        """Take the next trial, if there is one."""
+        asked = self.search.ask()
+        if asked is None:
+            return False
+        number, params = asked
+        trial = next((t for t in self.state.trials if t.number == number), None)
+        if trial is None:
+            trial = Trial(number, params, self._jobs(number))
+            self.state.trials.append(trial)
+        for job in trial.jobs:
+            job.state = "waiting"
+        self.waiting += [(trial, job) for job in trial.jobs]
+        return True
+
+    def _jobs(self, number: int) -> list[Job]:
+        seeds = self.plan.sweep.seeds
+        if seeds == 1:
+            return [Job(str(number))]
+        return [Job(f"{number}-seed{seed}", seed) for seed in range(self.plan.run.seed, self.plan.run.seed + seeds)]
+
+    def _start(self, trial: Trial, job: Job) -> None:
+        folder = self.folder / job.name
+        params = [f"{key}={value}" for key, value in trial.params.items()]
+        words = [*self.plan.words, *params, *([f"seed={job.seed}"] if job.seed is not None else [])]
+        begun = checkpoint.find(folder / "checkpoints", "last")
+        if begun or not any(_key(word) in ("resume", "evaluate") for word in words):
+            words = [word for word in words if _key(word) != "resume"] + ["resume=auto"]
+        quoted = str(folder).replace("'", "\\'")
+        dirs = [part for extra in self.plan.folders for part in ("--config-dir", str(extra))]
+        slot = next(n for n in range(self.plan.sweep.launcher.jobs) if n not in self.running)
+        log = self.folder / "logs" / f"{job.name}.log"
+        process = self.launcher.start([*words, f"run_dir='{quoted}'", *dirs], log, slot)
+        job.state, job.why, job.code = "running", "", None
+        self.running[slot] = Running(trial, job, process, folder, log)
+        self.state.save(self.folder)
+        self.display.say(f"run {job.name}: {' '.join(params) or 'begins'} -> {folder}")
+
+    def _look(self) -> None:
+        for slot, running in list(self.running.items()):
+            code = running.process.poll()
+            if code is None:
+                self._watch(running)
+                continue
+            del self.running[slot]
+            job, job.seconds = running.job, round(running.job.seconds + time.monotonic() - running.began, 1)
+            job.code = code
+            if code == 0 and state.results(running.folder) is not None:
+                job.state = "done"
+            elif running.pruned:
+                job.state = "pruned"
+            elif self.stopped:
+                job.state = "waiting"
+            else:
+                job.state, job.why = "failed", _why(code, running.log)
+            self._settle(running.trial, job)
+
+    def _watch(self, running: Running) -> None:
+        """Tell the search what a job's validations came to, and stop a job that is hopeless."""
+        running.read()
+        if not self.plan.pruning or running.pruned:
+            return
+        metric = self.plan.objectives[0].name.partition(".")[2]
+        for row in running.rows:
+            if row["split"] == "validation" and row["epoch"] not in running.reported and metric in row:
+                running.reported.add(row["epoch"])
+                if self.search.report(running.trial.number, row["epoch"], row[metric]):
+                    running.pruned = True
+                    running.process.stop(signal.SIGTERM)
+                    return
+
+    def _settle(self, trial: Trial, ended: Job) -> None:
+        """Keep how a job ended; tell the search once all of its trial have."""
+        if trial.state == "done":
+            try:
+                found = [state.results(self.folder / job.name) or {} for job in trial.jobs]
+                trial.values = [[objective.of(one) for objective in self.plan.objectives] for one in found]
+            except KeyError as error:
+                for job in trial.jobs:
+                    job.state, job.why = "failed", str(error.args[0])
+        if not any(job.state in ("waiting", "running") for job in trial.jobs):
+            self.search.tell(trial.number, trial.means(), trial.state == "pruned")
+        self.display.ended(trial, ended)
+        self.state.save(self.folder)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first signal asks all jobs to save and end, the second kills them."""
+
+        def caught(signum: int, _: Any) -> None:
+            again, self.stopped = bool(self.stopped), signum
+            for running in self.running.values():
+                running.process.stop(signal.SIGKILL if again else signum)
+
+        before = {signum: signal.signal(signum, caught) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+def _why(code: int, log: Path) -> str:
+    """The reason that a job gives for its end, or the system."""
+    if code > 128 and code - 128 in set(signal.Signals):
+        return f"ended by {signal.Signals(code - 128).name}"
+    return state.last_line(log) or "it left no results.json"
+
+
+class Running:
+    """A job that runs."""
+
+    def __init__(self, trial: Trial, job: Job, process: Process, folder: Path, log: Path) -> None:
+        self.trial, self.job, self.process, self.folder, self.log = trial, job, process, folder, log
+        self.began, self.pruned = time.monotonic(), False
+        self.reported: set[int] = set()
+        self.rows: list[dict[str, Any]] = []
+        self._size = -1
+
+    def read(self) -> None:
+        """The rows of its log, if that has grown."""
+        with contextlib.suppress(FileNotFoundError):
+            size = os.stat(self.folder / "metrics.jsonl").st_size
+            if size != self._size:
+                self.rows, self._size = state.rows(self.folder), size

@@ -1,0 +1,215 @@
+"""Where the jobs of a sweep run: each is a process of ``toolkit.run``, for two frameworks must never share one."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from toolkit.errors import ConfigError
+from toolkit.sweeps.spec import Local, Ray, Submitit
+
+Command = Sequence[str]  # the words after "python -m toolkit.run"
+KILLED = 128 + signal.SIGKILL
+
+
+class Process(Protocol):
+    """A job that was started."""
+
+    def poll(self) -> int | None:
+        """Its exit code, as a shell gives it; None while it waits or runs."""
+
+    def stop(self, signum: int) -> None:
+        """Ask it to save and end."""
+
+
+class Launcher(Protocol):
+    """What starts jobs."""
+
+    def start(self, command: Command, log: Path, slot: int) -> Process:
+        """Start ``toolkit.run`` with these words; ``log`` takes what it says, ``slot`` is below ``jobs``."""
+
+    def close(self) -> None: ...
+
+
+def launcher(spec: Any, folder: Path) -> Launcher:
+    """The launcher that a spec describes.
+
+    Raises:
+        ConfigError: a package that it needs is not installed.
+    """
+    for kind, package, extra in ((Submitit, "submitit", "sweep"), (Ray, "ray", "ray")):
+        if isinstance(spec, kind) and importlib.util.find_spec(package) is None:
+            raise ConfigError(f'launcher: needs {package}, not installed here: pip install "toolkit[{extra}]"')
+    kinds: dict[type[Any], Callable[[Any, Path], Launcher]] = {Local: Here, Submitit: Slurm, Ray: Cluster}
+    return kinds[type(spec)](spec, folder)
+
+
+# --- processes of this machine ---------------------------------------------------------------------------------------
+
+
+class Here:
+    """Processes of this machine, which end with the sweep."""
+
+    def __init__(self, spec: Local, folder: Path) -> None:
+        self.spec = spec
+
+    def start(self, command: Command, log: Path, slot: int) -> Process:
+        environment = {}
+        if self.spec.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:  # or each would take all cores
+            environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // self.spec.jobs))
+        if self.spec.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.spec.gpus[slot]
+        return Child(command, log, environment)
+
+    def close(self) -> None: ...
+
+
+class Child:
+    """A process of ``toolkit.run``, in a session of its own, or Ctrl-C would reach it twice."""
+
+    def __init__(self, command: Command, log: Path, environment: Mapping[str, str]) -> None:
+        with open(log, "ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "toolkit.run", *command],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment,
+                start_new_session=True,
+                preexec_fn=_ended_with_its_parent(),
+            )
+
+    def poll(self) -> int | None:
+        code = self.process.poll()
+        return code if code is None or code >= 0 else 128 - code
+
+    def stop(self, signum: int) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+
+
+def _ended_with_its_parent() -> Callable[[], object] | None:
+    """For a new process: on Linux, SIGTERM when the sweep is killed, so that the job saves and ends; None elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
+    """Run a job on the machine where this function was sent to.
+
+    Returns:
+        the exit code, as a shell gives it.
+    """
+    os.chdir(folder)
+    child = Child(command, log, {})  # asked to save and end by the system, where this process ends before it
+    child.process.wait()
+    code = child.poll()
+    assert code is not None
+    return code
+
+
+# --- Slurm -----------------------------------------------------------------------------------------------------------
+
+
+class Slurm:
+    """Jobs of a Slurm cluster, or submitit's processes of this machine."""
+
+    def __init__(self, spec: Submitit, folder: Path) -> None:
+        import submitit
+
+        self.executor = submitit.AutoExecutor(folder / "submitit", cluster=spec.cluster)
+        self.executor.update_parameters(timeout_min=spec.minutes, name="toolkit")
+        if spec.cluster == "slurm":
+            lines = {"slurm_partition": spec.partition, "slurm_account": spec.account}
+            self.executor.update_parameters(
+                cpus_per_task=spec.cpus,
+                gpus_per_node=spec.gpus,
+                mem_gb=spec.memory_gb,
+                slurm_setup=list(spec.setup),
+                **{name: value for name, value in lines.items() if value is not None},
+            )
+
+    def start(self, command: Command, log: Path, slot: int) -> Process:
+        return SlurmJob(self.executor.submit(_Requeued(list(command), log.resolve(), Path.cwd())))
+
+    def close(self) -> None: ...
+
+
+class _Requeued:
+    """A job that Slurm may take away and queue again: the second time it goes on from its checkpoint."""
+
+    def __init__(self, command: Command, log: Path, folder: Path) -> None:
+        self.command, self.log, self.folder = command, log, folder
+
+    def __call__(self) -> int:
+        return run_elsewhere(self.command, self.log, self.folder)
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class SlurmJob:
+    """A job that was handed to submitit."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+
+    def poll(self) -> int | None:
+        if not self.job.done():
+            return None
+        if (error := self.job.exception()) is not None:
+            print(f"job {self.job.job_id}: {error}", file=sys.stderr)
+            return KILLED
+        return int(self.job.result())
+
+    def stop(self, signum: int) -> None:
+        self.job.cancel(check=False)
+
+
+# --- Ray -------------------------------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """Tasks of a Ray cluster."""
+
+    def __init__(self, spec: Ray, folder: Path) -> None:
+        import ray
+
+        self.ray = ray
+        ray.init(address=spec.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
+        # a task that is stopped is not to be begun again
+        self.run = ray.remote(num_cpus=spec.cpus, num_gpus=spec.gpus, max_retries=0)(run_elsewhere)
+
+    def start(self, command: Command, log: Path, slot: int) -> Process:
+        return RayTask(self.ray, self.run.remote(list(command), log.resolve(), Path.cwd()))
+
+    def close(self) -> None:
+        self.ray.shutdown()
+
+
+class RayTask:
+    """A task that was handed to Ray."""
+
+    def __init__(self, ray: Any, task: Any) -> None:
+        self.ray, self.task = ray, task
+
+    def poll(self) -> int | None:
+        if not self.ray.wait([self.task], timeout=0)[0]:
+            return None
+        try:
+            return int(self.ray.get(self.task))
+        except self.ray.exceptions.RayError:  # cancelled, or its machine is gone
+            return KILLED
+
+    def stop(self, signum: int) -> None:
+        self.ray.cancel(self.task, force=True)  # its child is asked to save and end by the system

@@ -1,0 +1,192 @@
+"""Which trials a sweep has: all of a grid, or those that Optuna asks for, one after the other."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from toolkit.compose import Axis
+from toolkit.errors import ConfigError
+from toolkit.sweeps.spec import Grid, Optuna
+
+Params = dict[str, str]  # key -> value as it stands in an override
+OURS = "toolkit:folder"  # attribute of a trial of Optuna's: the sweep's folder that runs it
+
+
+class Search(Protocol):
+    """What names the trials."""
+
+    total: int
+
+    def ask(self) -> tuple[int, Params] | None:
+        """Number and parameters of the next trial; None: there are no more."""
+
+    def tell(self, number: int, values: Sequence[float] | None, pruned: bool = False) -> None:
+        """What a trial came to; None: it failed, or was pruned."""
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """What it has come to so far; returns whether it is hopeless."""
+
+
+def search(spec: Any, axes: Sequence[Axis], folder: Path, directions: Sequence[str], pruning: bool) -> Search:
+    """The search that a spec describes.
+
+    Args:
+        folder: of the sweep.
+        directions: ``minimize`` or ``maximize`` of each objective.
+        pruning: whether trials can be stopped early.
+    """
+    if isinstance(spec, Grid):
+        return Combinations(axes)
+    return Study(spec, axes, folder, directions, pruning)
+
+
+def check(spec: Any, axes: Sequence[Axis]) -> list[str]:
+    """A line for each axis that this search cannot take, and for what is not installed."""
+    if isinstance(spec, Grid):
+        return [
+            f"{a.key}: an interval is no axis of a grid; give values, or sweep=optuna" for a in axes if not a.values
+        ]
+    found = [] if axes else ["sweep=optuna: nothing varies; give a range, as optimizer.lr=tag(log,interval(1e-4,1e-2))"]
+    if isinstance(spec, Optuna) and importlib.util.find_spec("optuna") is None:
+        found.append('sweep=optuna: needs optuna, not installed here: pip install "toolkit[sweep]"')
+    return found
+
+
+class Combinations:
+    """Every combination, the last axis first."""
+
+    def __init__(self, axes: Sequence[Axis]) -> None:
+        keys = [axis.key for axis in axes]
+        self.trials = [dict(zip(keys, v, strict=True)) for v in itertools.product(*(axis.values for axis in axes))]
+        self.total = len(self.trials)
+        self._next = iter(enumerate(self.trials))
+
+    def ask(self) -> tuple[int, Params] | None:
+        return next(self._next, None)
+
+    def tell(self, number: int, values: Sequence[float] | None, pruned: bool = False) -> None: ...
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        return False
+
+
+class Study:
+    """Optuna's study, on the disk: a sweep that was killed finds its trials there, the begun ones too."""
+
+    def __init__(
+        self, spec: Optuna, axes: Sequence[Axis], folder: Path, directions: Sequence[str], pruning: bool
+    ) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.optuna, self.axes, self.total, self.folder = optuna, axes, spec.trials, str(folder.resolve())
+        storage = spec.storage or f"sqlite:///{folder.resolve() / 'study.db'}"
+        try:
+            self.study = optuna.create_study(
+                storage=storage,
+                study_name=spec.study or self.folder,
+                directions=[optuna.study.StudyDirection[direction.upper()] for direction in directions],
+                load_if_exists=True,
+                pruner=_pruner(optuna, spec, pruning),
+            )
+        except ValueError as error:
+            raise ConfigError(f"sweep.storage: {storage}: {error}") from error
+        earlier = self.study.get_trials(deepcopy=False)
+        self.study.sampler = _sampler(optuna, spec, len(earlier))
+        running = optuna.trial.TrialState.RUNNING
+        self._begun = [t for t in earlier if t.state == running and t.user_attrs.get(OURS) == self.folder]
+        self._trials: dict[int, Any] = {}
+
+    def ask(self) -> tuple[int, Params] | None:
+        if self._begun:
+            kept = self._begun.pop(0)
+            trial = self.optuna.trial.Trial(self.study, kept._trial_id)
+        elif sum(t.state.name != "WAITING" for t in self.study.get_trials(deepcopy=False)) < self.total:
+            trial = self.study.ask()
+            trial.set_user_attr(OURS, self.folder)
+        else:
+            return None
+        self._trials[trial.number] = trial
+        return trial.number, {axis.key: _suggested(trial, axis) for axis in self.axes}
+
+    def tell(self, number: int, values: Sequence[float] | None, pruned: bool = False) -> None:
+        state = self.optuna.trial.TrialState
+        if values is not None:
+            self.study.tell(self._trials.pop(number), list(values))
+        else:
+            self.study.tell(self._trials.pop(number), state=state.PRUNED if pruned else state.FAIL)
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        trial = self._trials[number]
+        if epoch in trial.storage.get_trial(trial._trial_id).intermediate_values:
+            return False  # before an interruption
+        trial.report(value, epoch)
+        return bool(trial.should_prune())
+
+
+def _suggested(trial: Any, axis: Axis) -> str:
+    """What the sampler wants of an axis; what it wanted, where the trial has been asked before."""
+    if not axis.numeric:
+        return str(trial.suggest_categorical(axis.key, axis.values))
+    if axis.whole:
+        step = 1 if axis.step is None or axis.log else int(axis.step)
+        return str(trial.suggest_int(axis.key, int(axis.low), int(axis.high), step=step, log=axis.log))
+    return repr(float(trial.suggest_float(axis.key, axis.low, axis.high, step=axis.step, log=axis.log)))
+
+
+def _sampler(optuna: Any, spec: Optuna, earlier: int) -> Any:
+    seed = spec.seed + earlier  # a sweep that goes on would draw its first trials again
+    if spec.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if spec.sampler == "nsgaii":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, spec.startup))
+    # several at a time are kept apart by taking those that run for bad ones
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=spec.startup, constant_liar=True)
+
+
+def _pruner(optuna: Any, spec: Optuna, pruning: bool) -> Any:
+    if spec.pruner == "none" or not pruning:
+        return optuna.pruners.NopPruner()
+    if spec.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner()
+    return optuna.pruners.MedianPruner(n_startup_trials=spec.startup)
+
+
+def importance(axes: Sequence[str], rows: Sequence[Mapping[str, str]], values: Sequence[float]) -> dict[str, float]:
+    """How much of the variance of an objective each parameter explains (fANOVA, Hutter et al. 2014, by Optuna).
+
+    Args:
+        axes: the parameters.
+        rows: their values in each trial.
+        values: the objective of each trial.
+
+    Returns:
+        shares that add up to 1, the largest first; empty where Optuna is missing or nothing can be told.
+    """
+    if importlib.util.find_spec("optuna") is None or len(rows) < 4 or len(set(values)) < 2:
+        return {}
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    varied = [key for key in axes if len({row[key] for row in rows}) > 1]
+    given = {key: _distribution(optuna, [row[key] for row in rows]) for key in varied}
+    study = optuna.create_study()
+    for row, value in zip(rows, values, strict=True):
+        params = {key: convert(row[key]) for key, (_, convert) in given.items()}
+        kinds = {key: kind for key, (kind, _) in given.items()}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, value=value))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def _distribution(optuna: Any, values: Sequence[str]) -> tuple[Any, Any]:
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return optuna.distributions.CategoricalDistribution(sorted(set(values))), str
+    low, high = min(numbers), max(numbers)
+    return optuna.distributions.FloatDistribution(low, high, log=low > 0 and high / low >= 100), float

@@ -1,0 +1,217 @@
+"""What a sweep has come to, kept in ``sweep.json``, and what its jobs left in their folders."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from toolkit import checkpoint, metrics
+from toolkit.errors import ConfigError, writing
+
+FILE = "sweep.json"
+FORMAT = 1
+# figures of results.json beside the metrics of the splits, and which way they are better
+FIGURES = {
+    "examples_per_second": "maximize",
+    "train_seconds": "minimize",
+    "wall_seconds": "minimize",
+    "evaluation_ms_per_example": "minimize",
+    "parameters": "minimize",
+}
+# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond them the normal's
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+Status = Literal["waiting", "running", "done", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a sweep looks for: a metric of a split, as ``validation.wer``, or a figure of the run."""
+
+    name: str
+    direction: str
+
+    @classmethod
+    def named(cls, name: str) -> Objective:
+        """
+        Raises:
+            ConfigError: there can be none of this name.
+        """
+        if name in FIGURES:
+            return cls(name, FIGURES[name])
+        if not re.fullmatch(r"\w+\.\w+", name):
+            expected = f"SPLIT.METRIC, as validation.loss, or one of {', '.join(FIGURES)}"
+            raise ConfigError(f"objectives: found {name!r}, expected {expected}")
+        smaller = metrics.smaller_is_better(name.partition(".")[2])
+        return cls(name, "minimize" if smaller else "maximize")
+
+    @property
+    def sign(self) -> int:
+        """1 where smaller is better."""
+        return 1 if self.direction == "minimize" else -1
+
+    def of(self, results: Mapping[str, Any]) -> float:
+        """
+        Raises:
+            KeyError: the run has no such figure; with what there is.
+        """
+        split, _, name = self.name.partition(".")
+        found = results["metrics"].get(split, {}) if name else results
+        value = found.get(name or split)
+        if not isinstance(value, (int, float)):
+            there = [f"{s}.{n}" for s, values in results["metrics"].items() for n in values]
+            raise KeyError(f"no {self.name} in results.json (there are: {', '.join([*there, *FIGURES])})")
+        return float(value)
+
+    def shown(self, value: float | None) -> str:
+        if value is None:
+            return ""
+        if "." in self.name:
+            return metrics.shown(self.name.partition(".")[2], value)
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
+
+
+@dataclass
+class Job:
+    """One run of a sweep.
+
+    Args:
+        name: of its folder in that of the sweep.
+        seed: where a trial has several.
+        state: waiting also after an interruption.
+        code: exit code of the last attempt.
+        why: the last line of a job that failed.
+        seconds: of all attempts.
+    """
+
+    name: str
+    seed: int | None = None
+    state: Status = "waiting"
+    code: int | None = None
+    why: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Trial:
+    """One choice of parameters, with a job for each seed."""
+
+    number: int
+    params: dict[str, str]
+    jobs: list[Job]
+    values: list[list[float]] = field(default_factory=list)  # objectives of each job that is done
+
+    @property
+    def state(self) -> Status:
+        states = {job.state for job in self.jobs}
+        order: tuple[Status, ...] = ("failed", "pruned", "running", "waiting")
+        return next((state for state in order if state in states), "done")
+
+    def means(self) -> list[float] | None:
+        """The objectives over the seeds; None where a job is missing."""
+        if self.state != "done":
+            return None
+        return [statistics.fmean(found) for found in zip(*self.values, strict=True)]
+
+    def intervals(self) -> list[float] | None:
+        """Half the width of the 95 % interval of each mean, by Student's t; None with one seed."""
+        count = len(self.values)
+        if self.state != "done" or count < 2:
+            return None
+        quantile = STUDENT[count - 2] if count - 2 < len(STUDENT) else 1.96
+        return [quantile * statistics.stdev(found) / math.sqrt(count) for found in zip(*self.values, strict=True)]
+
+
+@dataclass
+class State:
+    """All of a sweep.
+
+    Args:
+        command: the words of the command line.
+        identity: what makes it this sweep and no other.
+        recipe: what is trained.
+        axes: the keys that vary.
+        objectives: what is looked for, the first one sorts.
+        total: trials that there will be.
+        ended: nothing is left to be done.
+    """
+
+    command: list[str]
+    identity: dict[str, Any]
+    recipe: str
+    axes: list[str]
+    objectives: list[Objective]
+    total: int
+    trials: list[Trial] = field(default_factory=list)
+    ended: bool = False
+
+    def save(self, folder: Path) -> None:
+        blob = json.dumps({"format": FORMAT} | asdict(self), indent=1).encode()
+        with writing(folder / FILE, len(blob)):
+            checkpoint.write(folder / FILE, blob)
+
+    def ranked(self) -> list[Trial]:
+        """Those that are done, the best first by the first objective, then the others."""
+        sign = self.objectives[0].sign
+
+        def key(trial: Trial) -> tuple[bool, float, int]:
+            means = trial.means()
+            bad = means is None or math.isnan(means[0])
+            return bad, 0.0 if bad or means is None else sign * means[0], trial.number
+
+        return sorted(self.trials, key=key)
+
+    @property
+    def failed(self) -> list[Job]:
+        return [job for trial in self.trials for job in trial.jobs if job.state == "failed"]
+
+
+def load(folder: Path) -> State | None:
+    """The sweep of a folder; None where there is none.
+
+    Raises:
+        ConfigError: its file cannot be read.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        if told.pop("format") != FORMAT:
+            raise ValueError("another format")
+        told["objectives"] = [Objective(**objective) for objective in told["objectives"]]
+        told["trials"] = [Trial(**t | {"jobs": [Job(**job) for job in t["jobs"]]}) for t in told["trials"]]
+        return State(**told)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}), expected what a sweep has left") from error
+
+
+def results(folder: Path) -> dict[str, Any] | None:
+    """What a job's run came to; None before its end."""
+    try:
+        return json.loads((folder / "results.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a job's ``metrics.jsonl``; a line that is being written is left out."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def last_line(log: Path) -> str:
+    """What a job said last."""
+    try:
+        lines: Sequence[str] = log.read_text("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
