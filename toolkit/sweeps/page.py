@@ -100,11 +100,21 @@ def table(sweep: State, running: Mapping[str, str]) -> Any:
     for trial in ordered[:SHOWN]:
         where = next((running[job.name] for job in trial.jobs if job.name in running), "")
         values = [mean_and_interval(o, trial, i) for i, o in enumerate(sweep.objectives)]
-        cells = [str(trial.number), *(trial.params[key] for key in sweep.axes), *values, where or MARKS[trial.state]]
+        cells = [
+            str(trial.number),
+            *(short(trial.params[key]) for key in sweep.axes),
+            *values,
+            where or MARKS[trial.state],
+        ]
         made.add_row(*(Text(cell) for cell in cells))
     if len(ordered) > SHOWN:
         made.caption = f"and {len(ordered) - SHOWN} more"
     return made
+
+
+def short(value: str) -> str:
+    """A drawn number with four digits; ``sweep.csv`` has all of them."""
+    return f"{float(value):.4g}" if len(value) > 8 and numbers([value]) else value
 
 
 def mean_and_interval(objective: Objective, trial: Trial, place: int) -> str:
