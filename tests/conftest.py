@@ -18,13 +18,18 @@ class Stub(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module):
-        import json, os, signal, time
+        import fcntl, json, os, signal, time
         from pathlib import Path
         from toolkit.errors import DataError, Interrupted, RunError
 
         def execute(run, config, overrides):
             folder = Path(run.run_dir)
             folder.mkdir(parents=True, exist_ok=True)
+            module.lock = open(folder / ".lock", "a+")
+            try:
+                fcntl.lockf(module.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError("in use by another run") from None
             facts = {"pid": os.getpid(), "group": os.getpgrp(), "keras": os.environ.get("KERAS_BACKEND")}
             facts |= {"config": config, "overrides": overrides}
             (folder / "facts.json").write_text(json.dumps(facts))

@@ -78,7 +78,7 @@ def test_a_run_gets_its_config_and_its_folder(place):
     assert found["config"]["optimizer"]["lr"] == 0.5 and found["config"]["run_dir"] == str(folder.relative_to(place))
     assert found["overrides"] == ["recipe=asr", "backend=tf", "optimizer.lr=0.5"]
     assert found["keras"] == "tensorflow"
-    stubs = ["begun", "facts.json", "metrics.jsonl", "results.json"]
+    stubs = [".lock", "begun", "facts.json", "metrics.jsonl", "results.json"]
     assert sorted(path.name for path in folder.iterdir()) == stubs  # and nothing of Hydra's
     toolkit("recipe=asr", "run_dir=here/and there")
     assert facts(place / "here" / "and there")["config"]["backend"] == "torch"

@@ -14,7 +14,7 @@ import pytest
 from tests.test_cli import facts, toolkit, until
 from toolkit import compose
 from toolkit.errors import ConfigError
-from toolkit.sweeps import search, state
+from toolkit.sweeps import page, search, state
 from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Job, Objective, State, Trial
 
@@ -116,13 +116,32 @@ def test_seeds_are_one_override_and_give_mean_and_interval(place):
         (["launcher.jobs=1,2"], "launcher.jobs: several values"),
         (["objectives=[cer]", "seed=1,2"], "objectives: found 'cer', expected SPLIT.METRIC"),
         (["hydra/launcher=joblib", "seed=1,2"], "hydra/launcher=joblib: a sweep has no settings of Hydra's"),
+        (["optimizer.lr=0.1,0.2", "optimizer.lr=0.3,0.4"], "optimizer.lr: given twice"),
+        (["seed=shuffle(1,2,3)"], "seed=shuffle(1,2,3): expected values a,b,c"),
+        (["model=glob(*)"], "model=glob(*): expected values"),
+        (["launcher.address=auto", "launcher=ray", "seed=1,2"], "launcher: "),
+        (
+            ["sweep=optuna", "sweep.storage=nonsense", "optimizer.lr=0.1,0.2"],
+            "sweep.storage: nonsense cannot be opened",
+        ),
         (["launcher=slurmm", "seed=1,2"], "did you mean slurm?"),
         (["launcher.jobs=2", "launcher.gpus=[0]", "seed=1,2"], "launcher.gpus: found 1, expected as many"),
     ],
 )
 def test_a_sweep_is_refused_before_it_begins(place, words, line):
     assert line in toolkit("recipe=asr", *words, "-m", code=2).stderr
+    assert not list(place.glob("**/facts.json"))
+
+
+def test_what_is_about_a_sweep_needs_one(place):
+    assert "launcher=slurm: is about a sweep; add -m" in toolkit("recipe=asr", "launcher=slurm", code=2).stderr
+    assert "lr: 0.01" in toolkit("recipe=asr", "optimizer.lr=0.01", "seeds=2", "--cfg", "job").stdout
     assert not list(place.iterdir())
+
+
+def test_recipes_that_monitor_different_metrics_need_an_objective(place):
+    words = ("recipe=asr,image_classification", "run_dir=s", "-m")
+    assert "the runs monitor cer and accuracy" in toolkit(*words, code=2).stderr
 
 
 def test_a_metric_that_no_run_has_is_named_with_those_that_there_are(place):
@@ -154,6 +173,7 @@ def test_a_sweep_that_was_killed_goes_on_with_the_same_command(place):
     assert "the same command goes on" in said
     assert [job.state for trial in state.load(folder).trials for job in trial.jobs] == ["done", "waiting"]
     assert begun(folder / "0") == 1 and begun(folder / "1") == 2 and not (folder / "2").exists()
+    assert "resume=auto" in facts(folder / "1")["overrides"]
     assert list(place.glob("multirun/asr/*")) == [folder]
 
 
@@ -169,7 +189,7 @@ def test_a_sweep_that_has_ended_is_not_gone_on_with(place):
 SEARCH = ("recipe=asr", "sweep=optuna", "optimizer.lr=tag(log,interval(1e-4,0.9))", "run_dir=s", "-m")
 
 
-def test_a_search_finds_what_is_best_and_writes_its_study(place):
+def test_a_search_keeps_its_study_and_goes_on_to_more_trials(place):
     toolkit(*SEARCH, "sweep.trials=12", "launcher.jobs=2")
     found = state.load(place / "s")
     assert len(found.trials) == 12 and {trial.state for trial in found.trials} <= {"done", "pruned"}
@@ -177,7 +197,27 @@ def test_a_search_finds_what_is_best_and_writes_its_study(place):
     assert len(set(rates)) == 12 and all(1e-4 <= rate <= 0.9 for rate in rates)
     assert (place / "s" / "study.db").exists()
     toolkit(*SEARCH, "sweep.trials=14")  # two more
-    assert len(state.load(place / "s").trials) == 14
+    found = state.load(place / "s")
+    assert len(found.trials) == 14 and [begun(place / "s" / str(n)) for n in range(14)] == [1] * 14
+    (place / "s").rename(place / "moved")
+    toolkit(*SEARCH[:3], "run_dir=moved", "sweep.trials=15", "-m")  # and the study with it
+    assert state.load(place / "moved").trials[:14] == found.trials
+
+
+def test_what_failed_in_a_search_is_tried_again(place):
+    command = (*SEARCH[:2], "optimizer.lr=0.01", "seed=1,10", *SEARCH[3:], "sweep.trials=4", "sweep.sampler=random")
+    said = toolkit(*command, code=1).stderr
+    failed = [t for t in state.load(place / "s").trials if t.state == "failed"]
+    assert f"{len(failed)} of 4 runs failed" in said and {t.params["seed"] for t in failed} == {"1"}
+    toolkit(*command, code=1)  # once, not once for each time that it failed
+    trials = state.load(place / "s").trials
+    assert sum(t.state == "failed" for t in trials) == 1 and max(t.number for t in trials) == 4
+
+
+def test_the_study_of_another_sweep_is_not_taken_for_its_own(place):
+    toolkit(*SEARCH, "sweep.trials=2")
+    (place / "s" / "study.db").unlink()
+    assert "are of two sweeps" in toolkit(*SEARCH, "sweep.trials=3", "sweep.seed=5", code=2).stderr
 
 
 def test_a_search_that_was_killed_repeats_nothing_and_takes_up_the_trial_it_was_in(place):
@@ -237,11 +277,22 @@ def test_two_sweeps_may_share_a_study(place):
     assert [len(state.load(place / name).trials) for name in "ab"] == [5, 2]
 
 
+def test_sweeps_that_begin_together_on_one_study_draw_other_trials(tmp_path):
+    spec = Optuna(trials=9, sampler="random", storage=f"sqlite:///{tmp_path / 'all.db'}", study="both")
+    axes = [compose.Axis("x", low=0.0, high=1.0)]
+    both = [search.search(spec, axes, tmp_path / uid, uid, ["minimize"], False) for uid in "ab"]
+    asked = [study.ask() for study in both for _ in range(3)]
+    assert len({number for number, _ in asked}) == len({params["x"] for _, params in asked}) == 6
+    # nor does either take what the other is at, when it goes on
+    again = search.search(spec, axes, tmp_path / "a", "a", ["minimize"], False)
+    assert [again.ask() for _ in range(3)] == asked[:3] and again.ask()[0] == 6
+
+
 def test_a_sampler_does_not_repeat_itself_after_an_interruption(tmp_path):
     axes = [compose.Axis("x", low=0.0, high=1.0)]
     seen = []
     for _ in range(2):
-        study = search.search(Optuna(trials=8, sampler="random"), axes, tmp_path, ["minimize"], False)
+        study = search.search(Optuna(trials=8, sampler="random"), axes, tmp_path, "u", ["minimize"], False)
         for _ in range(3):
             number, params = study.ask()
             seen.append(params["x"])
@@ -256,6 +307,17 @@ def test_submitit_runs_the_jobs(place):
     toolkit("recipe=asr", "seed=0,1,7", "launcher=submitit_local", "launcher.jobs=2", "run_dir=s", "-m", code=1)
     assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
     assert facts(place / "s" / "2")["config"]["seed"] == 7
+
+
+@pytest.mark.parametrize("name", ["submitit_local", "ray"])
+def test_jobs_elsewhere_save_when_the_sweep_is_interrupted(place, name):
+    process = start("recipe=asr", "seed=9,0", f"launcher={name}", "launcher.jobs=1", "run_dir=s", "-m")
+    until((place / "s" / "0" / "waiting").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(90) == 143
+    until((place / "s" / "0" / "asked").exists)
+    assert signal.SIGTERM in json.loads((place / "s" / "0" / "asked").read_text())
+    assert [job.state for trial in state.load(place / "s").trials for job in trial.jobs] == ["waiting"]
 
 
 def test_ray_runs_the_jobs(place):
@@ -289,10 +351,28 @@ def test_ranking_puts_what_is_not_a_number_last():
         return Trial(number, {}, [Job(str(number), state=status)], [[value]])
 
     for name, best in (("validation.wer", 2), ("validation.accuracy", 1)):
-        sweep = State([], {}, "x", [], [Objective.named(name)], 4)
+        sweep = State("u", [], {}, "x", [], [Objective.named(name)], 4)
         sweep.trials = [trial(0, math.nan), trial(1, 0.9), trial(2, 0.1), trial(3, 0.0, "failed")]
         assert next(t.number for t in sweep.ranked()) == best
         assert {t.number for t in sweep.ranked()[2:]} == {0, 3}
+
+
+def test_a_page_is_made_of_anything(tmp_path):
+    """Of nothing, one trial, objectives that are no numbers, values that a plot would take for formulas."""
+    objectives = [Objective.named("validation.loss")]
+    for values in ([], [0.5], [math.nan, math.inf], [0.5, 0.5, 0.5, 0.5 + 1e-12], [1.0, 2.0, 3.0, 4.0]):
+        sweep = State("u", [], {}, "x", ["a", "b"], objectives, len(values))
+        for number, value in enumerate(values):
+            params = {"a": "$x$ <b> $y$" if number % 2 else "nan", "b": str(10.0**number)}
+            sweep.trials.append(Trial(number, params, [Job(str(number), state="done")], [[value]]))
+        page.write(sweep, tmp_path)
+        made = (tmp_path / "sweep.html").read_text()
+        assert "could not be drawn" not in made and "<b> $y$" not in made
+
+
+def test_seeds_that_came_to_no_number_have_no_interval():
+    jobs = [Job(str(n), n, "done") for n in range(2)]
+    assert math.isnan(Trial(0, {}, jobs, [[math.inf], [1.0]]).intervals()[0])
 
 
 def test_a_state_that_cannot_be_read_is_named(tmp_path):

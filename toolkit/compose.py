@@ -14,7 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
@@ -121,8 +121,16 @@ class Axis:
 
 
 def swept(arguments: Sequence[str]) -> bool:
-    """Whether overrides ask for a sweep by themselves, without ``-m``."""
-    return any(re.match(r"(seeds|sweep)=", argument) for argument in arguments)
+    """Whether overrides ask for a sweep by themselves, without ``-m``.
+
+    Raises:
+        ConfigError: they do not, but say how one is to go.
+    """
+    if any(re.match(r"\+*(seeds|sweep)=", argument) for argument in arguments):
+        return True
+    if found := [argument for argument in arguments if re.match(r"\+*(launcher|objectives|ranges)\b", argument)]:
+        raise ConfigError([f"{argument}: is about a sweep; add -m" for argument in found], HEADLINE)
+    return False
 
 
 def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list[Axis]]:
@@ -139,14 +147,16 @@ def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list
         elif not override.is_sweep_override():
             fixed.append(line)
         elif (axis := _axis(override)) is None:
-            problems.append(f"{line}: expected values a,b,c or choice, range or interval")
+            problems.append(f"{line}: expected values a,b,c or choice, range or interval, not shuffled")
         else:
             found.append(axis)
     return fixed, found
 
 
 def _axis(override: Override) -> Axis | None:
-    key, value = override.get_key_element(), override.value()
+    key, value = override.get_key_element().lstrip("+"), override.value()
+    if isinstance(value, Glob) or getattr(value, "shuffle", False):
+        return None  # only a sweeper of Hydra's could tell, or another order each time
     if isinstance(value, IntervalSweep):
         low, high = value.start, value.end
         if low is None or high is None or not low < high:
@@ -155,7 +165,7 @@ def _axis(override: Override) -> Axis | None:
         return Axis(key, (), low, high, None, "log" in value.tags, whole)
     if override.is_choice_sweep() or override.is_range_sweep():
         values = tuple(dict.fromkeys(str(item) for item in override.sweep_string_iterator()))
-        if isinstance(value, RangeSweep) and not value.shuffle and len(values) > 1:
+        if isinstance(value, RangeSweep) and len(values) > 1:
             numbers = [float(item) for item in values]
             whole = all(number.is_integer() for number in numbers)
             return Axis(key, values, min(numbers), max(numbers), abs(numbers[1] - numbers[0]), False, whole)

@@ -137,15 +137,15 @@ def _dispatch(argv: Sequence[str]) -> int:
     if args.info or args.hydra_help or args.shell_completion:
         compose.prepare(overrides, folders)
         return _hydra(argv, _nothing)
-    if args.multirun or compose.swept(overrides):
-        from toolkit.sweeps import driver
-
-        return driver.run(overrides, folders)
     if args.cfg:
         config.check_shown(overrides, folders)
         flags = [flag for flag, on in (("--resolve", args.resolve),) if on]
         flags += ["--package", args.package] if args.package else []
         return _hydra([*overrides, "--cfg", args.cfg, *flags], _nothing)
+    if args.multirun or compose.swept(overrides):
+        from toolkit.sweeps import driver
+
+        return driver.run(overrides, folders)
     return _single(config.check(overrides, folders), overrides)
 
 

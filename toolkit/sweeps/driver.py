@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,6 +60,7 @@ class Plan:
             "seeds": self.sweep.seeds,
             "objectives": [objective.name for objective in self.objectives],
             "sweep": type(self.sweep.sweep).__name__,
+            "study": [getattr(self.sweep.sweep, name, None) for name in ("storage", "study")],
         }
 
     @property
@@ -93,10 +95,10 @@ def planned(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
     fixed, axes = compose.axes(overrides, problems)
     run, sweep = _checked([*fixed, *(f"{axis.key}={axis.samples[0]}" for axis in axes)], folders, problems)
     if sweep is not None:
-        given = {axis.key for axis in axes} | {_key(word) for word in fixed}
+        known = {axis.key for axis in axes} | {_key(word) for word in fixed}
         words, more = compose.axes(sweep.ranges, problems)
         problems += [f"ranges: {word}: one value, expected several" for word in words]
-        axes = [*(axis for axis in more if axis.key not in given), *axes]
+        axes = [*(axis for axis in more if axis.key not in known), *axes]
         problems += search.check(sweep.sweep, axes)
         if sweep.seeds > 1 and any(axis.key == "seed" for axis in axes):
             problems.append(f"seeds: found {sweep.seeds} beside several values of seed, expected one of the two")
@@ -105,10 +107,15 @@ def planned(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
         for axis in axes
         if axis.key.partition(".")[0] in (*OF_A_SWEEP, "run_dir", "resume")
     ]
-    for words in _samples(axes):
-        _checked([*fixed, *words], folders, problems)
+    varied, given = [axis.key for axis in axes], {_key(word) for word in fixed}
+    problems += [f"{key}: given twice" for key in dict.fromkeys(varied) if varied.count(key) > 1 or key in given]
+    runs = [_checked([*fixed, *words], folders, problems)[0] for words in _samples(axes)]
+    monitors = list(dict.fromkeys(one.task.monitor for one in runs if one is not None))
     objectives = []
     if run is not None and sweep is not None:
+        if len(monitors) > 1 and not sweep.objectives:
+            told = " and ".join(monitors)
+            problems.append(f"objectives: the runs monitor {told}; give what to compare them by, as [validation.loss]")
         try:
             objectives = [Objective.named(n) for n in sweep.objectives or [f"validation.{run.task.monitor}"]]
         except ConfigError as error:
@@ -166,7 +173,9 @@ def chosen(plan: Plan) -> Path:
             raise ConfigError(f"run_dir: {folder} holds another sweep ({was}); give another folder, or its command")
         return folder
     for folder in sorted(base.glob("*"), reverse=True):
-        found = state.load(folder)
+        found = None
+        with contextlib.suppress(ConfigError):  # one of another version, or cut off
+            found = state.load(folder)
         if found is not None and not found.ended and found.identity == plan.identity:
             return folder
     return base / time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -195,13 +204,15 @@ class Sweep:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.folder = plan, folder
-        directions = [objective.direction for objective in plan.objectives]
-        self.search = search.search(plan.sweep.sweep, plan.axes, folder, directions, plan.pruning)
-        earlier = state.load(folder)
-        axes = [axis.key for axis in plan.axes]
-        self.state = earlier or State([], plan.identity, plan.run.recipe, axes, plan.objectives, 0)
-        self.state = replace(self.state, command=plan.command, total=self.search.total, ended=False)
         self.launcher: Launcher = launcher(plan.sweep.launcher, folder)
+        earlier = state.load(folder)
+        axes, uid = [axis.key for axis in plan.axes], earlier.uid if earlier else uuid.uuid4().hex
+        directions = [objective.direction for objective in plan.objectives]
+        self.search = search.search(plan.sweep.sweep, plan.axes, folder, uid, directions, plan.pruning)
+        self.state = earlier or State(uid, [], plan.identity, plan.run.recipe, axes, plan.objectives, 0)
+        # what failed is tried again, by a search under another number
+        trials = [trial for trial in self.state.trials if trial.state != "failed"]
+        self.state = replace(self.state, command=plan.command, total=self.search.shown, trials=trials, ended=False)
         self.waiting: list[tuple[Trial, Job]] = []
         self.running: dict[int, Running] = {}  # slot -> job
         self.stopped = 0
@@ -213,26 +224,30 @@ class Sweep:
 
     def run(self) -> int:
         """All jobs that are left; returns the exit code."""
-        with self._signals(), self.display:
-            while self._fill() or self.running or self.waiting:
-                self._look()
-                self.display.show(self.running.values())
-                time.sleep(PAUSE)
-                if self.stopped and not self.running:
-                    break
-        self.launcher.close()
-        self.state.ended = not self.stopped
-        self.state.save(self.folder)
-        page.write(self.state, self.folder)
+        try:
+            with self._signals(), self.display:
+                while self._fill() or self.running or self.waiting:
+                    self._look()
+                    self.display.show(self.running.values())
+                    time.sleep(PAUSE)
+                    if self.stopped and not self.running:
+                        break
+                else:
+                    self.state.ended = not self.stopped
+        finally:
+            for running in self.running.values():  # an error ended it
+                running.process.stop(signal.SIGTERM)
+            self.state.save(self.folder)
+            self.launcher.close()
         if self.stopped:
             print(f"interrupted by signal {self.stopped}; the same command goes on in {self.folder}", file=sys.stderr)
-            return 128 + self.stopped
-        if failed := self.state.failed:
+        elif failed := self.state.failed:
             count = sum(len(trial.jobs) for trial in self.state.trials)
             lines = [f"  exit code {job.code}: {self.folder / job.name}: {job.why}" for job in failed]
             again = f"the same command with run_dir={self.folder} runs these again"
             print("\n".join([f"{len(failed)} of {count} runs failed; {again}:", *lines]), file=sys.stderr)
-        return int(bool(failed))
+        page.write(self.state, self.folder)
+        return 128 + self.stopped if self.stopped else int(bool(self.state.failed))
 
     def _fill(self) -> bool:
         """Start jobs while there is room; returns whether one was started or found done."""
@@ -263,6 +278,8 @@ class Sweep:
         if trial is None:
             trial = Trial(number, params, self._jobs(number))
             self.state.trials.append(trial)
+        elif trial.params != params:
+            raise ConfigError(f"{self.folder}: {state.FILE} and the study are of two sweeps; give another run_dir")
         for job in trial.jobs:
             job.state = "waiting"
         self.waiting += [(trial, job) for job in trial.jobs]
@@ -279,20 +296,31 @@ class Sweep:
         params = [f"{key}={value}" for key, value in trial.params.items()]
         words = [*self.plan.words, *params, *([f"seed={job.seed}"] if job.seed is not None else [])]
         begun = checkpoint.find(folder / "checkpoints", "last")
-        if begun or not any(_key(word) in ("resume", "evaluate") for word in words):
-            words = [word for word in words if _key(word) != "resume"] + ["resume=auto"]
         quoted = str(folder).replace("'", "\\'")
+        kept = [_key(word) for word in words if _key(word) in ("resume", "evaluate")]
+        if begun and kept == ["resume"]:  # from another run at first, now from itself
+            words = [f"resume='{quoted}'" if _key(word) == "resume" else word for word in words]
+        elif not kept:
+            words = [*words, "resume=auto"]
         dirs = [part for extra in self.plan.folders for part in ("--config-dir", str(extra))]
         slot = next(n for n in range(self.plan.sweep.launcher.jobs) if n not in self.running)
         log = self.folder / "logs" / f"{job.name}.log"
-        process = self.launcher.start([*words, f"run_dir='{quoted}'", *dirs], log, slot)
-        job.state, job.why, job.code = "running", "", None
+        try:
+            process = self.launcher.again(job.handle) if job.handle else None
+            process = process or self.launcher.start([*words, f"run_dir='{quoted}'", *dirs], log, slot)
+        except Exception as error:  # whatever a cluster may say that is busy at the moment
+            job.state, job.why = "failed", f"could not be started: {' '.join(str(error).split())}"
+            self._settle(trial, job)
+            return
+        job.state, job.why, job.code, job.handle = "running", "", None, process.handle
         self.running[slot] = Running(trial, job, process, folder, log)
         self.state.save(self.folder)
         self.display.say(f"run {job.name}: {' '.join(params) or 'begins'} -> {folder}")
 
     def _look(self) -> None:
         for slot, running in list(self.running.items()):
+            if self.stopped and not running.asked:  # it was started at the moment of the signal
+                running.ask(self.stopped)
             code = running.process.poll()
             if code is None:
                 self._watch(running)
@@ -321,7 +349,7 @@ class Sweep:
                 running.reported.add(row["epoch"])
                 if self.search.report(running.trial.number, row["epoch"], row[metric]):
                     running.pruned = True
-                    running.process.stop(signal.SIGTERM)
+                    running.ask(signal.SIGTERM)
                     return
 
     def _settle(self, trial: Trial, ended: Job) -> None:
@@ -333,10 +361,10 @@ class Sweep:
             except KeyError as error:
                 for job in trial.jobs:
                     job.state, job.why = "failed", str(error.args[0])
+        self.display.ended(trial, ended)
+        self.state.save(self.folder)  # before it is told: a trial that is told twice is better than one that is lost
         if not any(job.state in ("waiting", "running") for job in trial.jobs):
             self.search.tell(trial.number, trial.means(), trial.state == "pruned")
-        self.display.ended(trial, ended)
-        self.state.save(self.folder)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -345,7 +373,7 @@ class Sweep:
         def caught(signum: int, _: Any) -> None:
             again, self.stopped = bool(self.stopped), signum
             for running in self.running.values():
-                running.process.stop(signal.SIGKILL if again else signum)
+                running.ask(signal.SIGKILL if again else signum)
 
         before = {signum: signal.signal(signum, caught) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -367,10 +395,15 @@ class Running:
 
     def __init__(self, trial: Trial, job: Job, process: Process, folder: Path, log: Path) -> None:
         self.trial, self.job, self.process, self.folder, self.log = trial, job, process, folder, log
-        self.began, self.pruned = time.monotonic(), False
+        self.began, self.pruned, self.asked = time.monotonic(), False, False
         self.reported: set[int] = set()
         self.rows: list[dict[str, Any]] = []
         self._size = -1
+
+    def ask(self, signum: int) -> None:
+        """Ask it to save and end, or, once more, to end."""
+        self.asked = True
+        self.process.stop(signum)
 
     def read(self) -> None:
         """The rows of its log, if that has grown."""

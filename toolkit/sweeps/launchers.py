@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,12 +29,19 @@ class Process(Protocol):
     def stop(self, signum: int) -> None:
         """Ask it to save and end."""
 
+    @property
+    def handle(self) -> str:
+        """By which a later sweep finds it again; empty where it ends with this one."""
+
 
 class Launcher(Protocol):
     """What starts jobs."""
 
     def start(self, command: Command, log: Path, slot: int) -> Process:
         """Start ``toolkit.run`` with these words; ``log`` takes what it says, ``slot`` is below ``jobs``."""
+
+    def again(self, handle: str) -> Process | None:
+        """What an earlier sweep has started and left; None where there is nothing of it."""
 
     def close(self) -> None: ...
 
@@ -42,13 +50,16 @@ def launcher(spec: Any, folder: Path) -> Launcher:
     """The launcher that a spec describes.
 
     Raises:
-        ConfigError: a package that it needs is not installed.
+        ConfigError: a package that it needs is not installed, or the cluster is not there.
     """
     for kind, package, extra in ((Submitit, "submitit", "sweep"), (Ray, "ray", "ray")):
         if isinstance(spec, kind) and importlib.util.find_spec(package) is None:
             raise ConfigError(f'launcher: needs {package}, not installed here: pip install "toolkit[{extra}]"')
     kinds: dict[type[Any], Callable[[Any, Path], Launcher]] = {Local: Here, Submitit: Slurm, Ray: Cluster}
-    return kinds[type(spec)](spec, folder)
+    try:
+        return kinds[type(spec)](spec, folder)
+    except Exception as error:  # whatever submitit or Ray say of a cluster that is not there
+        raise ConfigError(f"launcher: {' '.join(str(error).split())}") from error
 
 
 # --- processes of this machine ---------------------------------------------------------------------------------------
@@ -61,18 +72,24 @@ class Here:
         self.spec = spec
 
     def start(self, command: Command, log: Path, slot: int) -> Process:
-        environment = {}
+        environment: dict[str, str] = {}
         if self.spec.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:  # or each would take all cores
-            environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // self.spec.jobs))
+            cores = str(max(1, len(os.sched_getaffinity(0)) // self.spec.jobs))
+            environment |= dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), cores)
         if self.spec.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.spec.gpus[slot]
         return Child(command, log, environment)
+
+    def again(self, handle: str) -> Process | None:
+        return None
 
     def close(self) -> None: ...
 
 
 class Child:
     """A process of ``toolkit.run``, in a session of its own, or Ctrl-C would reach it twice."""
+
+    handle = ""
 
     def __init__(self, command: Command, log: Path, environment: Mapping[str, str]) -> None:
         with open(log, "ab") as out:
@@ -109,11 +126,14 @@ def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
         the exit code, as a shell gives it.
     """
     os.chdir(folder)
-    child = Child(command, log, {})  # asked to save and end by the system, where this process ends before it
-    child.process.wait()
-    code = child.poll()
-    assert code is not None
-    return code
+    child = Child(command, log, {})  # asked to save and end by the system, where this process is killed before it
+    while True:
+        try:
+            while (code := child.poll()) is None:
+                time.sleep(0.2)  # a wait for the process would hear of no interrupt
+            return code
+        except KeyboardInterrupt:  # so do Ray and submitit cancel
+            child.stop(signal.SIGTERM)
 
 
 # --- Slurm -----------------------------------------------------------------------------------------------------------
@@ -125,7 +145,9 @@ class Slurm:
     def __init__(self, spec: Submitit, folder: Path) -> None:
         import submitit
 
-        self.executor = submitit.AutoExecutor(folder / "submitit", cluster=spec.cluster)
+        options = {"slurm_max_num_timeout": 1000} if spec.cluster == "slurm" else {}  # queued again as often as needed
+        self.executor = submitit.AutoExecutor(folder / "submitit", cluster=spec.cluster, **options)
+        self.folder, self.cluster = folder / "submitit", spec.cluster
         self.executor.update_parameters(timeout_min=spec.minutes, name="toolkit")
         if spec.cluster == "slurm":
             lines = {"slurm_partition": spec.partition, "slurm_account": spec.account}
@@ -134,11 +156,20 @@ class Slurm:
                 gpus_per_node=spec.gpus,
                 mem_gb=spec.memory_gb,
                 slurm_setup=list(spec.setup),
+                slurm_signal_delay_s=120,  # for the last checkpoint
                 **{name: value for name, value in lines.items() if value is not None},
             )
 
     def start(self, command: Command, log: Path, slot: int) -> Process:
-        return SlurmJob(self.executor.submit(_Requeued(list(command), log.resolve(), Path.cwd())))
+        return SlurmJob(self.executor.submit(_Requeued(list(command), log.resolve(), Path.cwd())), self.cluster)
+
+    def again(self, handle: str) -> Process | None:
+        if self.cluster != "slurm" or not handle:
+            return None  # a local one ends by itself, and holds its folder until then
+        from submitit import SlurmJob as Submitted
+
+        found: Any = Submitted(self.folder, handle)
+        return None if found.done(force_check=True) else SlurmJob(found, self.cluster)
 
     def close(self) -> None: ...
 
@@ -161,18 +192,22 @@ class _Requeued:
 class SlurmJob:
     """A job that was handed to submitit."""
 
-    def __init__(self, job: Any) -> None:
-        self.job = job
+    def __init__(self, job: Any, cluster: str) -> None:
+        self.job, self.stopped = job, False
+        self.handle = str(job.job_id) if cluster == "slurm" else ""
 
     def poll(self) -> int | None:
-        if not self.job.done():
+        if not self.job.done(force_check=self.stopped):
             return None
+        if self.stopped:
+            return KILLED  # to look for its result takes submitit a quarter of a minute
         if (error := self.job.exception()) is not None:
             print(f"job {self.job.job_id}: {error}", file=sys.stderr)
             return KILLED
         return int(self.job.result())
 
     def stop(self, signum: int) -> None:
+        self.stopped = True
         self.job.cancel(check=False)
 
 
@@ -193,12 +228,17 @@ class Cluster:
     def start(self, command: Command, log: Path, slot: int) -> Process:
         return RayTask(self.ray, self.run.remote(list(command), log.resolve(), Path.cwd()))
 
+    def again(self, handle: str) -> Process | None:
+        return None
+
     def close(self) -> None:
         self.ray.shutdown()
 
 
 class RayTask:
     """A task that was handed to Ray."""
+
+    handle = ""
 
     def __init__(self, ray: Any, task: Any) -> None:
         self.ray, self.task = ray, task
@@ -212,4 +252,4 @@ class RayTask:
             return KILLED
 
     def stop(self, signum: int) -> None:
-        self.ray.cancel(self.task, force=True)  # its child is asked to save and end by the system
+        self.ray.cancel(self.task, force=signum == signal.SIGKILL)

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class Display:
     def once(self, line: str) -> None:
         if line not in self.said:
             self.said.add(line)
-            self.say(line)
+            self.console.print(line, highlight=False)
 
     def ended(self, trial: Trial, job: Job) -> None:
         told = f" {job.why}" if job.why else ""
@@ -139,7 +140,7 @@ def write(sweep: State, folder: Path) -> None:
 def as_csv(sweep: State, found: Mapping[str, Any], folder: Path) -> str:
     """A row for each run: its parameters, how it ended, every metric of every split, times, its folder."""
     rows = []
-    for trial in sweep.trials:
+    for trial in sorted(sweep.trials, key=lambda trial: trial.number):
         for job in trial.jobs:
             row: dict[str, Any] = {"run": job.name, "state": job.state} | trial.params
             if job.seed is not None:
@@ -161,7 +162,7 @@ def as_page(sweep: State, found: Mapping[str, Any], folder: Path) -> str:
     """The content of ``sweep.html``."""
     count = {name: sum(trial.state == name for trial in sweep.trials) for name in MARKS}
     told = ", ".join(f"{number} {name}" for name, number in count.items() if number)
-    command = html.escape(" ".join(["python -m toolkit.run", *sweep.command]))
+    command = html.escape(shlex.join(["python", "-m", "toolkit.run", *sweep.command, "-m"]))
     objectives = ", ".join(f"{o.name} ({o.direction})" for o in sweep.objectives)
     parts = [
         f"<h1>{html.escape(sweep.recipe)}: {len(sweep.trials)} trials</h1>",
@@ -193,10 +194,12 @@ IMPORTANCE = (
 
 def section(heading: str, note: str, plot: Callable[[], Any]) -> list[str]:
     """A heading and a plot; nothing where there is nothing to be drawn."""
-    made = plot()
-    if made is None:
-        return []
-    return [f"<h2>{heading}</h2>", *([f'<p class="note">{note}</p>'] if note else []), picture(made)]
+    try:
+        made = plot()
+        image = None if made is None else picture(made)
+    except Exception as error:  # a page without a plot is better than none
+        return [f"<h2>{heading}</h2>", f'<p class="no">It could not be drawn: {html.escape(str(error))}</p>']
+    return [f"<h2>{heading}</h2>", *([f'<p class="note">{note}</p>'] if note else []), image] if image else []
 
 
 def trials(sweep: State) -> str:
@@ -245,9 +248,10 @@ def speed(trial: Trial, found: Mapping[str, Any]) -> float:
 def numbers(values: Sequence[str]) -> list[float] | None:
     """Values of an axis as numbers; None where one is none."""
     try:
-        return [float(value) for value in values]
+        found = [float(value) for value in values]
     except ValueError:
         return None
+    return found if all(map(math.isfinite, found)) else None
 
 
 def wide(values: Sequence[float]) -> bool:
@@ -258,7 +262,7 @@ def wide(values: Sequence[float]) -> bool:
 def places(values: Sequence[str]) -> tuple[list[float], list[str]]:
     """Where the values of an axis without numbers stand, and their names."""
     names = sorted(set(values))
-    return [float(names.index(value)) for value in values], names
+    return [float(names.index(value)) for value in values], [name.replace("$", r"\$") for name in names]
 
 
 def against(sweep: State, done: Sequence[Trial]) -> Any:
@@ -368,16 +372,17 @@ def curves(sweep: State, folder: Path) -> Any:
                 continue
             drawn += 1
             colour = COLOURS.get(trial.params.get("backend", ""), BLUE)
-            label = f"best: trial {trial.number}" if not rank and job is trial.jobs[0] else None
+            best = not rank and trial.state == "done"
+            label = f"best: trial {trial.number}" if best and job is trial.jobs[0] else None
             axes.plot(
                 [row["step"] for row in rows],
                 [row[metric] for row in rows],
                 linestyle="--" if job.state == "pruned" else "-",
                 marker="." if len(rows) < 3 else None,
-                color=INK if not rank else colour,
-                linewidth=2.2 if not rank else 1.1,
-                alpha=1.0 if not rank else 0.45,
-                zorder=3 if not rank else 2,
+                color=INK if best else colour,
+                linewidth=2.2 if best else 1.1,
+                alpha=1.0 if best else 0.45,
+                zorder=3 if best else 2,
                 label=label,
             )
     if not drawn:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import sqlite3
+import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,13 +16,15 @@ from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Grid, Optuna
 
 Params = dict[str, str]  # key -> value as it stands in an override
-OURS = "toolkit:folder"  # attribute of a trial of Optuna's: the sweep's folder that runs it
+OURS = "toolkit:sweep"  # attribute of a trial of Optuna's: the sweep that runs it
+MOST = 500  # trials that are looked at for the importance of parameters, the best ones; more take minutes
+TRIES = 5  # to open a database that another sweep may be making at this moment
 
 
 class Search(Protocol):
     """What names the trials."""
 
-    total: int
+    shown: int  # trials that there will be
 
     def ask(self) -> tuple[int, Params] | None:
         """Number and parameters of the next trial; None: there are no more."""
@@ -31,17 +36,18 @@ class Search(Protocol):
         """What it has come to so far; returns whether it is hopeless."""
 
 
-def search(spec: Any, axes: Sequence[Axis], folder: Path, directions: Sequence[str], pruning: bool) -> Search:
+def search(spec: Any, axes: Sequence[Axis], folder: Path, uid: str, directions: Sequence[str], pruning: bool) -> Search:
     """The search that a spec describes.
 
     Args:
         folder: of the sweep.
+        uid: of the sweep.
         directions: ``minimize`` or ``maximize`` of each objective.
         pruning: whether trials can be stopped early.
     """
     if isinstance(spec, Grid):
         return Combinations(axes)
-    return Study(spec, axes, folder, directions, pruning)
+    return Study(spec, axes, folder, uid, directions, pruning)
 
 
 def check(spec: Any, axes: Sequence[Axis]) -> list[str]:
@@ -62,7 +68,7 @@ class Combinations:
     def __init__(self, axes: Sequence[Axis]) -> None:
         keys = [axis.key for axis in axes]
         self.trials = [dict(zip(keys, v, strict=True)) for v in itertools.product(*(axis.values for axis in axes))]
-        self.total = len(self.trials)
+        self.shown = len(self.trials)
         self._next = iter(enumerate(self.trials))
 
     def ask(self) -> tuple[int, Params] | None:
@@ -78,28 +84,30 @@ class Study:
     """Optuna's study, on the disk: a sweep that was killed finds its trials there, the begun ones too."""
 
     def __init__(
-        self, spec: Optuna, axes: Sequence[Axis], folder: Path, directions: Sequence[str], pruning: bool
+        self, spec: Optuna, axes: Sequence[Axis], folder: Path, uid: str, directions: Sequence[str], pruning: bool
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.optuna, self.axes, self.total, self.folder = optuna, axes, spec.trials, str(folder.resolve())
-        storage = spec.storage or f"sqlite:///{folder.resolve() / 'study.db'}"
-        try:
-            self.study = optuna.create_study(
-                storage=storage,
-                study_name=spec.study or self.folder,
-                directions=[optuna.study.StudyDirection[direction.upper()] for direction in directions],
-                load_if_exists=True,
-                pruner=_pruner(optuna, spec, pruning),
-            )
-        except ValueError as error:
-            raise ConfigError(f"sweep.storage: {storage}: {error}") from error
+        self.optuna, self.axes, self.uid = optuna, axes, uid
+        self.study = _opened(optuna, spec, folder, directions, _pruner(optuna, spec, pruning))
         earlier = self.study.get_trials(deepcopy=False)
-        self.study.sampler = _sampler(optuna, spec, len(earlier))
-        running = optuna.trial.TrialState.RUNNING
-        self._begun = [t for t in earlier if t.state == running and t.user_attrs.get(OURS) == self.folder]
+        self.study.sampler = _sampler(optuna, _seed(spec, uid, len(earlier)), spec)
+        ours = [trial for trial in earlier if trial.user_attrs.get(OURS) == uid]
+        self._begun = [trial for trial in ours if trial.state.name == "RUNNING"]
+        failed = self._again([trial for trial in ours if trial.state.name == "FAIL"], earlier)
+        self.shown, self.total = spec.trials, spec.trials + failed
         self._trials: dict[int, Any] = {}
+
+    def _again(self, failed: Sequence[Any], earlier: Sequence[Any]) -> int:
+        """Queue what failed before once more; returns how many trials do not count for that."""
+        done = [trial.params for trial in earlier if trial.state.name in ("COMPLETE", "PRUNED")]
+        done += [trial.system_attrs.get("fixed_params") for trial in earlier if trial.state.name == "WAITING"]
+        for trial in failed:
+            if trial.params not in done:
+                done.append(trial.params)
+                self.study.enqueue_trial(trial.params)
+        return len(failed)
 
     def ask(self) -> tuple[int, Params] | None:
         if self._begun:
@@ -107,7 +115,7 @@ class Study:
             trial = self.optuna.trial.Trial(self.study, kept._trial_id)
         elif sum(t.state.name != "WAITING" for t in self.study.get_trials(deepcopy=False)) < self.total:
             trial = self.study.ask()
-            trial.set_user_attr(OURS, self.folder)
+            trial.set_user_attr(OURS, self.uid)
         else:
             return None
         self._trials[trial.number] = trial
@@ -128,18 +136,52 @@ class Study:
         return bool(trial.should_prune())
 
 
+def _opened(optuna: Any, spec: Optuna, folder: Path, directions: Sequence[str], pruner: Any) -> Any:
+    """The study, made if it is not there.
+
+    Raises:
+        ConfigError: the database cannot be opened.
+    """
+    from sqlalchemy.pool import NullPool
+
+    own, wanted = folder.resolve() / "study.db", [optuna.study.StudyDirection[d.upper()] for d in directions]
+    for left in reversed(range(TRIES)):
+        try:
+            storage: Any = spec.storage
+            if storage is None:  # not by a URL, in which a path may mean something else
+                options = {"creator": lambda: sqlite3.connect(own, timeout=60), "poolclass": NullPool}
+                storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=options)
+            name = spec.study or ("sweep" if spec.storage is None else str(folder.resolve()))
+            return optuna.create_study(
+                storage=storage, study_name=name, directions=wanted, load_if_exists=True, pruner=pruner
+            )
+        except Exception as error:
+            if not left:
+                why = " ".join(str(error).split())[:200]
+                raise ConfigError(f"sweep.storage: {spec.storage or own} cannot be opened: {why}") from error
+            time.sleep(1)
+    return None
+
+
+def _seed(spec: Optuna, uid: str, earlier: int) -> int:
+    """Of a sampler that begins after so many trials: it must not draw what was drawn before, nor what others draw."""
+    if spec.storage is None:
+        return spec.seed + earlier
+    return zlib.crc32(f"{spec.seed} {uid} {earlier}".encode())
+
+
 def _suggested(trial: Any, axis: Axis) -> str:
     """What the sampler wants of an axis; what it wanted, where the trial has been asked before."""
     if not axis.numeric:
         return str(trial.suggest_categorical(axis.key, axis.values))
+    if axis.values:  # of a range, by its place
+        return axis.values[trial.suggest_int(axis.key, 0, len(axis.values) - 1)]
     if axis.whole:
-        step = 1 if axis.step is None or axis.log else int(axis.step)
-        return str(trial.suggest_int(axis.key, int(axis.low), int(axis.high), step=step, log=axis.log))
-    return repr(float(trial.suggest_float(axis.key, axis.low, axis.high, step=axis.step, log=axis.log)))
+        return str(trial.suggest_int(axis.key, int(axis.low), int(axis.high), log=axis.log))
+    return repr(float(trial.suggest_float(axis.key, axis.low, axis.high, log=axis.log)))
 
 
-def _sampler(optuna: Any, spec: Optuna, earlier: int) -> Any:
-    seed = spec.seed + earlier  # a sweep that goes on would draw its first trials again
+def _sampler(optuna: Any, seed: int, spec: Optuna) -> Any:
     if spec.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if spec.sampler == "nsgaii":
@@ -167,7 +209,9 @@ def importance(axes: Sequence[str], rows: Sequence[Mapping[str, str]], values: S
     Returns:
         shares that add up to 1, the largest first; empty where Optuna is missing or nothing can be told.
     """
-    if importlib.util.find_spec("optuna") is None or len(rows) < 4 or len(set(values)) < 2:
+    lacking = any(importlib.util.find_spec(name) is None for name in ("optuna", "sklearn"))
+    rows, values = rows[:MOST], values[:MOST]
+    if lacking or len(rows) < 4 or max(values) - min(values) <= 1e-9 * abs(max(values)):
         return {}
     import optuna
 

@@ -24,7 +24,7 @@ FIGURES = {
     "evaluation_ms_per_example": "minimize",
     "parameters": "minimize",
 }
-# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond them the normal's
+# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond them the last, which is a little wide
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 Status = Literal["waiting", "running", "done", "pruned", "failed"]
 
@@ -87,6 +87,7 @@ class Job:
         code: exit code of the last attempt.
         why: the last line of a job that failed.
         seconds: of all attempts.
+        handle: by which a cluster knows it.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Job:
     code: int | None = None
     why: str = ""
     seconds: float = 0.0
+    handle: str = ""
 
 
 @dataclass
@@ -123,8 +125,13 @@ class Trial:
         count = len(self.values)
         if self.state != "done" or count < 2:
             return None
-        quantile = STUDENT[count - 2] if count - 2 < len(STUDENT) else 1.96
-        return [quantile * statistics.stdev(found) / math.sqrt(count) for found in zip(*self.values, strict=True)]
+        quantile = STUDENT[min(count - 2, len(STUDENT) - 1)]
+        return [quantile * deviation(found) / math.sqrt(count) for found in zip(*self.values, strict=True)]
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Of a sample; not a number where one of the values is none."""
+    return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 @dataclass
@@ -132,6 +139,7 @@ class State:
     """All of a sweep.
 
     Args:
+        uid: no other sweep has it.
         command: the words of the command line.
         identity: what makes it this sweep and no other.
         recipe: what is trained.
@@ -141,6 +149,7 @@ class State:
         ended: nothing is left to be done.
     """
 
+    uid: str
     command: list[str]
     identity: dict[str, Any]
     recipe: str
