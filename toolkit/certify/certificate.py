@@ -268,8 +268,9 @@ def judge_float32(made: Certificate) -> None:
 
 def beyond(made: Certificate, apart: Sequence[float], done: int) -> str | None:
     """The first of the losses' distances after ``done`` steps that is beyond the gate."""
+    fixed = gates.FLOAT32_AFTER_A_CHANGE if done else gates.FLOAT32_FIRST_STEPS
     for step, gap in enumerate(apart, 1):
-        allowed = gates.FLOAT32_FIRST_STEPS.get(step, made.allowed_drift)
+        allowed = fixed.get(step, made.allowed_drift)
         if not gap <= allowed:
             note = "" if np.isfinite(gap) else "not finite"
             return f"{Gap(done + step, 'loss', '', gap, note)}; allowed {allowed:.2g}"
@@ -314,7 +315,7 @@ def follow(made: Certificate, name: str, reader: Reader, step: int) -> None:
 def judge_relays(made: Certificate) -> None:
     """The gate of a change of framework, from the float64 comparisons and the float32 curves.
 
-    The limits are those of the twins, counted from the change. A loss that is missing at the end is not finite.
+    A loss that is missing at the end is not finite.
     """
     found = {name: str(comparison.first) for name, comparison in made.relays.items() if comparison.first}
     for name, planned in RELAYS.items():

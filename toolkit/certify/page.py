@@ -80,13 +80,14 @@ def relay_rows(made: Certificate) -> Iterable[Row]:
 
 def drift_rows(made: Certificate, what: str, gaps: Sequence[float], done: int) -> Iterable[Row]:
     """A line for each of the first steps after ``done`` and one for all later ones."""
-    for step, allowed in gates.FLOAT32_FIRST_STEPS.items():
+    fixed = gates.FLOAT32_AFTER_A_CHANGE if done else gates.FLOAT32_FIRST_STEPS
+    for step, allowed in fixed.items():
         if step <= len(gaps):
             apart = gaps[step - 1]
             yield f"{what} at step {done + step}", shown(apart), shown(allowed), "", verdict(not apart <= allowed)
-    if later := gaps[len(gates.FLOAT32_FIRST_STEPS) :]:
+    if later := gaps[len(fixed) :]:
         allowed, apart = made.allowed_drift, max(later)
-        first = done + len(gates.FLOAT32_FIRST_STEPS) + 1
+        first = done + len(fixed) + 1
         limit = f"{shown(allowed)} (floor x {gates.FLOOR_MULTIPLE:g})"
         where = f"step {first + later.index(apart)}"
         yield f"{what} from step {first} on", shown(apart), limit, where, verdict(not apart <= allowed)
