@@ -32,7 +32,7 @@ FLOOR_MULTIPLE = 3.0
 
 # A training that changes framework on its way begins with the numbers of the one whose checkpoint it goes on from, so
 # its first loss is held to one forward pass. What comes then is the floor's: in the middle of a training torch, from
-# weights moved by a rounding, parts from itself by up to 8e-5 within three steps (resnet at step 50, one of five draws).
+# weights moved by a rounding, parts from itself by up to 8e-5 within three steps (resnet from step 50, one of 5 draws).
 FLOAT32_AFTER_A_CHANGE = {1: 1e-6}
 
 # The spacing of float32 numbers. No loss is known better, so no floor is below it, even where torch repeats its bits.
