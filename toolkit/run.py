@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +26,7 @@ overrides (every field of every component is one; --cfg job shows them all)
   optimizer.lr=NUMBER             learning rate
   trainer.max_steps=N             length, as trainer.max_epochs=N; what comes first ends the run
   trainer.precision=32|bf16       arithmetic
+  trainer.devices=N               share each batch among so many devices; the result is that of one
   trainer.checkpoint_every=STEPS  how much a kill may cost
   seed=N                          another draw of everything random
   run_dir=FOLDER                  where the run folder goes
@@ -80,24 +81,34 @@ def guarded(work: Callable[[], int]) -> int:
     except UserError as error:
         return report(error)
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _tell(f"{error}\n")
         return error.code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except OSError as error:
         if error.errno not in UNWRITABLE:
-            traceback.print_exc()
+            _tell(traceback.format_exc())
             return 1
         return report(disk_error(error, "a file of the run"))
     except Exception:
-        traceback.print_exc()
+        _tell(traceback.format_exc())
         return 1
+
+
+def _tell(text: str) -> None:
+    """Why the process ends: to standard error, or, where it is one of several that share a run, to their parent."""
+    from toolkit import ranks
+
+    if path := os.environ.get(ranks.REPORT):
+        Path(path).write_text(text, "utf-8")
+    else:
+        print(text, end="", file=sys.stderr)
 
 
 def report(error: UserError) -> int:
     """Print what the user can mend, and return the exit code for it."""
     lines = [error.headline] if error.headline else []
-    print("\n".join([*lines, *(f"  {line}" if lines else line for line in error.problems)]), file=sys.stderr)
+    _tell("\n".join([*lines, *(f"  {line}" if lines else line for line in error.problems), ""]))
     return error.code
 
 
@@ -143,7 +154,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         flags = [flag for flag, on in (("--resolve", args.resolve),) if on]
         flags += ["--package", args.package] if args.package else []
         return _hydra([*overrides, "--cfg", args.cfg, *flags], _nothing)
-    return _single(config.check(overrides, folders), overrides)
+    return _single(config.check(overrides, folders), overrides, folders)
 
 
 def _nothing(config: Any) -> None: ...
@@ -161,13 +172,26 @@ def _hydra(argv: Sequence[str], task: Any) -> int:
     return 0
 
 
-def _single(checked: Any, overrides: list[str]) -> int:
-    from toolkit import build, config
+def _single(checked: Any, overrides: list[str], folders: list[Path]) -> int:
+    from toolkit import build, config, ranks
+    from toolkit.trainers.spec import processes
 
+    if ranks.launched(checked):
+        words = [word for word in overrides if not word.startswith("run_dir=")]
+        arguments = _placed(words, checked.run_dir, folders)
+        return ranks.launch(arguments, processes(checked.backend, checked.trainer), checked.run_dir)
+    if ranks.started(checked):  # not the first of several, which alone shows what they do
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     build.isolate(checked.backend)
     from toolkit import job
 
     return job.execute(checked, config.plain(checked), overrides)
+
+
+def _placed(words: Sequence[str], folder: str, folders: Sequence[Path]) -> list[str]:
+    """Arguments of a run in a process of its own, whose results go into ``folder``."""
+    quoted = folder.replace("'", "\\'")
+    return [*words, f"run_dir='{quoted}'", *(part for extra in folders for part in ("--config-dir", str(extra)))]
 
 
 def _sweep(overrides: list[str], folders: list[Path]) -> int:
@@ -191,9 +215,7 @@ def _sweep(overrides: list[str], folders: list[Path]) -> int:
         hydra = HydraConfig.get()
         number, words, folder = hydra.job.num, list(hydra.overrides.task), hydra.runtime.output_dir
         print(f"run {number + 1} of {len(jobs)}: {' '.join(words)} -> {folder}", flush=True)
-        quoted = folder.replace("'", "\\'")
-        dirs = [part for extra in folders for part in ("--config-dir", str(extra))]
-        code = _child([*words, f"run_dir='{quoted}'", *dirs])
+        code = _child(_placed(words, folder, folders))
         if code:
             failed.append(f"exit code {code}: {' '.join(words)} -> {folder}")
 
@@ -221,6 +243,8 @@ def _child(arguments: list[str]) -> int:
     Raises:
         SystemExit: the sweep was asked to stop.
     """
+    from toolkit import ranks
+
     asked: list[int] = []
     process: subprocess.Popen[bytes] | None = None
 
@@ -231,9 +255,7 @@ def _child(arguments: list[str]) -> int:
 
     before = {signum: signal.signal(signum, hand_on) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
-        command = [sys.executable, "-m", "toolkit.run", *arguments]
-        # a session of its own, or Ctrl-C would reach it twice
-        process = subprocess.Popen(command, start_new_session=True, preexec_fn=_ended_with_its_parent())
+        process = ranks.start(arguments)
         if asked:  # while it was made
             process.send_signal(asked[0])
         code = process.wait()
@@ -243,14 +265,6 @@ def _child(arguments: list[str]) -> int:
     if asked:
         raise SystemExit(128 + asked[0])
     return code if code >= 0 else 128 - code
-
-
-def _ended_with_its_parent() -> Callable[[], object] | None:
-    """For a new process: on Linux, SIGTERM when the sweep is killed, so that the job saves and ends; None elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":
