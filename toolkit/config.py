@@ -175,8 +175,8 @@ def _unshared(run: Run) -> Iterator[str]:
             f"trainer.strategy: found {trainer.strategy} beside backend={run.backend}, which can do "
             f"{' and '.join(able)}"
         )
-    elif trainer.strategy == "mirrored" and trainer.nodes > 1:
-        yield f"trainer.strategy: found mirrored with {trainer.nodes} machines, expected multi_worker"
+    elif trainer.strategy not in ("auto", fitting := STRATEGIES[run.backend][trainer.nodes > 1]):
+        yield f"trainer.strategy: found {trainer.strategy} with trainer.nodes={trainer.nodes}, expected {fitting}"
     if trainer.shares > 1 and getattr(run.features, "mixup", 0):
         yield (
             f"features.mixup: found {run.features.mixup} with {trainer.shares} devices, expected 0: the picture that "

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from toolkit.layers import spec as shared
 
-
 FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA  # of a value that all devices compute alike
 
 

@@ -21,7 +21,7 @@ from toolkit.loaders import tf as loaders
 from toolkit.optimizers import tf as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
-from .spec import rows_of, sharing
+from .spec import processes, rows_of, sharing
 
 POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16"}
 
@@ -74,8 +74,9 @@ class Engine:
         tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is to mean float32 on a GPU too
         self.strategy = link or connect(run)
         self.parts = self.strategy.num_replicas_in_sync
-        resolver = self.strategy.cluster_resolver  # of several machines
-        self.rank, self.ranks = (resolver.task_id, run.trainer.nodes) if resolver else (0, 1)
+        self.rank, self.ranks = 0, processes("tf", run.trainer)
+        if self.ranks > 1:
+            self.rank = int(self.strategy.cluster_resolver.task_id)
         with self.strategy.scope():
             self.task = make_task(run, learned)
             self.model = self.task.model
