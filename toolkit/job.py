@@ -203,7 +203,9 @@ def _take_over(run: Any, engine: Engine, found: Checkpoint, now: Progress, folde
     """Put a checkpoint into the engine; returns where the run goes on, under its own facts from here."""
     put(engine, found)
     here = folder.checkpoints.resolve() == found.path.parent.resolve()
-    if run.resume and here:  # a kill may have fallen between the checkpoint and the index, or the last is damaged
+    if isinstance(folder, Onlooker):
+        pass
+    elif run.resume and here:  # a kill may have fallen between the checkpoint and the index, or the last is damaged
         with writing(folder.checkpoints):
             checkpoint.point(folder.checkpoints, found.path.name, found.progress)
     elif run.resume and (best := checkpoint.find(found.path.parent, "best")):
