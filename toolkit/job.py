@@ -202,14 +202,13 @@ def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoi
 def _take_over(run: Any, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
     """Put a checkpoint into the engine; returns where the run goes on, under its own facts from here."""
     put(engine, found)
-    here = folder.checkpoints.resolve() == found.path.parent.resolve()
-    if isinstance(folder, Onlooker):
-        pass
-    elif run.resume and here:  # a kill may have fallen between the checkpoint and the index, or the last is damaged
-        with writing(folder.checkpoints):
-            checkpoint.point(folder.checkpoints, found.path.name, found.progress)
-    elif run.resume and (best := checkpoint.find(found.path.parent, "best")):
-        checkpoint.adopt(best, folder.checkpoints)
+    if run.resume and not isinstance(folder, Onlooker):
+        if folder.checkpoints.resolve() == found.path.parent.resolve():
+            # a kill may have fallen between the checkpoint and the index, or the last is damaged
+            with writing(folder.checkpoints):
+                checkpoint.point(folder.checkpoints, found.path.name, found.progress)
+        elif best := checkpoint.find(found.path.parent, "best"):
+            checkpoint.adopt(best, folder.checkpoints)
     return replace(found.progress, facts=now.facts)
 
 
