@@ -19,7 +19,7 @@ from toolkit import config, ranks
 from toolkit.batch import rows
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
-from toolkit.trainers.spec import rows_of
+from toolkit.trainers.spec import check_gpus, rows_of
 
 from . import made, tiny
 
@@ -270,6 +270,12 @@ def test_another_number_of_processes_is_refused(words):
 def test_several_machines_are_started_by_something_else(backend, how):
     with pytest.raises(ConfigError, match=how):
         ranks.launched(checked("trainer.nodes=2", f"backend={backend}"))
+
+
+@pytest.mark.parametrize("gpus, fine", [(0, True), (1, False), (3, False), (4, True), (8, True)])
+def test_more_devices_than_gpus_are_refused(gpus, fine):
+    with contextlib.nullcontext() if fine else pytest.raises(ConfigError, match="found 4, expected at most"):
+        check_gpus(4, gpus)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 64])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from toolkit.errors import ConfigError
 from toolkit.spec import option, spec
 
 # backend -> how it trains on several devices of one machine, and of several machines (docs/scaling.md)
@@ -82,6 +83,16 @@ def sharing(backend: str, trainer: Any) -> str:
 def processes(backend: str, trainer: Any) -> int:
     """How many processes a run is made of: with ddp one a device, with multi_worker one a machine."""
     return {"ddp": trainer.shares, "multi_worker": trainer.nodes}.get(sharing(backend, trainer), 1)
+
+
+def check_gpus(devices: int, gpus: int) -> None:
+    """Refuse more devices than there are GPUs, where there are any: the rest would not be as fast.
+
+    Raises:
+        ConfigError: saying so.
+    """
+    if 0 < gpus < devices:
+        raise ConfigError(f"trainer.devices: found {devices}, expected at most {gpus}, the GPUs of this machine")
 
 
 def rows_of(part: Any, parts: int, rows: Any) -> tuple[Any, Any]:

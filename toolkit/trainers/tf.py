@@ -15,13 +15,12 @@ from toolkit.batch import Collate, rows
 from toolkit.build import build
 from toolkit.checkpoint import State
 from toolkit.corpus import Learned
-from toolkit.errors import ConfigError
 from toolkit.layers import tf as layers
 from toolkit.loaders import tf as loaders
 from toolkit.optimizers import tf as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
-from .spec import processes, rows_of, sharing
+from .spec import check_gpus, processes, rows_of, sharing
 
 POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16"}
 
@@ -48,8 +47,7 @@ def connect(run: Any) -> tf.distribute.Strategy:
         tf.config.experimental.set_memory_growth(gpu, True)
     if run.trainer.shares == 1:
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
-    if gpus and len(gpus) < devices:
-        raise ConfigError(f"trainer.devices: found {devices}, expected at most {len(gpus)}, the GPUs that are here")
+    check_gpus(devices, len(gpus))
     if gpus:
         tf.config.set_visible_devices(gpus[:devices], "GPU")
     else:

@@ -24,7 +24,7 @@ from toolkit.loaders import torch as loaders
 from toolkit.optimizers import torch as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
-from .spec import rows_of
+from .spec import check_gpus, rows_of
 
 PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
 
@@ -35,13 +35,14 @@ WAIT = timedelta(days=1)
 
 
 def connect(run: Any) -> lightning.Fabric:
-    """Join the other processes of the run, where it has any; waits for the first."""
+    """Join the other processes of the run, where it has any; waits for the first.
+
+    Raises:
+        ConfigError: there are GPUs, but not so many.
+    """
     trainer: Any = run.trainer
-    fabric = lightning.Fabric(
-        accelerator="auto",
-        precision=PRECISION[trainer.precision],
-        **({"devices": 1} if trainer.shares == 1 else _many(trainer)),
-    )
+    how: dict[str, Any] = {"accelerator": "auto", "devices": 1} if trainer.shares == 1 else _many(trainer)
+    fabric = lightning.Fabric(precision=PRECISION[trainer.precision], **how)
     fabric.launch()
     if trainer.shares > 1:
         atexit.register(torch.distributed.destroy_process_group)
@@ -49,14 +50,18 @@ def connect(run: Any) -> lightning.Fabric:
 
 
 def _many(trainer: Any) -> dict[str, Any]:
+    """What Fabric is told of several devices."""
     from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
     from lightning.fabric.strategies import DDPStrategy
 
+    gpus = torch.cuda.device_count()
+    check_gpus(trainer.devices, gpus)
     # else the variables of Slurm, around a run that launched its own processes, would count more than theirs
     ours = "WORLD_SIZE" in os.environ and not TorchElasticEnvironment.detect()
     strategy = DDPStrategy(timeout=WAIT, broadcast_buffers=False)  # all processes compute the same statistics
     environment = {"plugins": [LightningEnvironment()]} if ours else {}
-    return {"devices": trainer.devices, "num_nodes": trainer.nodes, "strategy": strategy, **environment}
+    where = {"accelerator": "cuda" if gpus else "cpu", "devices": trainer.devices, "num_nodes": trainer.nodes}
+    return {**where, "strategy": strategy, **environment}
 
 
 def make_task(run: Any, learned: Learned) -> Any:
