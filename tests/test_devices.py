@@ -9,19 +9,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from toolkit import config, ranks
+from toolkit import config, job, ranks
 from toolkit.batch import rows
-from toolkit.errors import ConfigError
+from toolkit.checkpoint import Progress
+from toolkit.errors import ConfigError, Interrupted
 from toolkit.layers import spec as layers
+from toolkit.runfolder import Onlooker, RunFolder
+from toolkit.trainers import loop
 from toolkit.trainers.spec import check_gpus, rows_of
 
-from . import made, tiny
+from . import made, test_loop, tiny
 
 BACKENDS = ("torch", "tf")
 STEPS = 4
@@ -219,6 +224,66 @@ def test_bad_data_are_said_once(folder, tmp_path):
     done = train(folder, "images", "torch", tmp_path / "run", "trainer.devices=2", nowhere, code=2)
     assert time.monotonic() - began < ranks.GRACE, "the other process waits for the first"
     assert done.stderr.count("no such folder") == 1 and "Traceback" not in done.stderr, done.stderr
+
+
+class OneOfThree(test_loop.Engine):
+    """Another of the three processes is asked to stop in the third step."""
+
+    ranks = 3
+
+    def __init__(self, rank):
+        super().__init__()
+        self.rank = rank
+
+    def total(self, values):
+        return values + np.array([0.0, len(self.seen) == 3])  # SIGINT, SIGTERM
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_processes_end_after_the_step_in_which_one_was_asked_to(rank, tmp_path):
+    engine, run = OneOfThree(rank), test_loop.run(validate_every=99)
+    folder = Onlooker(tmp_path) if rank else RunFolder(tmp_path)
+    with pytest.raises(Interrupted) as caught:
+        loop.fit(run, engine, test_loop.TRAIN, test_loop.VALID, None, folder, Progress())
+    folder.close()
+    assert caught.value.code == 143 and len(engine.seen) == 3
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ([] if rank else ["step-00000003"])
+    assert not rank or not list(tmp_path.iterdir()), "only the first writes"
+
+
+def test_rows_of_all_processes_are_gathered_in_the_order_of_the_ranks():
+    decoded = [[[0, {"hypothesis": "zażółć", "score": 0.1}]], [], [[2, {"score": float("-inf")}], [1, {"top": ["a"]}]]]
+    sent, barrier, found = [np.zeros(0)] * 3, threading.Barrier(3), {}
+
+    def gather(rank):
+        def total(values):
+            sent[rank] = np.asarray(values, np.float64)
+            barrier.wait(10)
+            summed = np.sum(sent, axis=0)
+            barrier.wait(10)
+            return summed
+
+        found[rank] = loop.gather(SimpleNamespace(rank=rank, ranks=3, total=total), decoded[rank])
+
+    threads = [threading.Thread(target=gather, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[rank] for rank in range(3)] == [[*decoded[0], *decoded[2]]] * 3
+
+
+def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeypatch):
+    def write(*_):
+        raise AssertionError("two processes would write at the same time")
+
+    monkeypatch.setattr(job.checkpoint, "point", write)
+    monkeypatch.setattr(job.checkpoint, "adopt", write)
+    found = SimpleNamespace(path=tmp_path / "checkpoints" / "step-00000002", state=None, progress=Progress(step=2))
+    engine = SimpleNamespace(load=lambda state: None)
+    assert job._take_over(SimpleNamespace(resume="auto"), engine, found, Progress(), Onlooker(tmp_path)).step == 2
+    with pytest.raises(AssertionError, match="two processes"):
+        job._take_over(SimpleNamespace(resume="auto"), engine, found, Progress(), RunFolder(tmp_path))
 
 
 REFUSED = {
