@@ -68,8 +68,8 @@ def command(folder, domain, backend, run, *overrides):
     length = [f"trainer.max_steps={STEPS}", "trainer.max_epochs=100000", "trainer.validate_every=99999"]
     components = [LAYERS.sub("ers=1", word) for word in tiny.components(*fixed, *models)]
     small = [*components, *tiny.SHORT, *length, "trainer.accumulate=2", "trainer.precision=64"]
-    kept = "trainer.keep=1000"
-    return [sys.executable, "-m", "toolkit.run", *fixed, *small, *own, kept, f"run_dir={run}", *overrides]
+    always = ["trainer.keep=1000", "trainer.ema_decay=0.9"]
+    return [sys.executable, "-m", "toolkit.run", *fixed, *small, *own, *always, f"run_dir={run}", *overrides]
 
 
 def train(folder, domain, backend, run, *overrides, environment=(), code=0):
@@ -104,11 +104,13 @@ def logged(run):
 
 def last(run):
     checkpoint = run / "checkpoints" / json.loads((run / "checkpoints" / "index.json").read_text())["last"]
-    return load_file(checkpoint / "model.safetensors") | load_file(checkpoint / "optimizer.safetensors")
+    averages = load_file(checkpoint / "ema.safetensors")
+    weights = load_file(checkpoint / "model.safetensors") | load_file(checkpoint / "optimizer.safetensors")
+    return weights | {f"average of {name}": array for name, array in averages.items()}
 
 
 def assert_same(one, other, since=0):
-    """Two runs had the same steps, and hold the same weights and moments."""
+    """Two runs had the same steps, and hold the same weights, moments and averages, which measure the same."""
     ours, theirs = logged(one), logged(other)
     assert len(ours) == len(theirs) == STEPS
     np.testing.assert_allclose(theirs[since:], ours[since:], rtol=TOLERANCE)

@@ -2,7 +2,8 @@
 
 With one process a device (or a machine) each does the same run, and only the first, rank 0, writes, prints and fetches
 data. A run that nothing else started as several processes starts them itself: the process that the user started becomes
-their parent and does nothing but watch them. What is handed to a rank is its environment, which is torchrun's.
+their parent and does nothing but watch them. What is handed to a rank is its environment, which is torchrun's; torchrun
+itself would exit with 1 whatever the run's code is, and kill ranks 30 seconds after a signal though they still save.
 """
 
 from __future__ import annotations
