@@ -11,7 +11,7 @@ import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import toolkit
 from tests import made, tiny
 from toolkit import build, config, recipe_source
 from toolkit.spec import is_spec
+from toolkit.trainers.spec import STRATEGIES
 
 ROOT = Path(toolkit.__file__).parents[1]
 BACKENDS = ("torch", "tf")
@@ -129,12 +130,18 @@ def runs(group: str, name: str) -> Iterator[list[str]]:
         yield [f"recipe={every[wanted]}", f"{group}={name}", *given]
 
 
+def able(group: str, name: str) -> Sequence[str]:
+    """The backends of an option: both, but for a trainer with a strategy that one framework alone has."""
+    strategy = recipe_source.own_fields(group, name)[1].get("strategy") if group == "trainer" else None
+    return [backend for backend, known in STRATEGIES.items() if strategy in known] or BACKENDS
+
+
 @pytest.mark.parametrize("group, name", OPTIONS)
 def test_every_option_gives_a_run_on_both_backends(group, name):
     tried = list(runs(group, name))
     assert tried
     for arguments in tried:
-        for backend in (name,) if group == "backend" else BACKENDS:
+        for backend in (name,) if group == "backend" else able(group, name):
             run, sweep = config.check_both([*arguments, f"backend={backend}"])
             assert run.backend == backend
             if group in recipe_source.PACKAGES:

@@ -71,7 +71,7 @@ def train(arguments, monkeypatch):
     """A function that does the run of a command line, and returns the engine that did it."""
 
     def train(folder, *overrides, **plan):
-        def load(run, learned):
+        def load(run, learned, link):
             engines.append(Engine(run, learned, **plan))
             return engines[-1]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,18 @@ IMAGES: Fields = {
     "partners": (("batch",), np.int32),  # mixup: the place in this batch of the picture that is mixed in
     "shares": (("batch",), np.float32),  # mixup: share of the picture itself, 1 = nothing is mixed in
 }
+
+PLACES = ("partners",)  # fields that say a row of the batch
+
+
+def rows(batch: dict[str, Any], first: Any, end: Any) -> dict[str, Any]:
+    """The part of a batch from one row to before another, padded as before.
+
+    Args:
+        batch: numpy arrays, or tensors of either framework.
+        first, end: ints, or tensors too. What rows say of others does not count: they may lie in another part.
+    """
+    return {name: values[first:end] * 0 if name in PLACES else values[first:end] for name, values in batch.items()}
 
 
 def pad(arrays: list[np.ndarray], dtype: type) -> tuple[np.ndarray, np.ndarray]:

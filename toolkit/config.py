@@ -16,6 +16,7 @@ from toolkit.compose import HEADLINE, Composed, compose, unknown
 from toolkit.errors import ConfigError
 from toolkit.recipe_source import OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.spec import is_spec, option, out_of_bounds, problems
+from toolkit.trainers.spec import STRATEGIES
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
 EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
@@ -171,6 +172,7 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
             f"dataset.split: found {run.dataset.split!r} without evaluate=RUN_FOLDER, which alone takes one split"
         )
     found += _foreign(run)
+    found += _unshared(run)
     if getattr(run.model, "share_embeddings", False) and not getattr(run.tokenizer, "joint", True):
         found.append(
             "model.share_embeddings: found true beside tokenizer.joint=false, expected one vocabulary for both "
@@ -190,6 +192,28 @@ def _foreign(run: Run) -> Iterator[str]:
         if domain not in domains:
             kind, dataset = type(getattr(run, group)).__name__, type(run.dataset).__name__
             yield f"{group}: {kind} is for {' and '.join(domains)}, the dataset {dataset} is {domain}"
+
+
+def _unshared(run: Run) -> Iterator[str]:
+    """A line for each reason why the run's devices cannot share its batches."""
+    trainer, able = run.trainer, list(dict.fromkeys(STRATEGIES[run.backend]))
+    if trainer.strategy not in ("auto", *able):
+        yield (
+            f"trainer.strategy: found {trainer.strategy} beside backend={run.backend}, which can do "
+            f"{' and '.join(able)}"
+        )
+    elif trainer.strategy not in ("auto", fitting := STRATEGIES[run.backend][trainer.nodes > 1]):
+        yield f"trainer.strategy: found {trainer.strategy} with trainer.nodes={trainer.nodes}, expected {fitting}"
+    if trainer.shares > 1 and getattr(run.features, "mixup", 0):
+        yield (
+            f"features.mixup: found {run.features.mixup} with {trainer.shares} devices, expected 0: the picture that "
+            "is mixed in may lie on another device"
+        )
+    if trainer.shares > 1 and getattr(run.model, "native_dropout", False):
+        yield (
+            f"model.native_dropout: found true with {trainer.shares} devices, expected false: only the toolkit's own "
+            "masks are those of the whole batch"
+        )
 
 
 _BAD = object()  # stands for a value that was reported

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from toolkit import checkpoint, metrics, resume
+from toolkit import checkpoint, metrics, ranks, resume
 from toolkit.checkpoint import LEARNED, Checkpoint, Progress
 from toolkit.corpus import LISTED, Data, Learned
 from toolkit.errors import ConfigError, DataError, writing
 from toolkit.plan import padding_efficiency
-from toolkit.runfolder import RunFolder
+from toolkit.runfolder import Onlooker, RunFolder
 from toolkit.trainers import loop
 from toolkit.trainers.loop import Engine
 
@@ -55,8 +55,11 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
         UserError: bad data, a failed run; nothing that was there before is lost.
     """
     began = time.perf_counter()
-    folder = RunFolder(Path(run.run_dir))
+    rank = ranks.started(run)
+    folder = Onlooker(Path(run.run_dir)) if rank else RunFolder(Path(run.run_dir))
     try:
+        # the first process joins the others when it has prepared the data, for which they wait here
+        link = connect(run) if rank else None
         earlier = _earlier(run, config, folder)
         parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else LEARNED)
         at = Progress(facts=_facts(run, parts))
@@ -64,7 +67,7 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
             resume.check_model(run, config, earlier, parts.learned)
             if run.resume:
                 resume.check_data(run, config, earlier, at.facts)
-        engine = load_engine(run, parts.learned)
+        engine = load_engine(run, parts.learned, link)
         if earlier:
             at = _take_over(run, engine, earlier, at, folder)
         folder.describe(config, overrides)
@@ -92,7 +95,7 @@ def prepare(run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew
     domain = domain_of(run)
     corpus = domain.prepare(run.dataset)
     folder.learned({})
-    if anew:
+    if anew and not isinstance(folder, Onlooker):
         domain.learn(run, corpus.splits["train"], folder.path)
     if earlier:
         taken = {name: blob for name, blob in earlier.about.learned.items() if name.partition("/")[0] not in anew}
@@ -123,11 +126,23 @@ def domain_of(run: Any) -> Any:
     return importlib.import_module(f"toolkit.{run.dataset.domains[0]}")
 
 
-def load_engine(run: Any, learned: Learned) -> Engine:
-    """Load the framework, at last, and build the engine in it."""
+def connect(run: Any) -> Any:
+    """Load the framework and join the other processes of the run; waits for the first."""
+    with _held_back():
+        return importlib.import_module(f"toolkit.trainers.{run.backend}").connect(run)
+
+
+def load_engine(run: Any, learned: Learned, link: Any = None) -> Engine:
+    """Load the framework, at last, and build the engine in it.
+
+    Args:
+        run: the run's specs.
+        learned: tokenizer and state of the features.
+        link: of :func:`connect`, where that was called before.
+    """
     with _held_back():
         module = importlib.import_module(f"toolkit.trainers.{run.backend}")
-        return module.Engine(run, learned)
+        return module.Engine(run, learned, link)
 
 
 @contextlib.contextmanager
@@ -187,12 +202,13 @@ def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoi
 def _take_over(run: Any, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
     """Put a checkpoint into the engine; returns where the run goes on, under its own facts from here."""
     put(engine, found)
-    here = folder.checkpoints.resolve() == found.path.parent.resolve()
-    if run.resume and here:  # a kill may have fallen between the checkpoint and the index, or the last is damaged
-        with writing(folder.checkpoints):
-            checkpoint.point(folder.checkpoints, found.path.name, found.progress)
-    elif run.resume and (best := checkpoint.find(found.path.parent, "best")):
-        checkpoint.adopt(best, folder.checkpoints)
+    if run.resume and not isinstance(folder, Onlooker):
+        if folder.checkpoints.resolve() == found.path.parent.resolve():
+            # a kill may have fallen between the checkpoint and the index, or the last is damaged
+            with writing(folder.checkpoints):
+                checkpoint.point(folder.checkpoints, found.path.name, found.progress)
+        elif best := checkpoint.find(found.path.parent, "best"):
+            checkpoint.adopt(best, folder.checkpoints)
     return replace(found.progress, facts=now.facts)
 
 
@@ -221,6 +237,7 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
         engine.fit_stock(loop.Stock(run, engine, train, valid, parts.learned.tokenizer, folder, at))
     else:  # of a stock run this is what is left: its last validation, if a kill fell before it
         loop.fit(run, engine, train, valid, parts.learned.tokenizer, folder, at)
+    engine.total(np.zeros(1))  # the last checkpoint is there before any process reads it
     seconds = time.perf_counter() - began
     epochs = at.epoch + at.batch / len(train.plan) - epochs
     return {

@@ -86,7 +86,9 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     from toolkit import build, config, corpus
 
     quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
-    run = config.check([f"evaluate='{quoted}'", *overrides])
+    # one device answers, whatever the run was trained on
+    alone = ["trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto"]
+    run = config.check([f"evaluate='{quoted}'", *alone, *overrides])
     build.isolate(run.backend)
     from toolkit import checkpoint, job, resume
     from toolkit.trainers import loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -24,6 +25,7 @@ overrides (every field of every component is one; --cfg job shows them all)
   optimizer.lr=NUMBER             learning rate
   trainer.max_steps=N             length, as trainer.max_epochs=N; what comes first ends the run
   trainer.precision=32|bf16       arithmetic
+  trainer.devices=N               share each batch among so many devices; the result is that of one
   trainer.checkpoint_every=STEPS  how much a kill may cost
   seed=N                          another draw of everything random
   run_dir=FOLDER                  where the run folder goes
@@ -81,24 +83,34 @@ def guarded(work: Callable[[], int]) -> int:
     except UserError as error:
         return report(error)
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        _tell(f"{error}\n")
         return error.code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except OSError as error:
         if error.errno not in UNWRITABLE:
-            traceback.print_exc()
+            _tell(traceback.format_exc())
             return 1
         return report(disk_error(error, "a file of the run"))
     except Exception:
-        traceback.print_exc()
+        _tell(traceback.format_exc())
         return 1
+
+
+def _tell(text: str) -> None:
+    """Why the process ends: to standard error, or, where it is one of several that share a run, to their parent."""
+    from toolkit import ranks
+
+    if path := os.environ.get(ranks.REPORT):
+        Path(path).write_text(text, "utf-8")
+    else:
+        print(text, end="", file=sys.stderr)
 
 
 def report(error: UserError) -> int:
     """Print what the user can mend, and return the exit code for it."""
     lines = [error.headline] if error.headline else []
-    print("\n".join([*lines, *(f"  {line}" if lines else line for line in error.problems)]), file=sys.stderr)
+    _tell("\n".join([*lines, *(f"  {line}" if lines else line for line in error.problems), ""]))
     return error.code
 
 
@@ -146,7 +158,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         from toolkit.sweeps import driver
 
         return driver.run(overrides, folders)
-    return _single(config.check(overrides, folders), overrides)
+    return _single(config.check(overrides, folders), overrides, folders)
 
 
 def _nothing(config: Any) -> None: ...
@@ -164,9 +176,16 @@ def _hydra(argv: Sequence[str], task: Any) -> int:
     return 0
 
 
-def _single(checked: Any, overrides: list[str]) -> int:
-    from toolkit import build, config
+def _single(checked: Any, overrides: list[str], folders: list[Path]) -> int:
+    from toolkit import build, config, ranks
+    from toolkit.trainers.spec import processes
 
+    if ranks.launched(checked):
+        words = [word for word in overrides if not word.startswith("run_dir=")]
+        arguments = ranks.placed(words, checked.run_dir, folders)
+        return ranks.launch(arguments, processes(checked.backend, checked.trainer), checked.run_dir)
+    if ranks.started(checked):  # not the first of several, which alone shows what they do
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     build.isolate(checked.backend)
     from toolkit import job
 

@@ -170,6 +170,19 @@ class RunFolder:
                     file.close()
 
 
+class Onlooker(RunFolder):
+    """The folder of a run for those of its processes that must not write: it only knows where things are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _nothing(self, *_: Any, **__: Any) -> Any:
+        return None
+
+    describe = learned = save = say = rewind = record = record_examples = _nothing
+    predictions = prediction_file = results = close = _nothing
+
+
 class _Board:
     """A TensorBoard event file, written by the run itself.
 

@@ -370,6 +370,8 @@ def check(run: Any, overrides: Sequence[str]) -> None:
         found.append(
             f"trainer.precision: found {trainer.precision}, expected to be left out: float64 and float32 are run"
         )
+    if trainer.shares > 1:
+        found.append(f"trainer.devices: found {trainer.shares}, expected 1: the twins are compared on one device each")
     if trainer.loop == "stock":
         found.append("trainer.loop: found stock, expected neutral, whose steps are recorded")
     if getattr(run.model, "native_dropout", False):

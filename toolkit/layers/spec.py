@@ -171,19 +171,20 @@ def dropout_threshold(rate: float) -> int:
     return min(round(rate * 2**16), 2**16 - 1)
 
 
-def dropout_mask(elements: int, key: int, rate: float) -> np.ndarray:
+def dropout_mask(elements: int, key: int, rate: float, first: int = 0) -> np.ndarray:
     """Reference of the twins' dropout: a hash of (element, key), each word serving two neighbours.
 
     Args:
         elements: of the tensor, counted with the channels last.
         key: of :func:`dropout_key`.
         rate: probability of being dropped, in steps of 1 / 65536.
+        first: elements of the whole batch that lie before those of this device.
 
     Returns:
         ``(elements,)`` bool, true = kept.
     """
-    words = hash32(hash32(np.arange((elements + 1) // 2)) ^ np.uint32(key))
-    return words.astype("<u4").view("<u2")[:elements] >= dropout_threshold(rate)
+    words = hash32(hash32(np.arange(first // 2, (first + elements + 1) // 2)) ^ np.uint32(key))
+    return words.astype("<u4").view("<u2")[first % 2 :][:elements] >= dropout_threshold(rate)
 
 
 def match(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from toolkit.layers import spec as shared
 
+FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA  # of a value that all devices compute alike
+
 
 class Dropout(keras.layers.Layer):
     """Dropout whose mask is a hash of (seed, path, step, element): the same bits on both backends and after a resume.
@@ -32,6 +34,7 @@ class Dropout(keras.layers.Layer):
         self.native = native
         self.base: int | None = None
         self.step: tf.Variable | None = None
+        self.rows: tuple[tf.Variable, tf.Variable] | None = None  # of share()
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -45,19 +48,22 @@ class Dropout(keras.layers.Layer):
             return tf.nn.experimental.stateless_dropout(x, self.rate, seed)
         step = tf.cast(tf.bitwise.bitwise_and(self.step, 0xFFFFFFFF), tf.uint32)
         key = _hash32(tf.bitwise.bitwise_xor(_word(self.base), _hash32(step)))
-        keep = tf.cast(tf.reshape(_keep(tf.size(x), key, self.rate), tf.shape(x)), x.dtype)
+        first = 0 if self.rows is None else tf.cast(self.rows[0], tf.int32) * (tf.size(x) // tf.shape(x)[0])
+        keep = tf.cast(tf.reshape(_keep(tf.size(x), key, self.rate, first), tf.shape(x)), x.dtype)
         return x * (keep * tf.constant(1.0 / (1.0 - self.rate), x.dtype))
 
 
-def _keep(elements: tf.Tensor, key: tf.Tensor, rate: float) -> tf.Tensor:
+def _keep(elements: tf.Tensor, key: tf.Tensor, rate: float, first: tf.Tensor | int = 0) -> tf.Tensor:
     """:func:`toolkit.layers.spec.dropout_mask`."""
-    count = (elements + 1) // 2
+    start, count = first // 2, (first + elements + 1) // 2
     known = _hashed_indices()
     index = tf.cond(
-        count <= tf.size(known), lambda: known[:count], lambda: _hash32(tf.cast(tf.range(count), tf.uint32))
+        count <= tf.size(known),
+        lambda: known[start:count],
+        lambda: _hash32(tf.cast(tf.range(start, count), tf.uint32)),
     )
     halves = tf.reshape(tf.bitcast(_hash32(tf.bitwise.bitwise_xor(index, key)), tf.uint16), [-1])
-    return halves[:elements] >= tf.constant(shared.dropout_threshold(rate), tf.uint16)
+    return halves[first % 2 : first % 2 + elements] >= tf.constant(shared.dropout_threshold(rate), tf.uint16)
 
 
 @functools.cache
@@ -79,6 +85,36 @@ def bind(model: keras.layers.Layer, seed: int) -> None:
 def set_step(model: keras.layers.Layer, step: int | tf.Tensor) -> None:
     """Tell every dropout of ``model``, which :func:`bind` was given, which micro-batch of the run comes next."""
     model.dropout_step.assign(step)
+
+
+def share(model: keras.layers.Layer) -> None:
+    """Prepare ``model`` for batches that several devices share; each device then calls :func:`set_rows`. Call it in
+    the strategy's scope."""
+
+    def variable(name: str, dtype: tf.DType) -> tf.Variable:  # of which each device has its own
+        kind = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": FIRST}
+        return tf.Variable(0, trainable=False, dtype=dtype, name=name, **kind)
+
+    model.rows = variable("rows_before", tf.int64), variable("rows_present", tf.int64)
+    for _, layer in _sublayers(model):
+        if isinstance(layer, (Dropout, BatchNorm)):
+            layer.rows = model.rows
+
+
+def set_rows(model: keras.layers.Layer, before: tf.Tensor, present: tf.Tensor) -> None:
+    """Tell ``model``, on the device that calls, which rows of the whole batch come next.
+
+    Args:
+        before: how many of its rows lie before those of this device: its dropout masks are the whole batch's.
+        present: False: the device has none, and works on a row that is not to count.
+    """
+    for variable, value in zip(model.rows, (before, present), strict=True):
+        variable.assign(tf.cast(value, tf.int64))
+
+
+def total(x: tf.Tensor) -> tf.Tensor:
+    """The sum over all devices; so is its gradient, for each device's part goes into every one's loss."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
 def _word(value: int) -> tf.Tensor:
@@ -155,10 +191,13 @@ class BatchNorm(keras.layers.Layer):
         super().__init__(autocast=False)  # statistics of bfloat16 activations need float32
         self.weight = self.add_weight(shape=(channels,), initializer="ones", name="weight")
         self.bias = self.add_weight(shape=(channels,), initializer="zeros", name="bias")
-        self.running_mean = self.add_weight(
-            shape=(channels,), initializer="zeros", trainable=False, name="running_mean"
+        self.running_mean, self.running_var = (
+            self.add_weight(
+                shape=(channels,), initializer=start, trainable=False, name=name, aggregation="only_first_replica"
+            )
+            for name, start in (("running_mean", "zeros"), ("running_var", "ones"))
         )
-        self.running_var = self.add_weight(shape=(channels,), initializer="ones", trainable=False, name="running_var")
+        self.rows: tuple[tf.Variable, tf.Variable] | None = None  # of share()
         self.built = True
 
     def call(self, x: tf.Tensor, valid: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
@@ -169,6 +208,8 @@ class BatchNorm(keras.layers.Layer):
             valid: ``(batch, time)``, which frames of sequences are no padding; None for pictures.
             training: by the statistics of the batch, not by the running ones.
         """
+        if training and self.rows is not None:
+            return self._shared(x, valid, tf.cast(self.rows[1], self.variable_dtype))
         if valid is None and x.dtype != tf.float64:
             precise = training and x.dtype == tf.float32 and not tf.config.list_physical_devices("GPU")
             return self._precise(x) if precise else self._fused(x, training)
@@ -183,6 +224,19 @@ class BatchNorm(keras.layers.Layer):
             self._run(mean, variance * (count / tf.maximum(count - 1.0, 1.0)))
         else:
             x, variance = x - self.running_mean, tf.convert_to_tensor(self.running_var)
+        scale = self.weight * tf.math.rsqrt(variance + shared.NORM_EPSILON)
+        return tf.cast(x * scale + self.bias, dtype)
+
+    def _shared(self, x: tf.Tensor, valid: tf.Tensor | None, present: tf.Tensor) -> tf.Tensor:
+        """By the statistics of the batch that several devices share, of which ``x`` is a part."""
+        dtype = x.dtype
+        x = tf.cast(x, self.variable_dtype)
+        weight = present * (tf.ones_like(x[..., :1]) if valid is None else tf.cast(valid[..., None], x.dtype))
+        count = tf.maximum(total(tf.reduce_sum(weight)), 1.0)
+        mean = total(_sum_channels(x * weight)) / count
+        x = x - mean
+        variance = total(_sum_channels(tf.square(x) * weight)) / count
+        self._run(mean, variance * (count / tf.maximum(count - 1.0, 1.0)))
         scale = self.weight * tf.math.rsqrt(variance + shared.NORM_EPSILON)
         return tf.cast(x * scale + self.bias, dtype)
 
@@ -225,14 +279,14 @@ def _normalize_pictures(
     128 x 28 x 28 of them, mean and variance are 1e-4 off, and gradients as much. The sums here are short.
     """
     count = _pixels(x)
-    mean = _sum_pixels(x) / count
+    mean = _sum_channels(x) / count
     centred = x - mean
-    variance = _sum_pixels(tf.square(centred)) / count
+    variance = _sum_channels(tf.square(centred)) / count
     scale = tf.math.rsqrt(variance + shared.NORM_EPSILON)
     normal = centred * scale
 
     def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        to_bias, to_weight = _sum_pixels(upstream), _sum_pixels(upstream * normal)
+        to_bias, to_weight = _sum_channels(upstream), _sum_channels(upstream * normal)
         return (weight * scale) * (upstream - to_bias / count - normal * (to_weight / count)), to_weight, to_bias
 
     return (normal * weight + bias, mean, variance), gradient
@@ -243,9 +297,11 @@ def _pixels(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
 
 
-def _sum_pixels(x: tf.Tensor) -> tf.Tensor:
-    """``(batch, height, width, channels)`` -> ``(channels,)``, one axis at a time: each of the sums is short."""
-    return tf.reduce_sum(tf.reduce_sum(tf.reduce_sum(x, 2), 1), 0)
+def _sum_channels(x: tf.Tensor) -> tf.Tensor:
+    """``(batch, ..., channels)`` -> ``(channels,)``, one axis at a time: each of the sums is short."""
+    while len(x.shape) > 1:
+        x = tf.reduce_sum(x, -2)
+    return x
 
 
 class Conv2d(keras.layers.Conv2D):

@@ -32,6 +32,7 @@ class Dropout(nn.Module):
         self.native = native
         self.base: int | None = None
         self.step = 0
+        self.before = 0  # rows of the whole batch that lie before those of this device
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop elements of ``x``, whose last axis is the channels."""
@@ -41,7 +42,8 @@ class Dropout(nn.Module):
             return F.dropout(x, self.rate)
         if self.base is None:
             raise RuntimeError("dropout has no key: call toolkit.layers.torch.bind(model, seed) first")
-        keep = _keep(x.numel(), shared.dropout_key(self.base, self.step), self.rate, x.device)
+        key, first = shared.dropout_key(self.base, self.step), self.before * x[0].numel() if self.before else 0
+        keep = _keep(x.numel(), key, self.rate, x.device, first)
         return x * keep.view(x.shape).to(x.dtype).mul_(1.0 / (1.0 - self.rate))
 
 
@@ -65,13 +67,27 @@ def set_step(model: nn.Module, step: int) -> None:
         torch.manual_seed(shared.dropout_key(native.base, step))
 
 
-def _keep(elements: int, key: int, rate: float, device: torch.device) -> Tensor:
+def set_rows(model: nn.Module, before: int, present: bool) -> None:
+    """Tell ``model`` which rows of the whole batch come next, where several devices share it.
+
+    Args:
+        before: how many of its rows lie before those of this device: its dropout masks are the whole batch's.
+        present: False: the device has none, and works on a row that is not to count.
+    """
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.before = before
+        elif isinstance(module, BatchNorm):
+            module.shared, module.present = True, present
+
+
+def _keep(elements: int, key: int, rate: float, device: torch.device, first: int = 0) -> Tensor:
     """:func:`toolkit.layers.spec.dropout_mask` on int32, the words' two's complement."""
-    count = (elements + 1) // 2
+    count = (first + elements + 1) // 2
     capacity = 1 << max(count - 1, 0).bit_length()
-    words = _hash32(_hashed_indices(capacity, device)[:count] ^ _signed(key))
+    words = _hash32(_hashed_indices(capacity, device)[first // 2 : count] ^ _signed(key))
     # signed comparison orders like the unsigned one once the top bit of each half is flipped
-    halves = words.bitwise_xor_(_signed(0x80008000)).view(torch.int16)[:elements]
+    halves = words.bitwise_xor_(_signed(0x80008000)).view(torch.int16)[first % 2 : first % 2 + elements]
     return halves >= shared.dropout_threshold(rate) - 2**15
 
 
@@ -107,6 +123,8 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self.shared = False  # whether this batch is a part of one that several devices share
+        self.present = True  # whether any of its rows are of this device
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalise ``x``.
@@ -117,13 +135,13 @@ class BatchNorm(nn.Module):
         """
         if valid is not None:
             return self._masked(x, valid)
-        if x.numel() > x.shape[1]:
+        if x.numel() > x.shape[1] and not (self.shared and self.training):
             if self.training and x.dtype == torch.float32 and x.device.type == "cpu" and not x.is_contiguous():
                 return self._precise(x)
             buffers, parameters = (self.running_mean, self.running_var), (self.weight, self.bias)
             momentum = shared.BATCH_NORM_MOMENTUM
             return F.batch_norm(x, *buffers, *parameters, self.training, momentum, shared.NORM_EPSILON)
-        # one value a channel, the last example of an epoch: PyTorch refuses it
+        # PyTorch refuses one value a channel, the last example of an epoch, and sees the rows of this device alone
         x = x.movedim(1, -1)
         return self._masked(x, torch.ones_like(x[..., 0], dtype=torch.bool)).movedim(-1, 1)
 
@@ -138,11 +156,12 @@ class BatchNorm(nn.Module):
         dtype = x.dtype
         x = x.to(self.weight.dtype)  # statistics of bfloat16 activations need float32
         if self.training:
-            weight = valid[..., None].to(x.dtype)
-            count = weight.sum().clamp(min=1.0)
-            mean = (x * weight).sum(axes) / count
+            weight = valid[..., None].to(x.dtype) * self.present if self.shared else valid[..., None].to(x.dtype)
+            total = _Total.apply if self.shared else _itself
+            count = total(weight.sum()).clamp(min=1.0)
+            mean = total((x * weight).sum(axes)) / count
             x = x - mean
-            variance = (x.square() * weight).sum(axes) / count
+            variance = total((x.square() * weight).sum(axes)) / count
             self._run(mean, variance * (count / (count - 1.0).clamp(min=1.0)))
         else:
             x, variance = x - self.running_mean, self.running_var
@@ -154,6 +173,26 @@ class BatchNorm(nn.Module):
         """Move the running statistics towards those of a batch."""
         self.running_mean.lerp_(mean, shared.BATCH_NORM_MOMENTUM)
         self.running_var.lerp_(unbiased, shared.BATCH_NORM_MOMENTUM)
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+class _Total(torch.autograd.Function):
+    """The sum of a tensor over all devices; so is its gradient, for each device's part goes into every one's loss."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.detach().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        total = upstream[0].clone()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 class _Normalized(torch.autograd.Function):

@@ -24,7 +24,7 @@ def clip(gradients: Sequence[tf.Tensor], max_norm: float | None) -> tuple[list[t
     """Scale gradients so that their common norm is at most ``max_norm``, as ``torch.nn.utils.clip_grad_norm_`` does.
 
     Args:
-        gradients: one a variable; with several replicas, their mean.
+        gradients: one a variable; with several devices, the sum over them.
         max_norm: None leaves them as they are.
 
     Returns:
@@ -53,13 +53,21 @@ class _Optimizer(keras.optimizers.Optimizer):
         self.moments = {moment: self.add_optimizer_variables(variables, moment) for moment in self.spec.moments}
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        """Sum the gradients over the replicas and take a step. A slice of an embedding is made dense: its repeated
-        rows are to be summed before they are squared."""
+        """Take a step. A slice of an embedding is made dense: its repeated rows are to be summed before they are
+        squared.
+
+        Args:
+            grads: with several devices, the sum over them.
+        """
         super().apply([None if g is None else tf.convert_to_tensor(g) for g in grads], trainable_variables)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
         scalars = self._scalars(tf.cast(learning_rate, tf.float64), trainable_variables[0].dtype)
         super()._backend_update_step(grads, trainable_variables, scalars)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """Nothing: they are the sum over all devices already, for the clipping."""
+        return grads_and_vars
 
     def _decays(self, variable: Any) -> bool:
         return self.spec.weight_decay > 0 and self._get_variable_index(variable) in self.decayed

@@ -18,6 +18,7 @@ from typing import Any
 from toolkit import checkpoint, compose, config
 from toolkit.compose import Axis
 from toolkit.errors import ConfigError, writing
+from toolkit.ranks import placed
 from toolkit.recipe_source import OF_A_SWEEP
 from toolkit.runfolder import hold, in_use
 from toolkit.sweeps import page, search, state
@@ -296,18 +297,17 @@ class Sweep:
         params = [f"{key}={value}" for key, value in trial.params.items()]
         words = [*self.plan.words, *params, *([f"seed={job.seed}"] if job.seed is not None else [])]
         begun = checkpoint.find(folder / "checkpoints", "last")
-        quoted = str(folder).replace("'", "\\'")
         kept = [_key(word) for word in words if _key(word) in ("resume", "evaluate")]
         if begun and kept == ["resume"]:  # from another run at first, now from itself
-            words = [f"resume='{quoted}'" if _key(word) == "resume" else word for word in words]
+            own = str(folder).replace("'", "\\'")
+            words = [f"resume='{own}'" if _key(word) == "resume" else word for word in words]
         elif not kept:
             words = [*words, "resume=auto"]
-        dirs = [part for extra in self.plan.folders for part in ("--config-dir", str(extra))]
         slot = next(n for n in range(self.plan.sweep.launcher.jobs) if n not in self.running)
         log = self.folder / "logs" / f"{job.name}.log"
         try:
             process = self.launcher.again(job.handle) if job.handle else None
-            process = process or self.launcher.start([*words, f"run_dir='{quoted}'", *dirs], log, slot)
+            process = process or self.launcher.start(placed(words, str(folder), self.plan.folders), log, slot)
         except Exception as error:  # whatever a cluster may say that is busy at the moment
             job.state, job.why = "failed", f"could not be started: {' '.join(str(error).split())}"
             self._settle(trial, job)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from toolkit.errors import ConfigError
+from toolkit.ranks import start
 from toolkit.sweeps.spec import Local, Ray, Submitit
 
 Command = Sequence[str]  # the words after "python -m toolkit.run"
@@ -87,20 +86,13 @@ class Here:
 
 
 class Child:
-    """A process of ``toolkit.run``, in a session of its own, or Ctrl-C would reach it twice."""
+    """A process of ``toolkit.run``."""
 
     handle = ""
 
     def __init__(self, command: Command, log: Path, environment: Mapping[str, str]) -> None:
         with open(log, "ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "toolkit.run", *command],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=os.environ | environment,
-                start_new_session=True,
-                preexec_fn=_ended_with_its_parent(),
-            )
+            self.process = start(command, stdout=out, stderr=out, env=os.environ | environment)
 
     def poll(self) -> int | None:
         code = self.process.poll()
@@ -109,14 +101,6 @@ class Child:
     def stop(self, signum: int) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signum)
-
-
-def _ended_with_its_parent() -> Callable[[], object] | None:
-    """For a new process: on Linux, SIGTERM when the sweep is killed, so that the job saves and ends; None elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def run_elsewhere(command: Command, log: Path, folder: Path) -> int:

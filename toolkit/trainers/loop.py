@@ -6,6 +6,7 @@ An engine (``trainers/torch.py``, ``trainers/tf.py``) does what needs a framewor
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import signal
 import time
@@ -34,6 +35,11 @@ class Engine(Protocol):
     """What the loop asks of a framework. A batch is a dict of the framework's tensors."""
 
     model: Any  # the twin; its ``spec`` says what it is
+    rank: int  # of this process among the ``ranks`` of the run, each of which does all that the loop does
+    ranks: int
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """The sum of ``(n,)`` values over the run's processes, once all have come here; the same for each of them."""
 
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         """The framework's loader over the plan's batches."""
@@ -113,7 +119,8 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 display.pause()
                 with _leaving(signals, engine, folder, at, trainer.keep):
                     _validate(run, engine, valid, tokenizer, folder, at, float(np.mean(recent or [math.nan])))
-                folder.save(engine.state(), at, trainer.keep)
+                _save(engine, folder, at, trainer.keep)
+                signals.agree(engine)
                 signals.heed(folder)
                 recent.clear()
                 display.resume()
@@ -138,9 +145,29 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 if at.step % trainer.log_every == 0 or at.step == total:
                     row = {"loss": loss, "lr": lr, "grad_norm": norm, "examples_per_second": display.rate()}
                     folder.record(at.step, at.epoch, "train", row)
+                signals.agree(engine)
                 if signals.caught or at.step % trainer.checkpoint_every == 0:
-                    folder.save(engine.state(), at, trainer.keep)
+                    _save(engine, folder, at, trainer.keep)
                     signals.heed(folder)
+
+
+def _save(engine: Engine, folder: RunFolder, at: Progress, keep: int) -> None:
+    """Leave a checkpoint; all processes hold the same, and the first one writes it."""
+    if not engine.rank:
+        folder.save(engine.state(), at, keep)
+
+
+def gather(engine: Engine, rows: list[Any]) -> list[Any]:
+    """The rows of all processes, for each of them: plain data, in the order of the ranks."""
+    if engine.ranks == 1:
+        return rows
+    text = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+    sizes = engine.total(len(text) * (np.arange(engine.ranks) == engine.rank)).astype(np.int64)
+    ends = np.cumsum(sizes)
+    sent = np.zeros(ends[-1])
+    sent[ends[engine.rank] - len(text) : ends[engine.rank]] = text
+    parts = np.split(engine.total(sent).astype(np.uint8), ends[:-1])
+    return [row for part in parts for row in json.loads(part.tobytes())]
 
 
 @contextlib.contextmanager
@@ -164,7 +191,7 @@ def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, 
         yield
     except RunError:
         if signals.caught:
-            folder.save(engine.state(), at, keep)
+            _save(engine, folder, at, keep)
             signals.heed(folder)
         raise
 
@@ -253,14 +280,15 @@ def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = T
     from rich.console import Console
     from rich.progress import track
 
-    found: dict[int, dict[str, Any]] = {}
     hidden = not (final and Console().is_terminal)
-    batches = engine.batches(data.collator, data.plan.in_order(), 0)
+    planned = data.plan.in_order()[engine.rank :: engine.ranks]  # every process decodes some of the batches
+    batches = engine.batches(data.collator, planned, 0)
+    rows: list[tuple[int, dict[str, Any]]] = []
     with named(data), engine.averaged():
-        for batch in track(batches, "evaluate", len(data.plan), transient=True, disable=hidden):
-            for example, row in run.task.evaluate(engine, batch, tokenizer, final):
-                found[example] = {"id": data.split.ids[example], "reference": data.split.texts[example]} | row
-    return [found[i] for i in range(len(data.split))]
+        for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
+            rows += run.task.evaluate(engine, batch, tokenizer, final)
+    found = dict(gather(engine, rows))
+    return [{"id": data.split.ids[i], "reference": data.split.texts[i]} | found[i] for i in range(len(data.split))]
 
 
 def _validate(
@@ -312,6 +340,13 @@ class Signals:
         self.caught = signum
         for s in self._before:
             signal.signal(s, signal.SIG_DFL)
+
+    def agree(self, engine: Engine) -> None:
+        """Let every process know what any has caught: they end after the same step."""
+        if engine.ranks > 1:
+            asked = (signal.SIGINT, signal.SIGTERM)
+            counts = engine.total(np.array([self.caught == signum for signum in asked], np.float64))
+            self.caught = next((signum for signum, count in zip(asked, counts, strict=True) if count), self.caught)
 
     def heed(self, folder: RunFolder) -> None:
         """End the run if it was asked to.

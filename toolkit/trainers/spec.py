@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
+from toolkit.errors import ConfigError
 from toolkit.spec import option, spec
+
+# backend -> how it trains on several devices of one machine, and of several machines (docs/scaling.md)
+STRATEGIES = {"torch": ("ddp", "ddp"), "tf": ("mirrored", "multi_worker")}
 
 
 @spec
@@ -38,6 +42,18 @@ class Trainer:
     precision: Literal["64", "32", "bf16"] = option(
         "32", "arithmetic of the model; bf16: mixed, weights and loss stay in float32"
     )
+    devices: int = option(
+        1,
+        "devices of a machine that share each batch: GPUs, or where there is none processes (torch) or logical devices "
+        "(tf) of the CPU",
+        ge=1,
+    )
+    nodes: int = option(1, "machines, each with so many devices; something else starts the run on each of them", ge=1)
+    strategy: Literal["auto", "ddp", "fsdp", "mirrored", "multi_worker", "tpu"] = option(
+        "auto",
+        "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); the "
+        "others are not there yet",
+    )
     checkpoint_every: int = option(500, "optimizer steps from one checkpoint to the next", ge=1)
     keep: int = option(2, "checkpoints kept beside the best one", ge=1)
     validate_every: int = option(5, "epochs from one validation to the next", ge=1)
@@ -47,6 +63,46 @@ class Trainer:
     log_examples: bool = option(True, "keep the ids of every step's examples in examples.jsonl")
     show: int = option(3, "references and hypotheses shown at each validation", ge=0)
 
+    @property
+    def shares(self) -> int:
+        """Devices in all: so many parts each batch is cut into."""
+        return self.devices * self.nodes
+
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:
             yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"
+        if self.loop == "stock" and self.shares > 1:
+            yield "loop", f"found stock with {self.shares} devices, expected neutral, which cuts the plan's batches"
+
+
+def sharing(backend: str, trainer: Any) -> str:
+    """The strategy of :data:`STRATEGIES` by which a run's devices share its batches."""
+    return STRATEGIES[backend][trainer.nodes > 1] if trainer.strategy == "auto" else trainer.strategy
+
+
+def processes(backend: str, trainer: Any) -> int:
+    """How many processes a run is made of: with ddp one a device, with multi_worker one a machine."""
+    return {"ddp": trainer.shares, "multi_worker": trainer.nodes}.get(sharing(backend, trainer), 1)
+
+
+def check_gpus(devices: int, gpus: int) -> None:
+    """Refuse more devices than there are GPUs, where there are any: the rest would not be as fast.
+
+    Raises:
+        ConfigError: saying so.
+    """
+    if 0 < gpus < devices:
+        raise ConfigError(f"trainer.devices: found {devices}, expected at most {gpus}, the GPUs of this machine")
+
+
+def rows_of(part: Any, parts: int, rows: Any) -> tuple[Any, Any]:
+    """Which rows of a batch a device takes: from the first number to before the second.
+
+    The parts are contiguous, and their sizes differ by one at most; with fewer rows than parts some are empty.
+
+    Args:
+        part: from 0; an int or a tensor of either framework.
+        parts: devices.
+        rows: of the batch, as ``part``.
+    """
+    return part * rows // parts, (part + 1) * rows // parts

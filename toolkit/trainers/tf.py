@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from toolkit import weights
-from toolkit.batch import Collate
+from toolkit.batch import Collate, rows
 from toolkit.build import build
 from toolkit.checkpoint import State
 from toolkit.corpus import Learned
@@ -20,6 +20,7 @@ from toolkit.loaders import tf as loaders
 from toolkit.optimizers import tf as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
+from .spec import check_gpus, processes, rows_of, sharing
 
 POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16"}
 
@@ -34,47 +35,85 @@ def make_task(run: Any, learned: Learned) -> Any:
     return build(run.task, "tf", build(run.features, "tf", learned.features), model)
 
 
-def default_strategy() -> tf.distribute.Strategy:
-    """The first GPU where there is one, else the CPU."""
-    gpus = tf.config.list_physical_devices("GPU")
+def connect(run: Any) -> tf.distribute.Strategy:
+    """The first GPU where there is one, else the CPU; with several devices so many GPUs, else parts of the CPU; with
+    several machines joins the processes on the others, and waits for the first.
+
+    Raises:
+        ConfigError: there are GPUs, but not so many.
+    """
+    gpus, devices = tf.config.list_physical_devices("GPU"), run.trainer.devices
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+    if run.trainer.shares == 1:
+        return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+    check_gpus(devices, len(gpus))
+    if gpus:
+        tf.config.set_visible_devices(gpus[:devices], "GPU")
+    else:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    if sharing("tf", run.trainer) == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.MirroredStrategy([f"/{'gpu' if gpus else 'cpu'}:{i}" for i in range(devices)])
 
 
 class Engine:
-    """One process of a TensorFlow run (see ``loop.Engine``)."""
+    """One process of a TensorFlow run (see ``loop.Engine``).
 
-    def __init__(self, run: Any, learned: Learned) -> None:
+    Args:
+        run: the run's specs.
+        learned: tokenizer and state of the features.
+        link: of :func:`connect`, where that was called before.
+    """
+
+    def __init__(self, run: Any, learned: Learned, link: tf.distribute.Strategy | None = None) -> None:
         self.trainer, self.fields = run.trainer, run.task.fields
         tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is to mean float32 on a GPU too
-        self.strategy = default_strategy()
+        self.strategy = link or connect(run)
+        self.parts = self.strategy.num_replicas_in_sync
+        self.rank, self.ranks = 0, processes("tf", run.trainer)
+        if self.ranks > 1:
+            self.rank = int(self.strategy.cluster_resolver.task_id)
         with self.strategy.scope():
             self.task = make_task(run, learned)
             self.model = self.task.model
             self.slots = layers.canonical_variables(self.model)
             self.variables = self.model.trainable_variables
             self.optimizer = optimizers.build(run.optimizer, self.slots)
+            if self.parts > 1:
+                layers.share(self.model)
             many = run.trainer.accumulate > 1
             self.averages = [
-                (slot, tf.Variable(slot.variable.value, trainable=False))
+                (slot, tf.Variable(slot.variable.value, trainable=False, aggregation=layers.FIRST))
                 for slot in (self.slots if run.trainer.ema_decay else ())
                 if slot.variable.trainable
             ]
-            self.sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables] if many else []
+            # each device adds up gradients of its own
+            own = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.SUM}
+            own = own if self.parts > 1 else {}
+            self.sums = [tf.Variable(tf.zeros_like(v), trainable=False, **own) for v in self.variables] if many else []
         batch = loaders.signature(self.fields)
         self._step = self._function(self._replica_step, batch)
         self._add = self._function(self._replica_add, batch, tf.TensorSpec([], tf.int32))
         self._apply = self._function(self._replica_apply, tf.TensorSpec([], tf.float64))
         self._average = self._function(self._replica_average)
-        self._evaluate = self._function(self.task.evaluate_batch, batch)
+        # a batch is evaluated by one device alone
+        evaluate = self.task.evaluate_batch
+        one = self._function(evaluate, batch) if self.parts == 1 else tf.function(evaluate, input_signature=[batch])
+        self._evaluate = one
+        if self.ranks > 1:
+            self._total = self._function(self._replica_total, tf.TensorSpec([None], tf.float64))
         if hasattr(self.task, "start"):
             self._start = tf.function(self.task.start, reduce_retracing=True)
             self._next = tf.function(self.task.step, reduce_retracing=True)
 
     def _function(self, replica: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
-            return self.strategy.run(replica, args=args)
+            found = self.strategy.run(replica, args=args)
+            if self.parts == 1:
+                return found
+            return tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], found)
 
         return tf.function(run, input_signature=list(signature), jit_compile=False)
 
@@ -144,12 +183,44 @@ class Engine:
             average.assign(np.ascontiguousarray(slot.to_keras(known[slot.name])))
 
     def _gradients(self, batch: Any, parts: Any = 1) -> tuple[Any, list[Any]]:
+        """The loss of a batch, and this device's part of its gradients."""
+        share = None
+        if self.parts > 1:
+            batch, share = self._own(batch)
         with tf.GradientTape() as tape:
             loss = self.task.batch_loss(batch, True)
             loss = loss / tf.cast(parts, loss.dtype)
-        return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.variables)]
+            if share is not None:
+                loss *= tf.cast(share, loss.dtype)
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.variables)]
+        return loss if share is None else layers.total(loss), gradients
+
+    def _own(self, batch: Any) -> tuple[Any, Any]:
+        """This device's rows of a batch, and their share of its loss."""
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        with tf.device("/cpu:0"):  # where the batch is: no more than its own rows go to a GPU
+            first, end = rows_of(number, self.parts, tf.shape(batch["example"])[0])
+            present = end > first
+            first, end = tf.where(present, first, 0), tf.where(present, end, 1)
+            amounts = tf.cast(self.task.spec.amounts(batch), tf.float64)
+            share = tf.reduce_sum(amounts[first:end]) / tf.reduce_sum(amounts) * tf.cast(present, tf.float64)
+            part = rows(batch, first, end)
+        layers.set_rows(self.model, first, present)
+        return part, share
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        if self.ranks == 1:
+            return values
+        return self._total(tf.constant(values, tf.float64)).numpy()
+
+    def _replica_total(self, values: Any) -> Any:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        one = tf.cast(number % self.trainer.devices == 0, values.dtype)  # a process has one value, not one a device
+        return layers.total(one * values)
 
     def _update(self, gradients: list[Any], loss: Any) -> Any:
+        if self.parts > 1:
+            gradients = layers.total(gradients)
         gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm or float("inf"))
         with tf.control_dependencies([tf.debugging.assert_all_finite(x, "not finite") for x in (loss, norm)]):
             self.optimizer.apply([tf.identity(g) for g in gradients], self.variables)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import lightning
@@ -12,7 +15,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from toolkit import weights
-from toolkit.batch import Collate
+from toolkit.batch import Collate, rows
 from toolkit.build import build
 from toolkit.checkpoint import State
 from toolkit.corpus import Learned
@@ -21,8 +24,44 @@ from toolkit.loaders import torch as loaders
 from toolkit.optimizers import torch as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
+from .spec import check_gpus, rows_of
 
 PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
+
+
+# how long a process waits for the others: the first may decode a large data set meanwhile. One that has died is seen by
+# its closed connection, or by what launched it, at once
+WAIT = timedelta(days=1)
+
+
+def connect(run: Any) -> lightning.Fabric:
+    """Join the other processes of the run, where it has any; waits for the first.
+
+    Raises:
+        ConfigError: there are GPUs, but not so many.
+    """
+    trainer: Any = run.trainer
+    how: dict[str, Any] = {"accelerator": "auto", "devices": 1} if trainer.shares == 1 else _many(trainer)
+    fabric = lightning.Fabric(precision=PRECISION[trainer.precision], **how)
+    fabric.launch()
+    if trainer.shares > 1:
+        atexit.register(torch.distributed.destroy_process_group)
+    return fabric
+
+
+def _many(trainer: Any) -> dict[str, Any]:
+    """What Fabric is told of several devices."""
+    from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+    from lightning.fabric.strategies import DDPStrategy
+
+    gpus = torch.cuda.device_count()
+    check_gpus(trainer.devices, gpus)
+    # else the variables of Slurm, around a run that launched its own processes, would count more than theirs
+    ours = "WORLD_SIZE" in os.environ and not TorchElasticEnvironment.detect()
+    strategy = DDPStrategy(timeout=WAIT, broadcast_buffers=False)  # all processes compute the same statistics
+    environment = {"plugins": [LightningEnvironment()]} if ours else {}
+    where = {"accelerator": "cuda" if gpus else "cpu", "devices": trainer.devices, "num_nodes": trainer.nodes}
+    return {**where, "strategy": strategy, **environment}
 
 
 def make_task(run: Any, learned: Learned) -> Any:
@@ -34,15 +73,21 @@ def make_task(run: Any, learned: Learned) -> Any:
 
 
 class Engine:
-    """One process of a torch run (see ``loop.Engine``)."""
+    """One process of a torch run (see ``loop.Engine``).
 
-    def __init__(self, run: Any, learned: Learned) -> None:
+    Args:
+        run: the run's specs.
+        learned: tokenizer and state of the features.
+        link: of :func:`connect`, where that was called before.
+    """
+
+    def __init__(self, run: Any, learned: Learned, link: lightning.Fabric | None = None) -> None:
         torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32 on a GPU too, as on the other backend
         self.trainer = run.trainer
         # Fabric computes 64-true in float64, but hands out everything, the loss too, in torch's default type
         torch.set_default_dtype(torch.float64 if run.trainer.precision == "64" else torch.float32)
-        self.fabric = lightning.Fabric(accelerator="auto", devices=1, precision=PRECISION[run.trainer.precision])
-        self.fabric.launch()
+        self.fabric = link or connect(run)
+        self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
         self.task = make_task(run, learned)
         self.model = self.task.model
         optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))
@@ -66,9 +111,15 @@ class Engine:
         total = 0.0
         for i, batch in enumerate(batches):
             self.set_step(lr, position + i)
-            loss = self.module.batch_loss(self.fabric.to_device(batch), True) / len(batches)
-            self.fabric.backward(loss)
+            loss = self._loss(batch) / len(batches)
+            if self.ranks == 1:
+                self.fabric.backward(loss)
+            else:  # DDP takes the mean over the processes, but the sum is wanted
+                with self.fabric.no_backward_sync(self.module, enabled=i + 1 < len(batches)):
+                    self.fabric.backward(loss * self.ranks)
             total += float(loss.detach())
+        if self.ranks > 1:
+            total = float(self.total(np.array([total]))[0])
         limit = self.trainer.clip_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not np.isfinite([total, norm]).all():
@@ -78,6 +129,25 @@ class Engine:
         self.optimizer.zero_grad()
         self.average()
         return total, norm
+
+    def _loss(self, batch: Any) -> torch.Tensor:
+        """This process's part of a batch's loss: the parts of all add up to it."""
+        if self.ranks == 1:
+            return self.module.batch_loss(self.fabric.to_device(batch), True)
+        first, end = rows_of(self.rank, self.ranks, len(batch["example"]))
+        present = end > first
+        first, end = (first, end) if present else (0, 1)
+        layers.set_rows(self.model, first, present)
+        amounts = self.task.spec.amounts(batch)
+        share = int(amounts[first:end].sum()) / int(amounts.sum()) if present else 0.0
+        return self.module.batch_loss(self.fabric.to_device(rows(batch, first, end)), True) * share
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        if self.ranks == 1:
+            return values
+        found = torch.from_numpy(values.astype(np.float64)).to(self.fabric.device)
+        torch.distributed.all_reduce(found)
+        return found.cpu().numpy()
 
     def average(self) -> None:
         if self.averages:

@@ -51,6 +51,10 @@ class Seq2Seq(Task):
     max_length_extra: int = option(10, "tokens by which the longest translation exceeds that", ge=1)
     monitor: Literal["loss", "bleu", "chrf"] = option("bleu", "which figure of the validation says what is best")
 
+    def amounts(self, batch: Any) -> Any:
+        """Each row's number of targets, ``(batch,)``."""
+        return batch["token_lengths"] + 1
+
     def longest(self, source_lengths: np.ndarray, positions: int | None = None) -> np.ndarray:
         """Tokens, without the boundary, that a translation of such sources may have.
 

@@ -1,0 +1,122 @@
+"""The same steps on one device and on several: the largest difference of the loss, for each backend and precision.
+
+    python benchmarks/devices.py RECIPE [STEPS] [DEVICES] [OVERRIDE ...]
+
+Trains ``STEPS`` steps (20) on one device and on ``DEVICES`` (2), with both backends in float64 and float32, by the
+toolkit's own loop and engines, over data that are prepared once, without validations. Prints a row of a Markdown table
+for each backend and precision. torch's processes are started by torchrun, TensorFlow has one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BACKENDS = ("torch", "tf")
+NEVER = 10**9  # steps
+
+
+class Recorded:
+    """An engine whose losses are kept; it ends the loop after so many steps."""
+
+    def __init__(self, engine: Any, steps: int) -> None:
+        self.engine, self.steps = engine, steps
+        self.losses: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def train_step(self, *arguments: Any) -> tuple[float, float]:
+        if len(self.losses) == self.steps:
+            raise StopIteration
+        loss, norm = self.engine.train_step(*arguments)
+        self.losses.append(loss)
+        return loss, norm
+
+
+def train(folder: Path, steps: int, overrides: list[str]) -> None:
+    """One of the processes of a training; the first leaves ``losses.npy`` in ``folder``."""
+    from toolkit import build, config
+
+    run = config.check(overrides)
+    build.isolate(run.backend)
+    from toolkit import job
+    from toolkit.checkpoint import Progress
+    from toolkit.runfolder import Onlooker
+    from toolkit.trainers import loop
+
+    prepared = Onlooker(Path(run.run_dir))
+    parts = job.prepare(run, prepared)
+    recorded = Recorded(job.load_engine(run, parts.learned), steps)
+    data, tokenizer = parts.data, parts.learned.tokenizer
+    with contextlib.suppress(StopIteration):
+        loop.fit(run, recorded, data["train"], data["validation"], tokenizer, prepared, Progress())
+    if not recorded.rank:
+        np.save(folder / "losses.npy", recorded.losses)
+
+
+def prepare(overrides: list[str]) -> None:
+    """Fetch and decode the data; learn tokenizer and features into the run's folder."""
+    from toolkit import build, config
+
+    run = config.check(overrides)
+    build.isolate(run.backend)
+    from toolkit import job
+    from toolkit.runfolder import RunFolder
+
+    folder = RunFolder(Path(run.run_dir))
+    job.prepare(run, folder)
+    folder.close()
+
+
+def measured(folder: Path, backend: str, precision: str, devices: int, steps: int, words: list[str]) -> Any:
+    """``(steps,)`` losses of a training."""
+    here = folder / f"{backend}-{precision}-{devices}"
+    here.mkdir()
+    own = [f"backend={backend}", f"trainer.precision={precision}", f"trainer.devices={devices}"]
+    own += [f"trainer.validate_every={NEVER}", f"trainer.checkpoint_every={NEVER}"]
+    several = backend == "torch" and devices > 1
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] if several else []
+    command = [sys.executable, *start, __file__, "--train", str(here), str(steps), *words, *own]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    return np.load(here / "losses.npy")
+
+
+def main(recipe: str, steps: int, devices: int, overrides: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        words = [f"recipe={recipe}", f"run_dir={folder / 'prepared'}", *overrides]
+        subprocess.run([sys.executable, __file__, "--prepare", *words], check=True, stdout=subprocess.DEVNULL)
+        for backend in BACKENDS:
+            for precision in ("64", "32"):
+                one, many = (measured(folder, backend, precision, count, steps, words) for count in (1, devices))
+                assert len(one) == len(many) == steps
+                apart = np.abs(many - one) / np.abs(one)
+                print(
+                    f"| {recipe} | {backend} | float{precision} | {apart[0]:.1e} | {apart.max():.1e} | {one[0]:.4f} | "
+                    f"{one[-1]:.4f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    if words[:1] == ["--train"]:
+        train(Path(words[1]), int(words[2]), words[3:])
+    elif words[:1] == ["--prepare"]:
+        prepare(words[1:])
+    elif words:
+        numbers = [int(words.pop(1)) for _ in range(2) if len(words) > 1 and words[1].isdigit()]
+        main(words[0], *(numbers + [20, 2][len(numbers) :]), words[1:])
+    else:
+        sys.exit(__doc__)
