@@ -47,18 +47,15 @@ class _Optimizer(keras.optimizers.Optimizer):
         self.spec = spec
         self.moments: dict[str, list[keras.Variable]] = {}
         self.decayed: frozenset[int] = frozenset()
+        self.summed = False  # whether the gradients are given as the sum over all devices, as clipping needs them
 
     def build(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
         self.moments = {moment: self.add_optimizer_variables(variables, moment) for moment in self.spec.moments}
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        """Take a step. A slice of an embedding is made dense: its repeated rows are to be summed before they are
-        squared.
-
-        Args:
-            grads: with several devices, the sum over them.
-        """
+        """Sum the gradients over the devices, unless they are ``summed``, and take a step. A slice of an embedding is
+        made dense: its repeated rows are to be summed before they are squared."""
         super().apply([None if g is None else tf.convert_to_tensor(g) for g in grads], trainable_variables)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
@@ -66,8 +63,8 @@ class _Optimizer(keras.optimizers.Optimizer):
         super()._backend_update_step(grads, trainable_variables, scalars)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-        """Nothing: they are the sum over all devices already, for the clipping."""
-        return grads_and_vars
+        """Called by :meth:`apply`, which is given this device's own gradients, unless they are ``summed``."""
+        return grads_and_vars if self.summed else super()._all_reduce_sum_gradients(grads_and_vars)
 
     def _decays(self, variable: Any) -> bool:
         return self.spec.weight_decay > 0 and self._get_variable_index(variable) in self.decayed

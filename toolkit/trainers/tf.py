@@ -83,6 +83,7 @@ class Engine:
             self.optimizer = optimizers.build(run.optimizer, self.slots)
             if self.parts > 1:
                 layers.share(self.model)
+                self.optimizer.summed = True
             many = run.trainer.accumulate > 1
             self.averages = [
                 (slot, tf.Variable(slot.variable.value, trainable=False, aggregation=layers.FIRST))
