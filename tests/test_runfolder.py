@@ -101,6 +101,11 @@ def test_a_second_run_is_refused_at_once_and_the_holder_is_named(tmp_path, holde
         RunFolder(tmp_path)
 
 
+def test_without_the_lock_a_second_run_is_let_in(tmp_path, holder, monkeypatch):
+    monkeypatch.setattr("toolkit.runfolder.hold", lambda lock, folder: "")
+    RunFolder(tmp_path).close()
+
+
 def test_the_lock_of_a_run_that_was_killed_heals_itself_though_a_child_lives_on(tmp_path, holder):
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)

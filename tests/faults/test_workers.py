@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from .runs import ROOT, descendants, gone, until
+from .runs import ROOT, alive, descendants, gone, until
 
 PROGRAM = """
 import os, signal, sys, time
@@ -21,6 +21,14 @@ from toolkit import run
 from toolkit.trainers import loop
 
 class Collator:
+    def __setstate__(self, state):  # in a worker, before it begins
+        if state.get("off") == "watch":
+            from toolkit.loaders import torch
+            torch._end_with_the_parent = lambda: None
+
+    def __getstate__(self):
+        return {"off": sys.argv[2] if sys.argv[2:] else ""}
+
     def __call__(self, batch, epoch):
         if sys.argv[2:3] == ["bad"] and 7 in batch:
             raise ValueError("a picture of no size")
@@ -39,6 +47,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background would ignore it
     if sys.argv[1] == "torch":
         from toolkit.loaders import torch as loaders
+        if sys.argv[2:3] == ["look"]:
+            loaders._Loader._look = lambda self, batches: None
         loaded = lambda batches: loaders.loader(Collator(), batches, 0, 2)
     else:
         from toolkit.loaders import tf as loaders
@@ -103,6 +113,20 @@ def test_of_a_parent_that_was_killed_no_worker_stays_behind(program):
     _, everyone = busy(process)
     process.kill()
     assert gone(everyone)
+
+
+def test_without_the_guards_workers_stay_behind_and_a_dead_one_has_no_name(program):
+    """The controls of the two tests above."""
+    process = program("torch", "watch")
+    workers, everyone = busy(process)
+    process.kill()
+    assert not until(lambda: not any(alive(worker) for worker in workers), 3)
+    for pid in everyone:
+        os.kill(pid, signal.SIGKILL)
+    process = program("torch", "look")
+    workers, _ = busy(process)
+    os.kill(min(workers), signal.SIGKILL)
+    assert process.wait(60) == 1 and "the batch at hand" not in process.stderr.read()
 
 
 def test_ctrl_c_to_the_whole_group_reaches_no_worker(program):
