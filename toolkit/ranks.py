@@ -97,7 +97,7 @@ def launch(arguments: Sequence[str], count: int, folder: str) -> int:
             if rank.poll() is None:
                 rank.send_signal(signum)
 
-    with _handled(hand_on):
+    with handled(hand_on):
         try:
             port = _free_port()
             for number in range(count):
@@ -114,7 +114,8 @@ def launch(arguments: Sequence[str], count: int, folder: str) -> int:
 
 
 @contextlib.contextmanager
-def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Let ``handler`` have the signals that ask this process to stop."""
     before = {signum: signal.signal(signum, handler) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -18,7 +18,7 @@ from typing import Any
 from toolkit import checkpoint, compose, config
 from toolkit.compose import Axis
 from toolkit.errors import ConfigError, writing
-from toolkit.ranks import placed
+from toolkit.ranks import handled, placed
 from toolkit.recipe_source import OF_A_SWEEP
 from toolkit.runfolder import hold, in_use
 from toolkit.sweeps import page, search, state
@@ -226,7 +226,7 @@ class Sweep:
     def run(self) -> int:
         """All jobs that are left; returns the exit code."""
         try:
-            with self._signals(), self.display:
+            with handled(self._caught), self.display:
                 while self._fill() or self.running or self.waiting:
                     self._look()
                     self.display.show(self.running.values())
@@ -366,21 +366,11 @@ class Sweep:
         if not any(job.state in ("waiting", "running") for job in trial.jobs):
             self.search.tell(trial.number, trial.means(), trial.state == "pruned")
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _caught(self, signum: int, _: Any) -> None:
         """The first signal asks all jobs to save and end, the second kills them."""
-
-        def caught(signum: int, _: Any) -> None:
-            again, self.stopped = bool(self.stopped), signum
-            for running in self.running.values():
-                running.ask(signal.SIGKILL if again else signum)
-
-        before = {signum: signal.signal(signum, caught) for signum in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
+        again, self.stopped = bool(self.stopped), signum
+        for running in self.running.values():
+            running.ask(signal.SIGKILL if again else signum)
 
 
 def _why(code: int, log: Path) -> str:
