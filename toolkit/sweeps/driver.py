@@ -257,7 +257,7 @@ class Sweep:
             if not self.waiting and not self._ask():
                 break
             trial, job = self.waiting[0]
-            if in_use(self.folder / job.name):
+            if not job.handle and in_use(self.folder / job.name):  # a cluster's job is found again by its handle
                 self.display.once(f"run {job.name}: waits, for a process of before still saves in its folder")
                 break
             self.waiting.pop(0)
