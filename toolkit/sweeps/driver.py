@@ -322,8 +322,8 @@ class Sweep:
             if self.stopped and not running.asked:  # it was started at the moment of the signal
                 running.ask(self.stopped)
             code = running.process.poll()
+            self._watch(running)  # also what it came to since the last look, by which others are judged
             if code is None:
-                self._watch(running)
                 continue
             del self.running[slot]
             job, job.seconds = running.job, round(running.job.seconds + time.monotonic() - running.began, 1)
@@ -347,7 +347,8 @@ class Sweep:
         for row in running.rows:
             if row["split"] == "validation" and row["epoch"] not in running.reported and metric in row:
                 running.reported.add(row["epoch"])
-                if self.search.report(running.trial.number, row["epoch"], row[metric]):
+                hopeless = self.search.report(running.trial.number, row["epoch"], row[metric])
+                if hopeless and running.process.poll() is None:
                     running.pruned = True
                     running.ask(signal.SIGTERM)
                     return

@@ -104,7 +104,7 @@ class Child:
 
 
 def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
-    """Run a job on the machine where this function was sent to.
+    """Run a job on the machine where this function was sent to; once there is :func:`stop_file`, ask it to end.
 
     Returns:
         the exit code, as a shell gives it.
@@ -114,10 +114,18 @@ def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
     while True:
         try:
             while (code := child.poll()) is None:
+                if stop_file(log).exists():
+                    stop_file(log).unlink(missing_ok=True)
+                    child.stop(signal.SIGTERM)
                 time.sleep(0.2)  # a wait for the process would hear of no interrupt
             return code
         except KeyboardInterrupt:  # so do Ray and submitit cancel
             child.stop(signal.SIGTERM)
+
+
+def stop_file(log: Path) -> Path:
+    """What asks a job on another machine to save and end."""
+    return log.with_suffix(".stop")
 
 
 # --- Slurm -----------------------------------------------------------------------------------------------------------
@@ -210,7 +218,8 @@ class Cluster:
         self.run = ray.remote(num_cpus=spec.cpus, num_gpus=spec.gpus, max_retries=0)(run_elsewhere)
 
     def start(self, command: Command, log: Path, slot: int) -> Process:
-        return RayTask(self.ray, self.run.remote(list(command), log.resolve(), Path.cwd()))
+        stop_file(log).unlink(missing_ok=True)
+        return RayTask(self.ray, self.run.remote(list(command), log.resolve(), Path.cwd()), stop_file(log))
 
     def again(self, handle: str) -> Process | None:
         return None
@@ -224,8 +233,8 @@ class RayTask:
 
     handle = ""
 
-    def __init__(self, ray: Any, task: Any) -> None:
-        self.ray, self.task = ray, task
+    def __init__(self, ray: Any, task: Any, stop: Path) -> None:
+        self.ray, self.task, self.asks = ray, task, stop
 
     def poll(self) -> int | None:
         if not self.ray.wait([self.task], timeout=0)[0]:
@@ -236,4 +245,5 @@ class RayTask:
             return KILLED
 
     def stop(self, signum: int) -> None:
+        self.asks.touch()  # Ray's own interrupt may come to nothing in a task that has begun
         self.ray.cancel(self.task, force=signum == signal.SIGKILL)
