@@ -64,7 +64,7 @@ class Stub(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if run.optimizer.lr > 1:  # hopeless, and slow to come to an end
                 asked = []
                 signal.signal(signal.SIGTERM, lambda s, f: asked.append(s))
-                for _ in range(300):
+                for _ in range(100):
                     time.sleep(0.1)
                     if asked:
                         raise Interrupted(15)

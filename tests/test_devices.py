@@ -141,6 +141,7 @@ def test_two_devices_have_the_trajectory_of_one(folder, single, backend, tmp_pat
     assert done.stdout.count("run folder: ") == 1 and done.stderr == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_devices_go_on_with_a_run_of_one(folder, single, backend, tmp_path):
     run = half(single("translation", backend), tmp_path / "run")
@@ -188,6 +189,7 @@ def test_a_signal_reaches_every_process_once(folder, tmp_path):
     assert len(logged(tmp_path)) == int(stopped.removeprefix("step-"))
 
 
+@pytest.mark.long
 def test_several_machines_in_tf_and_one_device_goes_on(folder, single, tmp_path):
     """Two processes, each of which stands for a machine."""
     ports = free_ports(2)

@@ -189,6 +189,7 @@ def test_a_sweep_that_has_ended_is_not_gone_on_with(place):
 SEARCH = ("recipe=asr", "sweep=optuna", "optimizer.lr=tag(log,interval(1e-4,0.9))", "run_dir=s", "-m")
 
 
+@pytest.mark.long
 def test_a_search_keeps_its_study_and_goes_on_to_more_trials(place):
     toolkit(*SEARCH, "sweep.trials=12", "launcher.jobs=2")
     found = state.load(place / "s")
@@ -204,6 +205,7 @@ def test_a_search_keeps_its_study_and_goes_on_to_more_trials(place):
     assert state.load(place / "moved").trials[:14] == found.trials
 
 
+@pytest.mark.long
 def test_what_failed_in_a_search_is_tried_again(place):
     command = (*SEARCH[:2], "optimizer.lr=0.01", "seed=1,10", *SEARCH[3:], "sweep.trials=4", "sweep.sampler=random")
     said = toolkit(*command, code=1).stderr
@@ -270,6 +272,7 @@ def test_a_recipe_may_name_its_ranges(place):
     assert not {"sweep", "launcher", "ranges"} & facts(place / "s" / "0")["config"].keys()
 
 
+@pytest.mark.long
 def test_two_sweeps_may_share_a_study(place):
     shared = ("sweep.storage='sqlite:///all.db'", "sweep.study=both", "sweep.trials=5")
     toolkit(*SEARCH[:3], "run_dir=a", *shared, "-m")
@@ -309,6 +312,7 @@ def test_submitit_runs_the_jobs(place):
     assert facts(place / "s" / "2")["config"]["seed"] == 7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["submitit_local", "ray"])
 def test_jobs_elsewhere_save_when_the_sweep_is_interrupted(place, name):
     process = start("recipe=asr", "seed=9,0", f"launcher={name}", "launcher.jobs=1", "run_dir=s", "-m")

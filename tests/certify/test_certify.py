@@ -137,7 +137,7 @@ def test_a_mismatch_is_named_at_its_first_place(name: str, recorded: Path) -> No
 @pytest.mark.parametrize(
     "mismatch, place",
     [
-        ("schedule", "step 1, learning rate: "),
+        pytest.param("schedule", "step 1, learning rate: ", marks=pytest.mark.long),
         ("moments", "float64, torch to step 2, then tf: step 4, loss: "),
     ],
 )
