@@ -338,10 +338,10 @@ def test_ray_runs_the_jobs(place):
         ("a.b=1,2", compose.Axis("a.b", ("1", "2"))),
         ("model=x,y", compose.Axis("model", ("x", "y"))),
         ("a=choice(x,y)", compose.Axis("a", ("x", "y"))),
-        ("a=interval(0,1.5)", compose.Axis("a", (), 0, 1.5)),
-        ("a=tag(log,interval(1e-4,1e-2))", compose.Axis("a", (), 1e-4, 1e-2, None, True)),
-        ("a=int(interval(1,8))", compose.Axis("a", (), 1, 8, None, False, True)),
-        ("a=range(1,6,2)", compose.Axis("a", ("1", "3", "5"), 1, 5, 2, False, True)),
+        ("a=interval(0,1.5)", compose.Axis("a", low=0, high=1.5)),
+        ("a=tag(log,interval(1e-4,1e-2))", compose.Axis("a", low=1e-4, high=1e-2, log=True)),
+        ("a=int(interval(1,8))", compose.Axis("a", low=1, high=8, whole=True)),
+        ("a=range(1,6,2)", compose.Axis("a", ("1", "3", "5"), ordered=True)),
     ],
 )
 def test_axes_are_written_as_hydra_writes_them(word, expected):

@@ -96,23 +96,19 @@ class Axis:
     Args:
         key: dotted name or group.
         values: as they stand in an override; empty for an interval.
-        low, high: of an interval or a range, both included.
-        step: of a range; None: any number between the two.
-        log: by its logarithm.
-        whole: integers only.
+        ordered: the values are a range, and like ones are near each other.
+        low, high: of an interval, both included.
+        log: an interval by its logarithm.
+        whole: an interval of integers only.
     """
 
     key: str
     values: tuple[str, ...] = ()
+    ordered: bool = False
     low: float = 0.0
     high: float = 0.0
-    step: float | None = None
     log: bool = False
     whole: bool = False
-
-    @property
-    def numeric(self) -> bool:
-        return not self.values or self.step is not None
 
     @property
     def samples(self) -> tuple[str, ...]:
@@ -162,14 +158,10 @@ def _axis(override: Override) -> Axis | None:
         if low is None or high is None or not low < high:
             return None
         whole = isinstance(low, int) and isinstance(high, int)
-        return Axis(key, (), low, high, None, "log" in value.tags, whole)
+        return Axis(key, low=low, high=high, log="log" in value.tags, whole=whole)
     if override.is_choice_sweep() or override.is_range_sweep():
         values = tuple(dict.fromkeys(str(item) for item in override.sweep_string_iterator()))
-        if isinstance(value, RangeSweep) and len(values) > 1:
-            numbers = [float(item) for item in values]
-            whole = all(number.is_integer() for number in numbers)
-            return Axis(key, values, min(numbers), max(numbers), abs(numbers[1] - numbers[0]), False, whole)
-        return Axis(key, values) if values else None
+        return Axis(key, values, isinstance(value, RangeSweep)) if values else None
     return None
 
 

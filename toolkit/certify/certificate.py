@@ -197,16 +197,16 @@ def training(work: Path, name: str) -> Iterator[Reader]:
 def _semantics(made: Certificate, work: Path) -> None:
     """Both float64 trainings at the same time, each step compared and forgotten."""
     with training(work, "torch64") as torch, training(work, "tf64") as tf:
-        finished = compare(made.semantics, made.steps, torch, tf, made)
-        if finished:
+        compare(made.semantics, made.steps, torch, tf, made)
+        if not made.semantics.stopped:
             torch.finish()
             tf.finish()
     place = made.semantics.first
     made.places["semantics"] = str(place) if place else None
 
 
-def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Certificate) -> bool:
-    """Hold two recordings against each other; returns whether both go to the end."""
+def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Certificate) -> None:
+    """Hold two recordings against each other, to the end of both or to where one stops."""
     names = ("torch64", "tf64")
     curves = [made.curves.setdefault(name, []) for name in names]
     for step in range(steps + 1):
@@ -216,8 +216,8 @@ def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Cert
                 arrays.append(reader.read(step))
             except Stopped as stopped:
                 found.stop(step, f"{backend} stopped: {stopped}")
-        if len(arrays) < 2:
-            return False
+        if found.stopped:
+            return
         found.add(step, *arrays)
         if step:
             told = [figures(a) for a in arrays]
@@ -227,7 +227,6 @@ def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Cert
             for name, held in zip(names, arrays, strict=True):
                 kept = held if step == steps else {key: held[key] for key in told[0]}
                 made.ends.setdefault(name, []).append(kept)
-    return True
 
 
 def _float32(made: Certificate, work: Path, folder: RunFolder) -> None:

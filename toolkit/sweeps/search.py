@@ -172,9 +172,9 @@ def _seed(spec: Optuna, uid: str, earlier: int) -> int:
 
 def _suggested(trial: Any, axis: Axis) -> str:
     """What the sampler wants of an axis; what it wanted, where the trial has been asked before."""
-    if not axis.numeric:
+    if axis.values and not axis.ordered:
         return str(trial.suggest_categorical(axis.key, axis.values))
-    if axis.values:  # of a range, by its place
+    if axis.values:  # by its place
         return axis.values[trial.suggest_int(axis.key, 0, len(axis.values) - 1)]
     if axis.whole:
         return str(trial.suggest_int(axis.key, int(axis.low), int(axis.high), log=axis.log))
