@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from toolkit import config, job, ranks
-from toolkit.batch import rows
+from toolkit import config, job, ranks, translation
+from toolkit.batch import Part, rows, rows_of
 from toolkit.checkpoint import Progress
 from toolkit.errors import ConfigError, Interrupted
 from toolkit.layers import spec as layers
 from toolkit.runfolder import Onlooker, RunFolder
+from toolkit.tasks.seq2seq.spec import Seq2Seq
 from toolkit.trainers import loop
-from toolkit.trainers.spec import check_gpus, rows_of
+from toolkit.trainers.spec import check_gpus
 
 from . import made, test_loop, tiny
 
@@ -356,6 +357,20 @@ def test_parts_are_the_whole_batch(count, parts):
     sizes = [len(part["example"]) for part in cut]
     assert max(sizes) - min(sizes) <= 1
     assert not any(part["partners"].any() for part in cut), "no row may point beyond its part"
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_a_process_makes_its_own_rows_of_a_batch_and_pads_them_as_the_whole(ranks):
+    sides = [translation.Tokens.of([range(n) for n in lengths]) for lengths in ([1, 2, 9, 3, 4], [4, 7, 2, 1, 3])]
+    collator, positions = translation.Collator(*sides), np.array([4, 2, 1, 0, 3])
+    whole, amounts = collator(positions, 0), Seq2Seq().amounts
+    parts = [Part(collator, rank, ranks, amounts)(positions, 0) for rank in range(ranks)]
+    assert sum(part["share"] for part in parts) == pytest.approx(1)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts if part["share"]]), values)
+    for part in parts:
+        own = slice(int(part["before"]), int(part["before"]) + len(part["example"]))
+        assert not part["share"] or part["share"] == amounts(whole)[own].sum() / amounts(whole).sum()
 
 
 @pytest.mark.parametrize("first", [0, 1, 2, 15, 16])

@@ -7,12 +7,28 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 Batch = dict[str, np.ndarray]
-Collate = Callable[[np.ndarray, int], Batch]  # (positions in a split, epoch) -> batch
+
+
+class Collate(Protocol):
+    """Makes batches of a split."""
+
+    def known(self, positions: np.ndarray) -> Batch:
+        """The fields of a batch that take none of its content: ``example``, and the lengths that it is padded by."""
+
+    def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
+        """A batch.
+
+        Args:
+            positions: ``(batch,)`` in the split.
+            epoch: which augmentation is drawn by.
+            whole: :meth:`known` of the batch that these are some rows of: they are padded as all of it is.
+        """
 
 
 class NoBatch(Exception):
@@ -90,14 +106,68 @@ def rows(batch: dict[str, Any], first: Any, end: Any) -> dict[str, Any]:
     return {name: values[first:end] * 0 if name in PLACES else values[first:end] for name, values in batch.items()}
 
 
-def pad(arrays: list[np.ndarray], dtype: type) -> tuple[np.ndarray, np.ndarray]:
+def rows_of(part: Any, parts: int, rows: Any) -> tuple[Any, Any]:
+    """Which rows of a batch a device takes: from the first number to before the second.
+
+    The parts are contiguous, and their sizes differ by one at most; with fewer rows than parts some are empty.
+
+    Args:
+        part: from 0; an int or a tensor of either framework.
+        parts: devices.
+        rows: of the batch, as ``part``.
+    """
+    return part * rows // parts, (part + 1) * rows // parts
+
+
+PART: Fields = {
+    "before": ((), np.int64),  # rows of the whole batch before those of this process
+    "share": (
+        (),
+        np.float64,
+    ),  # of its loss; 0: this process has none of its rows, and works on one that counts nowhere
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Makes this process's rows of each batch, and no others; the batch has the fields of :data:`PART` too.
+
+    Args:
+        collator: of the whole split.
+        rank, ranks: this process, of how many.
+        amounts: of the task: what each row counts, of a batch that is :meth:`Collate.known`.
+    """
+
+    collator: Collate
+    rank: int
+    ranks: int
+    amounts: Callable[[Batch], np.ndarray]
+
+    def known(self, positions: np.ndarray) -> Batch:
+        return self.collator.known(positions)
+
+    def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
+        whole = whole or self.collator.known(positions)
+        first, end = rows_of(self.rank, self.ranks, len(positions))
+        amounts = np.asarray(self.amounts(whole), np.float64)
+        own = positions[first:end] if end > first else positions[:1]
+        batch = self.collator(own, epoch, whole)
+        return batch | {"before": np.array(first), "share": np.array(amounts[first:end].sum() / amounts.sum())}
+
+
+def pad(arrays: list[np.ndarray], dtype: type, width: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Stack one-dimensional arrays of different lengths.
 
     Returns:
-        ``(batch, longest)`` padded with zeros, and ``(batch,)`` int32 lengths.
+        ``(batch, longest)`` padded with zeros, at least to ``width``, and ``(batch,)`` int32 lengths.
     """
     lengths = np.array([len(a) for a in arrays], np.int32)
-    out: np.ndarray = np.zeros((len(arrays), int(lengths.max(initial=0))), dtype)
+    out: np.ndarray = np.zeros((len(arrays), int(lengths.max(initial=width))), dtype)
     for row, array in zip(out, arrays, strict=True):
         row[: len(array)] = array
     return out, lengths
+
+
+def widths(whole: Batch | None, *names: str) -> list[int]:
+    """The longest of these fields of lengths; 0 each where no batch is given."""
+    return [int(whole[name].max(initial=0)) if whole else 0 for name in names]

@@ -441,7 +441,10 @@ class Collator:
     features: Any
     seed: int | None
 
-    def __call__(self, positions: np.ndarray, epoch: int) -> Batch:
+    def known(self, positions: np.ndarray) -> Batch:
+        return {"example": np.asarray(positions, np.int64)}
+
+    def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
         height, width, _ = self.split.shape
         return {
             "example": np.asarray(positions, np.int64),

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from toolkit.batch import Batch, pad
+from toolkit.batch import Batch, pad, widths
 from toolkit.corpus import (
     SPLITS,
     Corpus,
@@ -375,9 +375,17 @@ class Collator:
     features: Any
     seed: int | None
 
-    def __call__(self, positions: np.ndarray, epoch: int) -> Batch:
-        waveforms, waveform_lengths = pad([self.split.waveform(int(i)) for i in positions], np.float32)
-        tokens, token_lengths = pad([self.tokens[int(i)] for i in positions], np.int32)
+    def known(self, positions: np.ndarray) -> Batch:
+        return {
+            "example": np.asarray(positions, np.int64),
+            "waveform_lengths": self.split.lengths[positions],
+            "token_lengths": np.array([len(self.tokens[int(i)]) for i in positions]),
+        }
+
+    def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
+        samples, longest = widths(whole, "waveform_lengths", "token_lengths")
+        waveforms, waveform_lengths = pad([self.split.waveform(int(i)) for i in positions], np.float32, samples)
+        tokens, token_lengths = pad([self.tokens[int(i)] for i in positions], np.int32, longest)
         time_masks, frequency_masks = self._masks(positions, waveform_lengths, epoch)
         return {
             "example": np.asarray(positions, np.int64),

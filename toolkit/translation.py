@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from toolkit.batch import Batch, pad
+from toolkit.batch import Batch, pad, widths
 from toolkit.corpus import (
     LISTED,
     SPLITS,
@@ -468,9 +468,15 @@ class Collator:
     source: Tokens
     tokens: Tokens
 
-    def __call__(self, positions: np.ndarray, epoch: int) -> Batch:
-        source, source_lengths = pad([self.source[int(i)] for i in positions], np.int32)
-        tokens, token_lengths = pad([self.tokens[int(i)] for i in positions], np.int32)
+    def known(self, positions: np.ndarray) -> Batch:
+        both = (("source_lengths", self.source), ("token_lengths", self.tokens))
+        lengths = {name: np.array([len(side[int(i)]) for i in positions]) for name, side in both}
+        return {"example": np.asarray(positions, np.int64), **lengths}
+
+    def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
+        here, there = widths(whole, "source_lengths", "token_lengths")
+        source, source_lengths = pad([self.source[int(i)] for i in positions], np.int32, here)
+        tokens, token_lengths = pad([self.tokens[int(i)] for i in positions], np.int32, there)
         return {
             "example": np.asarray(positions, np.int64),
             "source": source,

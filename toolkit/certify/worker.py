@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,7 +164,7 @@ def batch_path(folder: Path, split: str, epoch: int, positions: np.ndarray) -> P
     return folder / "batches" / f"{split}-{epoch}-{int(positions[0])}.npz"
 
 
-def reading(folder: Path, split: str) -> Callable[[np.ndarray, int], Batch]:
+def reading(folder: Path, split: str) -> Any:
     """A collator that reads what the parent's collator made."""
 
     def collate(positions: np.ndarray, epoch: int) -> Batch:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from toolkit import metrics
-from toolkit.batch import Collate, NoBatch
+from toolkit.batch import Collate, NoBatch, Part
 from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
 from toolkit.errors import Interrupted, RunError, listed
@@ -127,7 +127,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
             if at.step >= total or at.epoch >= trainer.max_epochs or _patience_over(trainer, at):
                 return
             planned = train.plan.epoch(at.epoch)
-            batches = engine.batches(train.collator, planned[at.batch :], at.epoch)
+            batches = engine.batches(_own(run, engine, train.collator), planned[at.batch :], at.epoch)
             while at.batch < len(planned) and at.step < total:
                 lr = run.optimizer.lr * run.schedule.factor(at.step, total)
                 with _leaving(signals, engine, folder, at, trainer.keep), named(train):
@@ -149,6 +149,11 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 if signals.caught or at.step % trainer.checkpoint_every == 0:
                     _save(engine, folder, at, trainer.keep)
                     signals.heed(folder)
+
+
+def _own(run: Any, engine: Engine, collator: Collate) -> Collate:
+    """Makes this process's rows of each batch."""
+    return collator if engine.ranks == 1 else Part(collator, engine.rank, engine.ranks, run.task.amounts)
 
 
 def _save(engine: Engine, folder: RunFolder, at: Progress, keep: int) -> None:

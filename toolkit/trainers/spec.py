@@ -93,16 +93,3 @@ def check_gpus(devices: int, gpus: int) -> None:
     """
     if 0 < gpus < devices:
         raise ConfigError(f"trainer.devices: found {devices}, expected at most {gpus}, the GPUs of this machine")
-
-
-def rows_of(part: Any, parts: int, rows: Any) -> tuple[Any, Any]:
-    """Which rows of a batch a device takes: from the first number to before the second.
-
-    The parts are contiguous, and their sizes differ by one at most; with fewer rows than parts some are empty.
-
-    Args:
-        part: from 0; an int or a tensor of either framework.
-        parts: devices.
-        rows: of the batch, as ``part``.
-    """
-    return part * rows // parts, (part + 1) * rows // parts

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from toolkit import weights
-from toolkit.batch import Collate, rows
+from toolkit.batch import PART, Collate, Part, rows, rows_of
 from toolkit.build import build
 from toolkit.checkpoint import State
 from toolkit.corpus import Learned
@@ -20,7 +20,7 @@ from toolkit.loaders import tf as loaders
 from toolkit.optimizers import tf as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
-from .spec import check_gpus, processes, rows_of, sharing
+from .spec import check_gpus, processes, sharing
 
 POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16"}
 
@@ -95,8 +95,9 @@ class Engine:
             own = own if self.parts > 1 else {}
             self.sums = [tf.Variable(tf.zeros_like(v), trainable=False, **own) for v in self.variables] if many else []
         batch = loaders.signature(self.fields)
-        self._step = self._function(self._replica_step, batch)
-        self._add = self._function(self._replica_add, batch, tf.TensorSpec([], tf.int32))
+        part = batch | loaders.signature(PART) if self.ranks > 1 else batch
+        self._step = self._function(self._replica_step, part)
+        self._add = self._function(self._replica_add, part, tf.TensorSpec([], tf.int32))
         self._apply = self._function(self._replica_apply, tf.TensorSpec([], tf.float64))
         self._average = self._function(self._replica_average)
         # a batch is evaluated by one device alone
@@ -119,7 +120,8 @@ class Engine:
         return tf.function(run, input_signature=list(signature), jit_compile=False)
 
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
-        return loaders.loader(collator, batches, self.fields, epoch, self.trainer.workers)
+        fields = self.fields | PART if isinstance(collator, Part) else self.fields
+        return loaders.loader(collator, batches, fields, epoch, self.trainer.workers)
 
     def set_step(self, lr: float, position: int) -> None:
         self.optimizer.learning_rate.assign(lr)
@@ -197,16 +199,20 @@ class Engine:
         return loss if share is None else layers.total(loss), gradients
 
     def _own(self, batch: Any) -> tuple[Any, Any]:
-        """This device's rows of a batch, and their share of its loss."""
-        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        """This device's rows of the process's batch, and their share of the loss of all processes' batch."""
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group % self.trainer.devices
         with tf.device("/cpu:0"):  # where the batch is: no more than its own rows go to a GPU
-            first, end = rows_of(number, self.parts, tf.shape(batch["example"])[0])
+            batch = dict(batch)
+            before, whole = (batch.pop(name, None) for name in PART)
+            first, end = rows_of(number, self.trainer.devices, tf.shape(batch["example"])[0])
             present = end > first
             first, end = tf.where(present, first, 0), tf.where(present, end, 1)
             amounts = tf.cast(self.task.spec.amounts(batch), tf.float64)
             share = tf.reduce_sum(amounts[first:end]) / tf.reduce_sum(amounts) * tf.cast(present, tf.float64)
-            part = rows(batch, first, end)
-        layers.set_rows(self.model, first, present)
+            part, first = rows(batch, first, end), tf.cast(first, tf.int64)
+            if whole is not None:
+                share, first = share * whole, first + before
+        layers.set_rows(self.model, first, share > 0)
         return part, share
 
     def total(self, values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from toolkit import weights
-from toolkit.batch import Collate, rows
+from toolkit.batch import Collate
 from toolkit.build import build
 from toolkit.checkpoint import State
 from toolkit.corpus import Learned
@@ -24,7 +24,7 @@ from toolkit.loaders import torch as loaders
 from toolkit.optimizers import torch as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
-from .spec import check_gpus, rows_of
+from .spec import check_gpus
 
 PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
 
@@ -134,13 +134,9 @@ class Engine:
         """This process's part of a batch's loss: the parts of all add up to it."""
         if self.ranks == 1:
             return self.module.batch_loss(self.fabric.to_device(batch), True)
-        first, end = rows_of(self.rank, self.ranks, len(batch["example"]))
-        present = end > first
-        first, end = (first, end) if present else (0, 1)
-        layers.set_rows(self.model, first, present)
-        amounts = self.task.spec.amounts(batch)
-        share = int(amounts[first:end].sum()) / int(amounts.sum()) if present else 0.0
-        return self.module.batch_loss(self.fabric.to_device(rows(batch, first, end)), True) * share
+        share = float(batch["share"])
+        layers.set_rows(self.model, int(batch["before"]), share > 0)
+        return self.module.batch_loss(self.fabric.to_device(batch), True) * share
 
     def total(self, values: np.ndarray) -> np.ndarray:
         if self.ranks == 1:
