@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import io
 import os
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -104,3 +106,80 @@ FOLDERS = {
     "translation": ("parallel_text", pair_folder),
     "images": ("image_folder", picture_folder),
 }
+
+Record = dict[str, bytes | str]  # fields of a record; a file's has its suffix as name
+
+
+def records(domain: str, count: int, seed: int = 0) -> list[Record]:
+    """Examples of a domain, as a WebDataset has them."""
+    if domain == "translation":
+        return [{"en": text, "de": text[::-1]} for text in texts(count, seed)]
+    if domain == "speech":
+        return [{"wav": encoded(tones(text, i), RATE), "txt": text} for i, text in enumerate(texts(count, seed))]
+    kinds = ("lying", "standing", "board")
+    return [{"png": encoded(picture(i % 3, i + 1000 * seed)), "cls": kinds[i % 3]} for i in range(count)]
+
+
+def encoded(values: np.ndarray, rate: int | None = None) -> bytes:
+    """A WAV file, or without a sample rate a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    if rate:
+        soundfile.write(file, values, rate, subtype="PCM_16", format="WAV")
+    else:
+        Image.fromarray(values).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_tar(path: Path, rows: list[Record]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for i, row in enumerate(rows):
+            for field, value in row.items():
+                info = tarfile.TarInfo(f"folder.of/{i:06}.{field}")
+                content = value.encode() if isinstance(value, str) else value
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+
+
+def write_parquet(path: Path, rows: list[Record]) -> None:
+    """As the hub has them: a file in a field with its name, several groups of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = {"wav": "audio", "txt": "sentence", "png": "image", "cls": "label"}
+    known = [
+        {names.get(f, f): {"bytes": v, "path": f"a.{f}"} if isinstance(v, bytes) else v for f, v in row.items()}
+        for row in rows
+    ]
+    pq.write_table(pa.Table.from_pylist(known), path, row_group_size=5)
+
+
+def write_tfrecord(path: Path, rows: list[Record]) -> None:
+    from tensorboardX.record_writer import RecordWriter
+
+    from toolkit.datasets.shards import _example_class
+
+    names = {"wav": "audio", "txt": "text", "png": "image/encoded", "cls": "image/class/text"}
+    writer = RecordWriter(str(path))
+    for row in rows:
+        example = _example_class()()
+        for field, value in row.items():
+            content = value.encode() if isinstance(value, str) else value
+            example.features.feature[names.get(field, field)].byteslist.value.append(content)
+        writer.write(example.SerializeToString())
+    writer.close()
+
+
+WRITERS = {"parquet": write_parquet, "tar": write_tar, "tfrecord": write_tfrecord}
+
+
+def shard_folder(path: Path, domain: str, kind: str, sizes: Sequence[int], measured: int = 6) -> Path:
+    """A folder for ``dataset=audio_shards`` and its like: training shards of these sizes, one of each other split."""
+    path.mkdir(parents=True)
+    rows = iter(records(domain, sum(sizes) + 2 * measured))
+    for i, size in enumerate(sizes):
+        WRITERS[kind](path / f"train-{i:05}-of-{len(sizes):05}.{kind}", list(islice(rows, size)))
+    for split in ("validation", "test"):
+        WRITERS[kind](path / f"{split}-0.{kind}", list(islice(rows, measured)))
+    return path

@@ -9,6 +9,7 @@ two writers the last one wins with the same content.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import hashlib
@@ -84,9 +85,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Store:
-    """The decoded items: row r of the file ``path`` is item ``positions[r]`` of those given."""
+    """The decoded items: row r of the file ``path``, or of what is held instead, is item ``positions[r]`` given."""
 
-    path: Path
+    path: Path | tuple[np.ndarray, ...]
     positions: list[int]
     shapes: list[tuple[int, ...]]
     digests: list[str]  # SHA-256 of the undecoded content
@@ -144,8 +145,25 @@ def store(items: Sequence[Item], decoder: Decoder, folder: Path, progress: Any) 
         ) from error
 
 
-def values(path: Path, row: int) -> np.ndarray:
-    """Read-only flat view of one row of a cache file."""
+def hold(items: Sequence[Item], decoder: Decoder, progress: Any) -> Store:
+    """Decode into memory, and leave nothing in the cache."""
+    arrays: list[np.ndarray] = []
+    found = Store((), [], [], [], [])
+    for position, (digest, result) in enumerate(_decoded(items, decoder, progress)):
+        if isinstance(result, Undecodable):
+            found.problems.append((position, result.kind, result.message))
+            continue
+        arrays.append(result)
+        found.positions.append(position)
+        found.shapes.append(result.shape)
+        found.digests.append(digest)
+    return dataclasses.replace(found, path=tuple(arrays))
+
+
+def values(path: Path | tuple[np.ndarray, ...], row: int) -> np.ndarray:
+    """Read-only flat view of one row of a :class:`Store`."""
+    if not isinstance(path, Path):
+        return path[row].reshape(-1)
     starts, chunks = _map(path)
     chunk = int(np.searchsorted(starts, row, side="right")) - 1
     offsets, flat = chunks[chunk]
@@ -153,8 +171,10 @@ def values(path: Path, row: int) -> np.ndarray:
     return flat[offsets[local] : offsets[local + 1]]
 
 
-def stacked(path: Path, rows: np.ndarray) -> np.ndarray:
-    """``(len(rows), size)`` copy of rows of one size, of a file whose arrays all have that size."""
+def stacked(path: Path | tuple[np.ndarray, ...], rows: np.ndarray) -> np.ndarray:
+    """``(len(rows), size)`` copy of rows of one size, of a :class:`Store` whose arrays all have that size."""
+    if not isinstance(path, Path):
+        return np.stack([path[row].reshape(-1) for row in rows]) if len(rows) else np.zeros((0, 0), np.uint8)
     starts, chunks = _map(path)
     if len(chunks) == 1:
         return chunks[0][1].reshape(len(chunks[0][0]) - 1, -1)[rows]

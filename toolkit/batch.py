@@ -136,12 +136,14 @@ class Part:
         collator: of the whole split.
         rank, ranks: this process, of how many.
         amounts: of the task: what each row counts, of a batch that is :meth:`Collate.known`.
+        held: the positions that this process can make: from the first to before the second; None: all.
     """
 
     collator: Collate
     rank: int
     ranks: int
     amounts: Callable[[Batch], np.ndarray]
+    held: tuple[int, int] | None = None
 
     def known(self, positions: np.ndarray) -> Batch:
         return self.collator.known(positions)
@@ -149,8 +151,12 @@ class Part:
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
         whole = whole or self.collator.known(positions)
         first, end = rows_of(self.rank, self.ranks, len(positions))
+        spare = positions[:1]
+        if self.held:
+            first, end = np.searchsorted(positions, self.held).tolist()
+            spare = np.array(self.held[:1])
         amounts = np.asarray(self.amounts(whole), np.float64)
-        own = positions[first:end] if end > first else positions[:1]
+        own = positions[first:end] if end > first else spare
         batch = self.collator(own, epoch, whole)
         return batch | {"before": np.array(first), "share": np.array(amounts[first:end].sum() / amounts.sum())}
 

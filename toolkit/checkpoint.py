@@ -35,7 +35,8 @@ class Progress:
 
     Args:
         step: optimizer steps done.
-        epoch, batch: the next batch of the plan.
+        epoch, batch: the next batch of the plan; with a stream, of the pool at hand.
+        stream: where the pool at hand begins (``toolkit/stream.py``); empty at the start of an epoch.
         best, best_step: best value of the monitored metric and the step that reached it.
         stale: validations since then.
         validated: step of the last validation.
@@ -47,6 +48,7 @@ class Progress:
     step: int = 0
     epoch: int = 0
     batch: int = 0
+    stream: dict[str, Any] = field(default_factory=dict)
     best: float | None = None
     best_step: int | None = None
     stale: int = 0

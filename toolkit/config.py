@@ -173,6 +173,7 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
         )
     found += _foreign(run)
     found += _unshared(run)
+    found += _unstreamed(run)
     if getattr(run.model, "share_embeddings", False) and not getattr(run.tokenizer, "joint", True):
         found.append(
             "model.share_embeddings: found true beside tokenizer.joint=false, expected one vocabulary for both "
@@ -192,6 +193,19 @@ def _foreign(run: Run) -> Iterator[str]:
         if domain not in domains:
             kind, dataset = type(getattr(run, group)).__name__, type(run.dataset).__name__
             yield f"{group}: {kind} is for {' and '.join(domains)}, the dataset {dataset} is {domain}"
+
+
+def _unstreamed(run: Run) -> Iterator[str]:
+    """A line for each reason why the run cannot read its training split as a stream."""
+    if not run.dataset.streaming:
+        return
+    name = type(run.dataset).__name__
+    if not hasattr(run.dataset, "shards"):
+        yield f"dataset.streaming: found true, but {name} does not come in shards, expected false"
+    if run.trainer.max_steps is None and not run.evaluate:
+        yield "trainer.max_steps: not given, but dataset.streaming=true has no number of steps of its own"
+    if run.trainer.loop == "stock":
+        yield "trainer.loop: found stock with dataset.streaming=true, expected neutral, which keeps the place in it"
 
 
 def _unshared(run: Run) -> Iterator[str]:

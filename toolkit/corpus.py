@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from toolkit.batch import Collate
+from toolkit.checkpoint import Progress
 from toolkit.errors import DataError
-from toolkit.plan import Plan
+from toolkit.plan import Plan, padding_efficiency
 from toolkit.spec import option, spec
 
 SPLITS = ("train", "validation", "test")
@@ -35,6 +37,17 @@ class Source:
     on_bad: Literal["refuse", "drop"] = option(
         "refuse", "a bad example: refuse the data and list all problems, or drop it and count"
     )
+    streaming: bool = option(
+        False, "read the training split while it is trained on, a pool of examples at a time, and keep none of it"
+    )
+    pool: int = option(1024, "streaming: examples of a pool, from which batches of like lengths are made", ge=1)
+    lanes: int = option(8, "streaming: shards that are read beside each other; every process has as many of them", ge=1)
+    sample: int = option(10_000, "streaming: first examples, from which tokenizer and features are learned", ge=1)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The splits that are read as a whole."""
+        return SPLITS[1:] if self.streaming else SPLITS
 
 
 @dataclass(frozen=True)
@@ -121,11 +134,56 @@ class Data:
         split: of a corpus.
         plan: its batches.
         collator: makes a batch of positions in the split, for an epoch.
+
+    It answers what the loop asks of a training split, as ``toolkit.stream.Stream`` does for one that is not held as a
+    whole.
     """
 
     split: Any
     plan: Plan
     collator: Collate
+    held: ClassVar[None] = None  # see ``toolkit.stream.Pool``: here every process has all of it
+
+    @property
+    def digest(self) -> str:
+        """Equal where the same positions are the same batches."""
+        return self.plan.digest
+
+    def describe(self) -> str:
+        return f"{self.split.describe()}, {len(self.plan)} batches an epoch"
+
+    def steps(self, trainer: Any) -> int:
+        """Optimizer steps of a run; an epoch's odd batches make a step of their own."""
+        steps = trainer.max_epochs * math.ceil(len(self.plan) / trainer.accumulate)
+        return min(steps, trainer.max_steps or steps)
+
+    def turn(self, engine: Any, at: Progress) -> None:
+        """Go on to the next epoch, where this one has no batch left."""
+        if at.batch >= len(self.plan):
+            at.epoch, at.batch = at.epoch + 1, 0
+
+    def part(self, engine: Any, at: Progress) -> Data:
+        """What the batches at hand are taken from."""
+        return self
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        return self.plan.epoch(epoch)
+
+    def position(self, at: Progress, accumulate: int) -> int:
+        """Batches since the start, which key the dropout masks."""
+        return at.epoch * len(self.plan) + at.batch
+
+    def passed(self, at: Progress) -> float:
+        """Examples up to a position."""
+        return (at.epoch + at.batch / len(self.plan)) * len(self.split)
+
+    def efficiency(self) -> float | None:
+        """Share of what the batches of an epoch hold that is no padding."""
+        return padding_efficiency(self.plan.lengths, self.plan.epoch(0)) if len(self.plan) else None
+
+    def notes(self) -> Iterable[str]:
+        """What is to be said of it at the end."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -242,20 +300,21 @@ def first_report(dataset: Any, splits: Mapping[str, Any], problems: Sequence[Pro
         kind: what one example is called.
     """
     fatal = any(problem.fatal for problem in problems)
-    empty = [] if fatal else empty_splits(splits, kind, dataset.split)
+    empty = [] if fatal else empty_splits(splits, kind, dataset)
     return judge([*problems, *empty], dataset.on_bad, f"dataset {type(dataset).__name__}")
 
 
-def empty_splits(splits: Mapping[str, Any], kind: str, only: str | None = None) -> Iterable[Problem]:
+def empty_splits(splits: Mapping[str, Any], kind: str, dataset: Any) -> Iterable[Problem]:
     """A fatal problem for each split that must not be empty and is.
 
     Args:
         kind: what one example is called.
-        only: the split that is wanted; else train and test are.
+        dataset: the spec; without ``dataset.split`` train and test are wanted, unless train is streamed.
     """
     sizes = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
     measured = [name for name in ("test", "validation") if len(splits[name])]
-    for name in (only,) if only else ("train", "test"):
+    wanted = [name for name in ("train", "test") if name in dataset.kept]
+    for name in (dataset.split,) if dataset.split else wanted:
         if not len(splits[name]):
             here = name == "train" and measured
             hint = f"; dataset.split={measured[0]} measures a trained run on {measured[0]} alone" if here else ""

@@ -76,14 +76,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Split:
-    """One split. The pixels stay in the memory-mapped file ``path``; ``rows`` are their places in it."""
+    """One split. The pixels stay in the memory-mapped file ``path``, or those of a stream in a tuple; ``rows`` are
+    their places in it."""
 
     name: str
     ids: list[str]
     texts: list[str]  # names of the classes
     origins: list[str]
     digests: list[str]  # SHA-256 of the undecoded pictures
-    path: Path
+    path: Path | tuple[np.ndarray, ...]
     rows: np.ndarray  # (pictures,) int64
     shape: tuple[int, int, int]  # height, width, channels
 
@@ -217,6 +218,14 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
     return Corpus(splits, _fingerprint(splits), report + Report({}, [], notes))
 
 
+def gather(dataset: Any, found: Sequence[Picture | Problem]) -> tuple[Split, list[Problem]]:
+    """The first stage for some pictures of the training split, which are decoded into memory."""
+    pictures, problems = parted(found)
+    pictures, more = _sound(pictures)
+    splits, unfit, _ = _decoded(dataset, pictures, None, progress())
+    return splits["train"], problems + more + unfit
+
+
 def cut(pictures: Sequence[Picture], parts: Mapping[str, float], seed: int) -> list[Picture]:
     """Move parts of the training pictures to the splits that have none.
 
@@ -266,9 +275,12 @@ def _sound(pictures: list[Picture]) -> tuple[list[Picture], list[Problem]]:
 
 
 def _decoded(
-    dataset: Any, pictures: list[Picture], cache: Path, bars: Any
+    dataset: Any, pictures: list[Picture], cache: Path | None, bars: Any
 ) -> tuple[dict[str, Split], list[Problem], tuple[str, ...]]:
-    """Decode the pictures: splits, problems with those that cannot be used, notes on repeated ones that are kept."""
+    """Decode the pictures: splits, problems with those that cannot be used, notes on repeated ones that are kept.
+
+    Without a cache they are held in memory.
+    """
     from toolkit import array_cache
     from toolkit.pictures import VERSION, decode
 
@@ -279,7 +291,10 @@ def _decoded(
     items = [
         array_cache.Item(p.image.name if isinstance(p.image, Path) else p.name, p.image, p.stamp) for p in pictures
     ]
-    store = array_cache.store(items, decoder, cache / "images", bars)
+    if cache:
+        store = array_cache.store(items, decoder, cache / "images", bars)
+    else:
+        store = array_cache.hold(items, decoder, bars)
     problems = [Problem(kind, _where(pictures[i]), message) for i, kind, message in store.problems]
     shown = {row: pictures[position] for row, position in enumerate(store.positions)}
     problems += _one_shape(shown, store.shapes)
@@ -375,24 +390,34 @@ def usable(run: Any, corpus: Corpus, learned: Learned) -> Corpus:
     """
     problems: list[Problem] = []
     splits = {}
-    known = ", ".join(repr(name) for name in learned.tokenizer.classes[:10]) + ", ..." * (learned.outputs > 10)
     if learned.outputs < 2:
-        message = f"found only {known}, expected at least two; is dataset.path the folder above the folders of classes?"
+        found = f"found only {_first_classes(learned)}, expected at least two"
+        message = f"{found}; is dataset.path the folder above the folders of classes?"
         problems.append(Problem("one class", "train", message, fatal=True))
     for name, split in corpus.splits.items():
-        new: dict[str, str] = {}  # to what is said of it, once a class: among many the nearest is far to seek
-        for text in set(split.texts):
-            if learned.tokenizer.unknown(text):
-                hint = nearest(text, learned.tokenizer.classes)
-                new[text] = f"{text!r} has no usable picture in the training split, which knows {known}{hint}"
-        kept = [i for i, text in enumerate(split.texts) if text not in new]
-        for text, origin in zip(split.texts, split.origins, strict=True):
-            if text in new:
-                problems.append(Problem("unknown class", origin, new[text]))
-        splits[name] = split if len(kept) == len(split) else split.select(kept)
-    problems += empty_splits(splits, "picture", run.dataset.split)
+        splits[name], bad = fitting(run, split, learned)
+        problems += bad
+    problems += empty_splits(splits, "picture", run.dataset)
     report = judge(problems, run.dataset.on_bad, "the classes that were learned")
     return Corpus(splits, _fingerprint(splits), corpus.report + report)
+
+
+def fitting(run: Any, split: Split, learned: Learned) -> tuple[Split, list[Problem]]:
+    """The pictures whose class is known, and the problems of the others."""
+    new: dict[str, str] = {}  # to what is said of it, once a class: among many the nearest is far to seek
+    for text in set(split.texts):
+        if learned.tokenizer.unknown(text):
+            hint = nearest(text, learned.tokenizer.classes)
+            known = _first_classes(learned)
+            new[text] = f"{text!r} has no usable picture in the training split, which knows {known}{hint}"
+    both = zip(split.texts, split.origins, strict=True)
+    problems = [Problem("unknown class", origin, new[text]) for text, origin in both if text in new]
+    kept = [i for i, text in enumerate(split.texts) if text not in new]
+    return split if len(kept) == len(split) else split.select(kept), problems
+
+
+def _first_classes(learned: Learned) -> str:
+    return ", ".join(repr(name) for name in learned.tokenizer.classes[:10]) + ", ..." * (learned.outputs > 10)
 
 
 def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
@@ -434,12 +459,14 @@ class Collator:
         labels: ``(pictures,)`` int32, the class of every picture of the split.
         features: the feature spec, which draws the augmentation.
         seed: seed of the augmentation; None for an evaluation, which draws nothing.
+        first: the position that the split's first picture is called by.
     """
 
     split: Split
     labels: np.ndarray
     features: Any
     seed: int | None
+    first: int = 0
 
     def known(self, positions: np.ndarray) -> Batch:
         return {"example": np.asarray(positions, np.int64)}
@@ -448,7 +475,7 @@ class Collator:
         height, width, _ = self.split.shape
         return {
             "example": np.asarray(positions, np.int64),
-            "images": self.split.pictures(positions),
-            "labels": self.labels[positions],
+            "images": self.split.pictures(positions - self.first),
+            "labels": self.labels[positions - self.first],
             **self.features.draw_batch(height, width, self.seed, epoch, positions),
         }

@@ -17,10 +17,10 @@ import numpy as np
 
 from toolkit import checkpoint, metrics, ranks, resume
 from toolkit.checkpoint import LEARNED, Checkpoint, Progress
-from toolkit.corpus import LISTED, Data, Learned
+from toolkit.corpus import LISTED, Learned
 from toolkit.errors import ConfigError, DataError, writing
-from toolkit.plan import padding_efficiency
 from toolkit.runfolder import Onlooker, RunFolder
+from toolkit.stream import Reader, Stream
 from toolkit.trainers import loop
 from toolkit.trainers.loop import Engine
 
@@ -30,12 +30,12 @@ class Parts:
     """What a run works with, before a framework is loaded.
 
     Args:
-        data: the splits by name.
+        data: the splits by name, each a ``corpus.Data``; train may be a ``stream.Stream``.
         learned: tokenizer and state of the features.
         fingerprint: of the data set.
     """
 
-    data: dict[str, Data]
+    data: dict[str, Any]
     learned: Learned
     fingerprint: str
 
@@ -94,9 +94,10 @@ def prepare(run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew
     """
     domain = domain_of(run)
     corpus = domain.prepare(run.dataset)
+    reader = Reader(run) if run.dataset.streaming and not run.evaluate else None
     folder.learned({})
     if anew and not isinstance(folder, Onlooker):
-        domain.learn(run, corpus.splits["train"], folder.path)
+        domain.learn(run, reader.sample() if reader else corpus.splits["train"], folder.path)
     if earlier:
         taken = {name: blob for name, blob in earlier.about.learned.items() if name.partition("/")[0] not in anew}
         folder.learned(taken, [name for name in LEARNED if name not in anew])
@@ -114,7 +115,9 @@ def prepare(run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew
         name: domain.data(run, split, known, name == "train" and not run.evaluate)
         for name, split in corpus.splits.items()
     }
-    return Parts(data, known, corpus.fingerprint)
+    if reader is None:
+        return Parts(data, known, corpus.fingerprint)
+    return Parts(data | {"train": Stream(reader, known)}, known, f"{corpus.fingerprint} {reader.fingerprint}")
 
 
 def domain_of(run: Any) -> Any:
@@ -185,7 +188,7 @@ def _facts(run: Any, parts: Parts) -> dict[str, Any]:
         "dataset": parts.fingerprint,
         "seed": run.seed,
         "accumulate": run.trainer.accumulate,
-        "plan": parts.data["train"].plan.digest,
+        "plan": parts.data["train"].digest,
     }
 
 
@@ -227,22 +230,21 @@ def put(engine: Engine, found: Checkpoint) -> None:
 def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
     """Train to the end; returns the seconds it took and the examples a second, validations included."""
     train, valid = parts.data["train"], parts.data["validation"]
-    steps = loop.total_steps(run.trainer, len(train.plan))
-    folder.say(
-        f"{run.recipe}, {run.backend}: {train.split.describe()}, {len(train.plan)} batches an epoch, {steps} steps"
-    )
+    steps = train.steps(run.trainer)
+    folder.say(f"{run.recipe}, {run.backend}: {train.describe()}, {steps} steps")
     folder.rewind(at)
-    epochs, began = at.epoch + at.batch / len(train.plan), time.perf_counter()
+    examples, began = train.passed(at), time.perf_counter()
     if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
         engine.fit_stock(loop.Stock(run, engine, train, valid, parts.learned.tokenizer, folder, at))
     else:  # of a stock run this is what is left: its last validation, if a kill fell before it
         loop.fit(run, engine, train, valid, parts.learned.tokenizer, folder, at)
     engine.total(np.zeros(1))  # the last checkpoint is there before any process reads it
     seconds = time.perf_counter() - began
-    epochs = at.epoch + at.batch / len(train.plan) - epochs
+    for line in train.notes():
+        folder.say(line)
     return {
         "train_seconds": round(seconds, 1),
-        "examples_per_second": round(epochs * len(train.split) / max(seconds, 1e-9), 1),
+        "examples_per_second": round((train.passed(at) - examples) / max(seconds, 1e-9), 1),
     }
 
 
@@ -285,8 +287,8 @@ def _finish(
             for p in run.model.parameters(parts.learned.inputs, parts.learned.outputs).values()
             if p.trainable
         ),
-        "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)) if len(train.plan) else None,
-        "examples": {name: len(data.split) for name, data in parts.data.items()},
+        "padding_efficiency": train.efficiency(),
+        "examples": {name: len(data.split) for name, data in parts.data.items() if data.split},
         "metric_signatures": run.task.signatures(),
         **speed,
         "wall_seconds": round(time.perf_counter() - began, 1),

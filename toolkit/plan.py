@@ -7,6 +7,7 @@ Both loaders consume the same plan. Every epoch has the same number of batches, 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -62,6 +63,47 @@ class Plan:
         """The batches for an evaluation: by length, longest first, never shuffled."""
         order = np.argsort(self.lengths, kind="stable")
         return np.split(order, np.cumsum(self.sizes)[:-1])[::-1]
+
+
+def columns(
+    lengths: np.ndarray, starts: np.ndarray, budget: float | None, most: int, key: list[int]
+) -> list[np.ndarray]:
+    """Batches of a pool whose examples come from several lanes: each has as many of every lane, as far as they reach.
+
+    The j-th longest examples of all lanes are a column; a batch takes whole columns, unless one of them alone is beyond
+    the budget. So a process that reads some of the lanes has the same share of every batch.
+
+    Args:
+        lengths: ``(examples,)`` lane after lane.
+        starts: ``(lanes + 1,)`` where each lane begins, and the end of the last.
+        budget, most: see :class:`Plan`.
+        key: of the shuffling.
+
+    Returns:
+        positions in the pool, within a batch in their order.
+    """
+    rng = np.random.Generator(np.random.Philox(key=np.random.SeedSequence(key).generate_state(2, np.uint64)))
+    noisy = lengths * (1 + JITTER * rng.random(len(lengths)))
+    lanes = [np.arange(a, b)[np.argsort(-noisy[a:b], kind="stable")] for a, b in itertools.pairwise(starts)]
+    budget = math.inf if budget is None else budget
+    batches: list[list[int]] = []
+    here: list[int] = []
+    for column in itertools.zip_longest(*lanes):
+        rows = [int(i) for i in column if i is not None]
+        if here and _over(lengths, here + rows, budget, most):
+            batches.append(here)
+            here = []
+        if not here and _over(lengths, rows, budget, most):
+            size = max(1, int(min(most, budget / max(float(lengths[rows].max()), 1e-9))))
+            batches += [rows[i : i + size] for i in range(0, len(rows), size)]
+        else:
+            here += rows
+    batches += [here] if here else []
+    return [np.sort(np.array(batches[i])) for i in rng.permutation(len(batches))]
+
+
+def _over(lengths: np.ndarray, rows: list[int], budget: float, most: int) -> bool:
+    return len(rows) > most or len(rows) * float(lengths[rows].max()) > budget
 
 
 def _cut(ordered: np.ndarray, budget: float, most: int) -> tuple[int, ...]:

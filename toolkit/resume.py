@@ -147,7 +147,7 @@ def check_data(run: Any, config: Mapping[str, Any], found: Checkpoint, facts: Ma
             "give it those, or go on with these by accept=[dataset]"
         )
     # with other batches a run can go on from the end of an epoch, but not from the middle of one
-    if at.batch and "plan" in other and not _explained(run, config, found, other):
+    if (at.batch or at.stream) and "plan" in other and not _explained(run, config, found, other):
         why = told(changes(found.about.config, config), ["trainer"]) or "the lengths of the examples are others"
         refused.append(
             f"plan: the run stands at batch {at.batch} of an epoch that is now cut into others ({why}); accept=[plan] "

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -71,7 +71,8 @@ class Recording:
 
 @dataclass(frozen=True)
 class Split:
-    """One split. The waveforms stay in the memory-mapped file ``path``; ``rows`` are their places in it."""
+    """One split. The waveforms stay in the memory-mapped file ``path``, or those of a stream in a tuple; ``rows`` are
+    their places in it."""
 
     name: str
     ids: list[str]
@@ -79,7 +80,7 @@ class Split:
     lengths: np.ndarray  # (recordings,) int64, samples, silence included
     origins: list[str]
     digests: list[str]  # SHA-256 of the undecoded audio
-    path: Path
+    path: Path | tuple[np.ndarray, ...]
     rows: np.ndarray  # (recordings,) int64
     sample_rate: int  # Hz
     silence: int = 0  # samples before and after each recording
@@ -108,6 +109,7 @@ class Speech(Source):
 
     domains: ClassVar[tuple[str, ...]] = ("speech",)
 
+    pool: int = option(256, "streaming: recordings of a pool, from which batches of like lengths are made", ge=1)
     sample_rate: int = option(16_000, "sample rate that everything is resampled to, in Hz", ge=4_000, le=192_000)
     min_seconds: float = option(0.05, "a shorter recording is bad, in seconds", ge=0)
     max_seconds: float = option(60.0, "a longer recording is bad, in seconds", gt=0)
@@ -159,10 +161,21 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
     return Corpus(splits, _fingerprint(splits), report)
 
 
+def gather(dataset: Any, found: Sequence[Recording | Problem]) -> tuple[Split, list[Problem]]:
+    """The first stage for some recordings of the training split, which are decoded into memory."""
+    recordings, problems = parted(found)
+    recordings, more = _sound(recordings)
+    splits, unfit = _decoded(dataset, recordings, None, progress())
+    return splits["train"], problems + more + unfit
+
+
 def _decoded(
-    dataset: Any, recordings: list[Recording], cache: Path, bars: Any
+    dataset: Any, recordings: list[Recording], cache: Path | None, bars: Any
 ) -> tuple[dict[str, Split], list[Problem]]:
-    """Decode the recordings; those of a wrong length, or that cannot be decoded, become problems."""
+    """Decode the recordings; those of a wrong length, or that cannot be decoded, become problems.
+
+    Without a cache they are held in memory.
+    """
     from toolkit import array_cache, audio
 
     rate = dataset.sample_rate
@@ -170,7 +183,10 @@ def _decoded(
     decoder = array_cache.Decoder(
         lambda data, name: audio.decode(data, name, rate), np.float32, f"{audio.VERSION} {rate}", "decoding audio"
     )
-    store = array_cache.store(items, decoder, cache / "audio", bars)
+    if cache:
+        store = array_cache.store(items, decoder, cache / "audio", bars)
+    else:
+        store = array_cache.hold(items, decoder, bars)
     problems = [Problem(kind, _where(recordings[i]), message) for i, kind, message in store.problems]
     kept = []
     for row, position in enumerate(store.positions):
@@ -189,46 +205,34 @@ def _decoded(
 
 
 def check(
-    corpus: Corpus,
+    split: Split,
     tokenizer: Tokenizer,
     frames_of_samples: Callable[[np.ndarray], np.ndarray],
-    on_bad: Literal["refuse", "drop"] = "refuse",
     most_frames: int | None = None,
-    only: str | None = None,
-) -> Corpus:
-    """Second stage: hold every transcript against the tokenizer and the model.
+) -> tuple[Split, list[Problem]]:
+    """Hold every transcript of a split against the tokenizer and the model.
 
     Args:
-        corpus: from :func:`prepare`.
+        split: from :func:`prepare`.
         tokenizer: as learned from the training split.
         frames_of_samples: ``(n,)`` samples -> ``(n,)`` frames that the model emits for them.
-        on_bad: the dataset's policy.
         most_frames: longest output of the model, if it has a bound.
-        only: the split that is wanted, if it is not all of them.
 
     Returns:
-        The corpus, without bad recordings if they are dropped.
-
-    Raises:
-        DataError: characters that the tokenizer lacks; an utterance with fewer output frames than CTC needs, one a
-            token and one more between two equal tokens (Graves et al. 2006, section 3); a split that is left empty.
+        the split without bad recordings, and what is wrong with those: characters that the tokenizer lacks; fewer
+        output frames than CTC needs, one a token and one more between two equal tokens (Graves et al. 2006, section 3).
     """
+    frames = np.asarray(frames_of_samples(split.lengths)) if len(split) else np.zeros(0, np.int64)
     problems: list[Problem] = []
-    splits = {}
-    for name, split in corpus.splits.items():
-        frames = np.asarray(frames_of_samples(split.lengths)) if len(split) else np.zeros(0, np.int64)
-        kept = []
-        for i, text in enumerate(split.texts):
-            where = f"{split.origins[i]} ({split.ids[i]})"
-            problem = _untrainable(text, int(frames[i]), where, tokenizer, most_frames)
-            if problem:
-                problems.append(problem)
-            else:
-                kept.append(i)
-        splits[name] = split if len(kept) == len(split) else split.select(kept)
-    problems += empty_splits(splits, "recording", only)
-    report = judge(problems, on_bad, "this tokenizer and model")
-    return Corpus(splits, _fingerprint(splits), corpus.report + report)
+    kept = []
+    for i, text in enumerate(split.texts):
+        where = f"{split.origins[i]} ({split.ids[i]})"
+        problem = _untrainable(text, int(frames[i]), where, tokenizer, most_frames)
+        if problem:
+            problems.append(problem)
+        else:
+            kept.append(i)
+    return split if len(kept) == len(split) else split.select(kept), problems
 
 
 def _untrainable(text: str, frames: int, where: str, tokenizer: Tokenizer, most: int | None) -> Problem | None:
@@ -321,15 +325,28 @@ def load(run: Any, folder: Path) -> Learned:
 
 
 def usable(run: Any, corpus: Corpus, learned: Learned) -> Corpus:
+    """Second stage: :func:`fitting` of every split, judged by the dataset's policy.
+
+    Raises:
+        DataError: there are problems and they are not dropped; a split that is left empty.
+    """
+    problems: list[Problem] = []
+    splits = {}
+    for name, split in corpus.splits.items():
+        splits[name], bad = fitting(run, split, learned)
+        problems += bad
+    problems += empty_splits(splits, "recording", run.dataset)
+    report = judge(problems, run.dataset.on_bad, "this tokenizer and model")
+    return Corpus(splits, _fingerprint(splits), corpus.report + report)
+
+
+def fitting(run: Any, split: Split, learned: Learned) -> tuple[Split, list[Problem]]:
     """:func:`check` with what a run holds."""
-    return check(
-        corpus,
-        learned.tokenizer,
-        lambda n: run.model.output_length(run.features.frames(n)),
-        run.dataset.on_bad,
-        getattr(run.model, "max_positions", None),
-        run.dataset.split,
-    )
+
+    def frames(samples: np.ndarray) -> np.ndarray:
+        return run.model.output_length(run.features.frames(samples))
+
+    return check(split, learned.tokenizer, frames, getattr(run.model, "max_positions", None))
 
 
 def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
@@ -368,24 +385,28 @@ class Collator:
         tokens: token ids of every transcript of the split.
         features: the feature spec, which draws the augmentation.
         seed: seed of the augmentation; None for an evaluation, which draws nothing.
+        first: the position that the split's first recording is called by.
     """
 
     split: Split
     tokens: list[np.ndarray]
     features: Any
     seed: int | None
+    first: int = 0
 
     def known(self, positions: np.ndarray) -> Batch:
+        places = positions - self.first
         return {
             "example": np.asarray(positions, np.int64),
-            "waveform_lengths": self.split.lengths[positions],
-            "token_lengths": np.array([len(self.tokens[int(i)]) for i in positions]),
+            "waveform_lengths": self.split.lengths[places],
+            "token_lengths": np.array([len(self.tokens[i]) for i in places.tolist()], np.int64),
         }
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
         samples, longest = widths(whole, "waveform_lengths", "token_lengths")
-        waveforms, waveform_lengths = pad([self.split.waveform(int(i)) for i in positions], np.float32, samples)
-        tokens, token_lengths = pad([self.tokens[int(i)] for i in positions], np.int32, longest)
+        places = (positions - self.first).tolist()
+        waveforms, waveform_lengths = pad([self.split.waveform(i) for i in places], np.float32, samples)
+        tokens, token_lengths = pad([self.tokens[i] for i in places], np.int32, longest)
         time_masks, frequency_masks = self._masks(positions, waveform_lengths, epoch)
         return {
             "example": np.asarray(positions, np.int64),

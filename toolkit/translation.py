@@ -136,6 +136,7 @@ class Pairs(Source):
 
     domains: ClassVar[tuple[str, ...]] = ("translation",)
 
+    pool: int = option(8192, "streaming: pairs of a pool, from which batches of like lengths are made", ge=1)
     source: str | None = option(None, "language that is translated from, as the data calls it: en")
     target: str | None = option(None, "language that is translated to, as the data calls it: de")
     repeats: Literal["bad", "keep"] = option(
@@ -255,6 +256,13 @@ def prepare(dataset: Any, cache: Path | None = None) -> Corpus:
     if dataset.repeats == "keep":
         report += Report({}, [], tuple(_kept(pairs, repeats)))
     return Corpus(splits, _fingerprint(splits), report)
+
+
+def gather(dataset: Any, found: Sequence[Pair | Problem]) -> tuple[Split, list[Problem]]:
+    """The first stage for some pairs of the training split."""
+    pairs, problems = parted(found)
+    pairs, more = _sound(pairs, dataset.max_ratio)
+    return _split("train", pairs), problems + more
 
 
 def _sound(pairs: Iterable[Pair], max_ratio: float | None) -> tuple[list[Pair], list[Problem]]:
@@ -399,15 +407,15 @@ def usable(run: Any, corpus: Corpus, learned: Learned) -> Corpus:
     notes: list[str] = []
     splits = {}
     for name, split in corpus.splits.items():
-        splits[name], bad = fitting(run, split, learned.tokenizer)
+        splits[name], bad = fitting(run, split, learned)
         problems += bad
         notes += _unknown(split, learned.tokenizer)
-    problems += empty_splits(splits, "pair", run.dataset.split)
+    problems += empty_splits(splits, "pair", run.dataset)
     report = judge(problems, run.dataset.on_bad, "this tokenizer")
     return Corpus(splits, _fingerprint(splits), corpus.report + report + Report({}, [], tuple(notes)))
 
 
-def fitting(run: Any, split: Split, tokenizers: Tokenizers) -> tuple[Split, list[Problem]]:
+def fitting(run: Any, split: Split, learned: Learned) -> tuple[Split, list[Problem]]:
     """The pairs of which neither side has too many tokens or none, as tokens too, and the problems of the others.
 
     A translation that is not known may be empty.
@@ -416,7 +424,7 @@ def fitting(run: Any, split: Split, tokenizers: Tokenizers) -> tuple[Split, list
     if positions := getattr(run.model, "max_positions", None):
         limits.append((positions - 1, "model.max_positions less the end"))
     most, named = min(limits)
-    split = dataclasses.replace(split, tokens=tokenizers.encoded(split))
+    split = dataclasses.replace(split, tokens=learned.tokenizer.encoded(split))
     assert split.tokens is not None
     problems = {}
     for language, texts, tokens in zip(split.languages, (split.sources, split.texts), split.tokens, strict=True):
@@ -463,20 +471,24 @@ class Collator:
     Args:
         source: of every pair of a split.
         tokens: of its translation, without boundary.
+        first: the position that the split's first pair is called by.
     """
 
     source: Tokens
     tokens: Tokens
+    first: int = 0
 
     def known(self, positions: np.ndarray) -> Batch:
+        places = (positions - self.first).tolist()
         both = (("source_lengths", self.source), ("token_lengths", self.tokens))
-        lengths = {name: np.array([len(side[int(i)]) for i in positions]) for name, side in both}
+        lengths = {name: np.array([len(side[i]) for i in places], np.int64) for name, side in both}
         return {"example": np.asarray(positions, np.int64), **lengths}
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
         here, there = widths(whole, "source_lengths", "token_lengths")
-        source, source_lengths = pad([self.source[int(i)] for i in positions], np.int32, here)
-        tokens, token_lengths = pad([self.tokens[int(i)] for i in positions], np.int32, there)
+        places = (positions - self.first).tolist()
+        source, source_lengths = pad([self.source[i] for i in places], np.int32, here)
+        tokens, token_lengths = pad([self.tokens[i] for i in places], np.int32, there)
         return {
             "example": np.asarray(positions, np.int64),
             "source": source,
@@ -518,7 +530,7 @@ def given(run: Any, inputs: Sequence[str], learned: Learned) -> Given:
     origins = [origin for origin, _ in sound]
     languages = run.dataset.source or "source", run.dataset.target or "target"
     split = Split("given", origins, [text for _, text in sound], [""] * len(sound), origins, languages)
-    split, bad = fitting(run, split, learned.tokenizer)
+    split, bad = fitting(run, split, learned)
     answered = blank.union(split.ids)
     places = enumerate(origin for origin, _ in lines if origin in answered)
     return Given(split, problems + bad, tuple((i, origin) for i, origin in places if origin in blank))

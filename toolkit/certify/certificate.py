@@ -23,7 +23,6 @@ from toolkit.certify.stream import AHEAD, Arrays, Reader, Stopped
 from toolkit.certify.worker import RELAYS, TRAININGS, batch_path
 from toolkit.errors import ConfigError, RunError, room, writing
 from toolkit.runfolder import RunFolder
-from toolkit.trainers import loop
 
 WORKER = "toolkit.certify.worker"
 AHEAD_OF_STEPS = 8  # batches that a loader may ask for before their step comes
@@ -106,7 +105,7 @@ def certify(
         UserError: bad data, a full disk, a process that failed.
     """
     parts = job.prepare(run, folder)
-    steps = min(steps, loop.total_steps(run.trainer, len(parts.data["train"].plan)))
+    steps = min(steps, parts.data["train"].steps(run.trainer))
     with tempfile.TemporaryDirectory(prefix=".work-", dir=folder.path) as name, writing(name):
         work = Path(name)
         _check_room(run, parts, work)

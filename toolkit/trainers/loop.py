@@ -109,12 +109,11 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
         RunError: a loss that is not finite, or a checkpoint that cannot be written.
     """
     trainer = run.trainer
-    total = total_steps(trainer, len(train.plan))
+    total = train.steps(trainer)
     recent: list[float] = []  # losses since the last validation
     with Signals() as signals, Display(total, at.step) as display:
         while True:
-            if at.batch >= len(train.plan):
-                at.epoch, at.batch = at.epoch + 1, 0
+            train.turn(engine, at)
             if _validation_due(trainer, at, total):
                 display.pause()
                 with _leaving(signals, engine, folder, at, trainer.keep):
@@ -126,15 +125,16 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 display.resume()
             if at.step >= total or at.epoch >= trainer.max_epochs or _patience_over(trainer, at):
                 return
-            planned = train.plan.epoch(at.epoch)
-            batches = engine.batches(_own(run, engine, train.collator), planned[at.batch :], at.epoch)
+            part = train.part(engine, at)
+            planned = part.batches(at.epoch)
+            batches = engine.batches(_own(run, engine, part), planned[at.batch :], at.epoch)
             while at.batch < len(planned) and at.step < total:
                 lr = run.optimizer.lr * run.schedule.factor(at.step, total)
-                with _leaving(signals, engine, folder, at, trainer.keep), named(train):
+                with _leaving(signals, engine, folder, at, trainer.keep), named(part):
                     group = list(islice(batches, trainer.accumulate))
-                ids = _ids(train, planned[at.batch : at.batch + len(group)])
+                ids = _ids(part, planned[at.batch : at.batch + len(group)])
                 try:
-                    loss, norm = engine.train_step(group, lr, at.epoch * len(planned) + at.batch)
+                    loss, norm = engine.train_step(group, lr, train.position(at, trainer.accumulate))
                 except NonFinite as error:
                     raise RunError(_not_finite(at, ids)) from error
                 at.step, at.batch = at.step + 1, at.batch + len(group)
@@ -149,11 +149,15 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 if signals.caught or at.step % trainer.checkpoint_every == 0:
                     _save(engine, folder, at, trainer.keep)
                     signals.heed(folder)
+                if trainer.validate_steps and at.step % trainer.validate_steps == 0:
+                    break
 
 
-def _own(run: Any, engine: Engine, collator: Collate) -> Collate:
+def _own(run: Any, engine: Engine, part: Any) -> Collate:
     """Makes this process's rows of each batch."""
-    return collator if engine.ranks == 1 else Part(collator, engine.rank, engine.ranks, run.task.amounts)
+    if engine.ranks == 1:
+        return part.collator
+    return Part(part.collator, engine.rank, engine.ranks, run.task.amounts, part.held)
 
 
 def _save(engine: Engine, folder: RunFolder, at: Progress, keep: int) -> None:
@@ -203,8 +207,10 @@ def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, 
 
 def _validation_due(trainer: Any, at: Progress, total: int) -> bool:
     """Whether a validation belongs here and is not in the checkpoint: a kill may fall between the two of one step."""
-    ended = at.batch == 0 and at.step > 0 and at.epoch % trainer.validate_every == 0
-    return at.validated != at.step and (ended or at.step == total)
+    every = trainer.validate_steps
+    ended = at.batch == 0 and not at.stream and at.epoch % trainer.validate_every == 0
+    due = at.step % every == 0 if every else ended
+    return at.validated != at.step and ((due and at.step > 0) or at.step == total)
 
 
 @dataclass
@@ -225,7 +231,7 @@ class Stock:
 
     def __post_init__(self) -> None:
         self.at.batch = 0
-        self.total = total_steps(self.run.trainer, len(self.train.plan))
+        self.total = self.train.steps(self.run.trainer)
         self.signals = Signals()
 
     def batch_begin(self) -> None:
@@ -255,17 +261,11 @@ class Stock:
         if at.batch == len(self.train.plan):
             at.epoch, at.batch = at.epoch + 1, 0
         over = at.step >= self.total
-        if over or at.epoch % trainer.validate_every == 0:
+        if over or _validation_due(trainer, at, self.total):
             _validate(self.run, self.engine, self.valid, self.tokenizer, self.folder, at, loss)
             self.folder.save(self.engine.state(), at, trainer.keep)
             self.signals.heed(self.folder)
         return over or _patience_over(trainer, at)
-
-
-def total_steps(trainer: Any, batches: int) -> int:
-    """Optimizer steps of a run; an epoch's odd batches make a step of their own."""
-    steps = trainer.max_epochs * math.ceil(batches / trainer.accumulate)
-    return min(steps, trainer.max_steps or steps)
 
 
 def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = True) -> Evaluation:

@@ -57,6 +57,11 @@ class Trainer:
     checkpoint_every: int = option(500, "optimizer steps from one checkpoint to the next", ge=1)
     keep: int = option(2, "checkpoints kept beside the best one", ge=1)
     validate_every: int = option(5, "epochs from one validation to the next", ge=1)
+    validate_steps: int | None = option(
+        None,
+        "optimizer steps from one validation to the next, instead of epochs: for data of which an epoch is long",
+        ge=1,
+    )
     patience: int | None = option(None, "validations without a new best before the run stops; null: never", ge=1)
     workers: int = option(0, "loader processes (torch) or parallel calls (tf); 0: none, but tf prefetches", ge=0)
     log_every: int = option(10, "optimizer steps from one row of the training log to the next", ge=1)
@@ -71,6 +76,8 @@ class Trainer:
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:
             yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"
+        if self.loop == "stock" and self.validate_steps:
+            yield "validate_steps", "found with loop=stock, which validates after epochs; loop=neutral has it"
         if self.loop == "stock" and self.shares > 1:
             yield "loop", f"found stock with {self.shares} devices, expected neutral, which cuts the plan's batches"
 

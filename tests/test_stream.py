@@ -1,0 +1,346 @@
+"""Training splits that are read while they are trained on: all kinds of shards, pools, processes, going on."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from toolkit import config
+from toolkit.batch import PLACES, Part
+from toolkit.checkpoint import Progress
+from toolkit.datasets import shards
+from toolkit.errors import ConfigError, DataError
+from toolkit.plan import columns
+from toolkit.stream import Reader, Stream
+
+from . import made, tiny
+
+BACKENDS = ("torch", "tf")
+DOMAINS = {
+    "speech": ("asr", "audio_shards", ["model=bilstm_ctc", "task.decoder=greedy"]),
+    "translation": ("translation", "pair_shards", ["dataset.source=en", "dataset.target=de", "task.decoder=greedy"]),
+    "images": ("image_classification", "image_shards", ["features.crop=pad"]),
+}
+SIZES = (7, 5, 9, 4)  # records of the training shards
+WANTED = {
+    "speech": ({"recording": shards.AUDIO, "transcript": shards.TEXT}, "recording"),
+    "translation": ({"source": ("en",), "target": ("de",)}, None),
+    "images": ({"picture": shards.IMAGE, "class": shards.LABEL}, "picture"),
+}
+
+
+@pytest.mark.parametrize("kind", made.WRITERS)
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_records_of_every_kind_of_shard_are_the_same(domain, kind, tmp_path):
+    folder = made.shard_folder(tmp_path / "data", domain, kind, SIZES)
+    found = shards.in_folder(str(folder), *WANTED[domain], "train")
+    assert len(found.files) == len(SIZES)
+    rows = [(list(row.fields.values()), row.read()) for i in range(len(SIZES)) for row in found.rows(i)]
+    expected = []
+    for record in made.records(domain, sum(SIZES) + 12)[: sum(SIZES)]:
+        content = next((value for value in record.values() if isinstance(value, bytes)), b"")
+        expected.append(([value for value in record.values() if isinstance(value, str)], content))
+    assert rows == expected
+    for start in (0, 1, 4, 5, 6, 7, 8):
+        tail = [row.read() if domain != "translation" else row.fields for row in found.rows(0, start)]
+        whole = [row.read() if domain != "translation" else row.fields for row in found.rows(0)]
+        assert tail == whole[start:]
+
+
+WRITTEN_BY_TENSORFLOW = """
+import sys, tensorflow as tf
+feature = tf.train.Feature
+with tf.io.TFRecordWriter(sys.argv[1]) as file:
+    for i in range(3):
+        values = {"text": feature(bytes_list=tf.train.BytesList(value=["zażółć".encode()])),
+                  "n": feature(int64_list=tf.train.Int64List(value=[i - 1])),
+                  "many": feature(float_list=tf.train.FloatList(value=[0.5, 2.0]))}
+        file.write(tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString())
+"""
+
+
+def test_records_are_those_that_tensorflow_writes(tmp_path):
+    path = tmp_path / "train-0.tfrecord"
+    subprocess.run([sys.executable, "-c", WRITTEN_BY_TENSORFLOW, str(path)], check=True, capture_output=True)
+    with open(path, "rb") as file:
+        found = list(shards._tfrecord(file, 0, {}))
+    assert [row["n"] for row in found] == [-1, 0, 1]
+    assert {row["text"].decode() for row in found} == {"zażółć"} and found[0]["many"] == [0.5, 2.0]
+
+
+def damage_end(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def damage_field(path):
+    made.WRITERS[path.suffix[1:]](path, [{"sound": b"1", "words": "2"}])
+
+
+@pytest.mark.parametrize("kind", made.WRITERS)
+@pytest.mark.parametrize(
+    "damage, said", [(damage_end, "cannot be read"), (damage_field, "expected one of audio, wav, flac")]
+)
+def test_a_bad_shard_is_named(kind, damage, said, tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "speech", kind, (3,))
+    damage(next(folder.glob("train-*")))
+    found = shards.in_folder(str(folder), *WANTED["speech"], "train")
+    with pytest.raises(DataError) as error:
+        list(found.rows(0))
+    assert f"train-00000-of-00001.{kind}, record" in str(error.value) and said in str(error.value)
+
+
+def test_a_file_of_no_split_is_named(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "translation", "tar", (3,))
+    (folder / "trane-0.tar").touch()
+    with pytest.raises(DataError, match=r"found trane-0.tar, expected train-\*.parquet"):
+        shards.in_folder(str(folder), {}, None, "train")
+
+
+@pytest.mark.parametrize("budget, most", [(None, 8), (40.0, 100), (15.0, 6), (1.0, 100)])
+def test_batches_of_a_pool_take_as_much_of_every_lane(budget, most):
+    rng = np.random.default_rng(0)
+    lengths, starts = rng.uniform(1, 10, 50), np.array([0, 14, 28, 42, 50])
+    found = columns(lengths, starts, budget, most, [1, 2, 3])
+    assert sorted(np.concatenate(found)) == list(range(50))
+    for batch in found:
+        assert len(batch) <= most and (budget is None or len(batch) == 1 or len(batch) * lengths[batch].max() <= budget)
+        assert list(batch) == sorted(batch)
+    if budget is None:
+        counts = [np.histogram(batch, starts)[0] for batch in found]
+        assert sum(len(set(count)) == 1 for count in counts) >= len(counts) // 2, "even, as far as the lanes reach"
+    again, other = (columns(lengths, starts, budget, most, [1, 2, n]) for n in (3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+    assert [b.tolist() for b in found] != [b.tolist() for b in other]
+
+
+def arguments(domain, folder, *overrides):
+    recipe, dataset, own = DOMAINS[domain]
+    fixed = [f"recipe={recipe}", f"dataset={dataset}", f"dataset.path={folder}", *own]
+    stream = ["dataset.streaming=true", "dataset.pool=8", "dataset.lanes=2"]
+    short = [*tiny.SHORT, "trainer.max_steps=12", "trainer.batch_examples=3", "trainer.precision=64"]
+    kept = ["trainer.checkpoint_every=1", "trainer.keep=100", "trainer.validate_every=2"]
+    return [*fixed, *tiny.components(*fixed), *short, *stream, *kept, *overrides]
+
+
+def stream(folder, domain, *overrides):
+    """A stream and its run, what it learns from its own sample."""
+    run = config.check(arguments(domain, folder, *overrides))
+    reader = Reader(run)
+    module, learned = importlib.import_module(f"toolkit.{domain}"), folder / "learned"
+    if not learned.exists():
+        for name in ("tokenizer", "features"):
+            (learned / name).mkdir(parents=True)
+        module.learn(run, reader.sample(), learned)
+    return Stream(reader, module.load(run, learned)), run
+
+
+def through(found, run, engine=None, at=None, steps=30):
+    """Goes through a stream as the loop does: where each batch begins, its ids and what it holds."""
+    engine, at = engine or SimpleNamespace(rank=0, ranks=1), at or Progress()
+    while at.step < steps:
+        found.turn(engine, at)
+        part = found.part(engine, at)
+        for positions in part.batches(at.epoch)[at.batch :]:
+            collator = part.collator
+            if engine.ranks > 1:
+                collator = Part(collator, engine.rank, engine.ranks, run.task.amounts, part.held)
+            stands = (at.epoch, at.batch, dict(at.stream))
+            yield stands, [part.split.ids[i] for i in positions], collator(positions, at.epoch)
+            at.step, at.batch = at.step + 1, at.batch + 1
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_every_example_is_in_every_epoch_once(domain, tmp_path):
+    found, run = stream(made.shard_folder(tmp_path / "data", domain, "tar", SIZES), domain)
+    of = [[], [], []]
+    for (epoch, _, _), ids, _ in through(found, run, steps=60):
+        if epoch < len(of):
+            of[epoch] += ids
+    assert len(set(of[0])) == len(of[0]) == sum(SIZES)
+    assert sorted(of[0]) == sorted(of[1]) == sorted(of[2]) and of[0] != of[1] != of[2]
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name], name)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_stream_goes_on_anywhere(domain, tmp_path):
+    folder = made.shard_folder(tmp_path / "data", domain, "parquet", SIZES)
+    whole = list(through(*stream(folder, domain)))
+    for begin in (1, 4, 7, 11, 20):
+        epoch, batch, place = json.loads(json.dumps(whole[begin][0]))
+        at = Progress(step=begin, epoch=epoch, batch=batch, stream=place)
+        rest = list(through(*stream(folder, domain), at=at))
+        assert [ids for _, ids, _ in rest] == [ids for _, ids, _ in whole[begin:]]
+        for (*_, ours), (*_, theirs) in zip(rest, whole[begin:], strict=True):
+            same(ours, theirs)
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (12, 1), (1, 1, 1, 9)])
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_processes_read_their_own_shards_and_share_the_batches_of_one(domain, sizes, tmp_path):
+    """With lanes of such different lengths that one process has none of the last batches."""
+    folder = made.shard_folder(tmp_path / "data", domain, "tfrecord", sizes)
+    whole = list(through(*stream(folder, domain)))
+    sent, barrier, parts = [np.zeros(0)] * 2, threading.Barrier(2), {}
+
+    def process(rank):
+        def total(values):
+            sent[rank] = np.asarray(values, np.float64)
+            barrier.wait(20)
+            summed = np.sum(sent, axis=0)
+            barrier.wait(20)
+            return summed
+
+        found, run = stream(folder, domain, "trainer.devices=2")
+        parts[rank] = list(through(found, run, SimpleNamespace(rank=rank, ranks=2, total=total), steps=12))
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    shares = []
+    for (_, ids, batch), *both in zip(whole, parts[0], parts[1], strict=False):
+        assert [found[1] for found in both] == [ids, ids]
+        counted = [part for *_, part in both if part["share"]]
+        assert sum(part["share"] for part in counted) == pytest.approx(1)
+        whole_batch = {name: values for name, values in batch.items() if name not in PLACES}
+        same(whole_batch, {name: np.concatenate([part[name] for part in counted]) for name in whole_batch})
+        shares.append(len(counted))
+    assert 2 in shares and (sizes == SIZES or 1 in shares)
+
+
+def test_a_process_reads_half_of_the_shards(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "tar", (3,) * 8)
+    found, _ = stream(folder, "images", "trainer.devices=2")
+    opened = [set(), set()]
+    rows, rank = found.reader.shards.rows, 0
+
+    def noted(number, start=0):
+        opened[rank].add(number)
+        return rows(number, start)
+
+    object.__setattr__(found.reader.shards, "rows", noted)
+    for rank in range(2):
+        places = [[0, 0]] * 2
+        while (got := found._read(SimpleNamespace(rank=rank, ranks=2), 0, places)).rows[0][0]:
+            places[rank] = got.rows[0][1]
+    assert len(opened[0]) == len(opened[1]) == 4 and not opened[0] & opened[1]
+
+
+def spoil(folder):
+    path = next(folder.glob("train-00001*"))
+    rows = made.records("speech", 5, 3)
+    rows[2]["wav"], rows[3]["txt"] = b"RIFF", "ab?"
+    made.write_tar(path, rows)
+
+
+def test_a_bad_record_is_named_or_dropped_and_counted(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "speech", "tar", SIZES)
+    stream(folder, "speech")  # learns its letters
+    spoil(folder)
+    with pytest.raises(DataError) as error:
+        list(through(*stream(folder, "speech")))
+    assert "train-00001-of-00004.tar, record" in str(error.value) and "dataset.on_bad=drop" in str(error.value)
+    found, run = stream(folder, "speech", "dataset.on_bad=drop")
+    ids = [name for (epoch, _, _), names, _ in through(found, run) for name in names if epoch == 0]
+    assert len(ids) == sum(SIZES) - 2
+    assert "unknown character" in " ".join(found.notes()) and found.report.dropped["unknown character"] >= 1
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["trainer.max_steps=null"], "trainer.max_steps: not given, but dataset.streaming=true"),
+        (["trainer=stock"], "trainer.loop: found stock with dataset.streaming=true"),
+        (["dataset=digits"], "dataset.streaming: found true, but Digits does not come in shards"),
+    ],
+)
+def test_what_a_stream_cannot_do_is_refused(words, said):
+    given = ["recipe=image_classification", "dataset=image_shards", "trainer.max_steps=3", "dataset.streaming=true"]
+    path = ["dataset.path=there"] if "dataset=digits" not in words else []
+    with pytest.raises(ConfigError) as error:
+        config.check([*given, *path, *words])
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("sizes, devices", [((3,), 2), ((3, 3, 3, 3), 3)])
+def test_processes_that_cannot_share_the_lanes_are_refused(sizes, devices, tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "translation", "tar", sizes)
+    with pytest.raises(DataError, match=f"which {devices} processes cannot share alike"):
+        stream(folder, "translation", f"trainer.devices={devices}")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A function that gives the folder of the data and the run of a domain and backend, made once."""
+    base = tmp_path_factory.mktemp("stream")
+
+    def trained(domain, backend):
+        data, run = base / domain, base / f"{domain}-{backend}"
+        if not data.exists():
+            kind = {"speech": "tfrecord", "translation": "parquet", "images": "tar"}[domain]
+            made.shard_folder(data, domain, kind, SIZES)
+        if not run.exists():
+            train(domain, backend, data, run)
+        return data, run
+
+    return trained
+
+
+def train(domain, backend, folder, run, *overrides):
+    words = arguments(domain, folder, f"backend={backend}", f"run_dir={run}", *overrides)
+    command = [sys.executable, "-m", "toolkit.run", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def steps(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return np.array([(row["loss"], row["grad_norm"]) for row in rows if row["split"] == "train"])
+
+
+def seen(run):
+    return [json.loads(line)["ids"] for line in (run / "examples.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_both_backends_train_alike_on_a_stream(trained, domain):
+    (_, one), (_, other) = (trained(domain, backend) for backend in BACKENDS)
+    assert len(seen(one)) == 12 and seen(one) == seen(other)
+    np.testing.assert_allclose(steps(one), steps(other), rtol=1e-8)
+    for run in (one, other):
+        results = json.loads((run / "results.json").read_text())
+        assert results["step"] > 0 and results["examples_per_second"] > 0 and "train" not in results["examples"]
+
+
+@pytest.mark.parametrize("first, then", [("torch", "torch"), ("torch", "tf"), ("tf", "tf")])
+def test_a_killed_run_goes_on_in_the_middle_of_a_pool(trained, first, then, tmp_path):
+    data, whole = trained("speech", first)
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for checkpoint in (run / "checkpoints").glob("step-*"):
+        if int(checkpoint.name.removeprefix("step-")) > 5:
+            shutil.rmtree(checkpoint)
+    done = train("speech", then, data, run, "resume=auto")
+    assert "at step 5" in done.stdout
+    assert seen(run) == seen(whole)
+    np.testing.assert_allclose(steps(run), steps(whole), rtol=0 if first == then else 1e-8)
+
+
+def test_two_processes_have_the_trajectory_of_one_on_a_stream(trained, tmp_path):
+    data, whole = trained("speech", "torch")
+    train("speech", "torch", data, tmp_path / "run", "trainer.devices=2")
+    assert seen(tmp_path / "run") == seen(whole)
+    np.testing.assert_allclose(steps(tmp_path / "run"), steps(whole), rtol=1e-8)

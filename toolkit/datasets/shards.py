@@ -1,0 +1,408 @@
+"""Data sets in many files: Parquet, WebDataset (tar) or TFRecord shards, in a folder or on the Hugging Face hub.
+
+A shard is read from front to back, or from any record on, so that a training can go over more data than fit into the
+memory or on the disk (``toolkit/stream.py``). Neither framework is needed for it.
+
+``dataset=audio_shards``, ``image_shards``, ``pair_shards`` with ``dataset.path=FOLDER``: one's own. The files of a
+split are in a folder of its name, or begin with it: ``train/0000.tar``, ``train-00000-of-00010.parquet``,
+``val-3.tfrecord``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import struct
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from toolkit.corpus import SPLITS, Problem, nearest
+from toolkit.datasets.folder import ALIASES, name_in, split_of, unusable
+from toolkit.errors import DataError
+from toolkit.images import Images, Picture
+from toolkit.spec import option, spec
+from toolkit.speech import Recording, Speech
+from toolkit.translation import SIDES, Pair, Pairs
+
+BLOCK = 64  # records of Parquet that are decoded at a time
+LAYOUT = "train-*.parquet (or .tar, .tfrecord), validation-* and test-*, or a folder of each split"
+KEY = "__key__"  # of a WebDataset record: the name that its files share
+
+AUDIO = ("audio", "wav", "flac", "mp3", "ogg", "opus", "m4a")
+TEXT = ("text", "sentence", "transcript", "transcription", "txt")
+IMAGE = ("image", "jpg", "jpeg", "png", "webp", "image/encoded")
+LABEL = ("label", "class", "cls", "image/class/text", "image/class/label")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record, its file (a recording or a picture) not read yet.
+
+    Args:
+        fields: what else it has.
+        read: returns the file.
+        file_name: its name; the suffix tells the format.
+        where: what a user calls the record.
+        stamp: changes whenever the file changes.
+        number: unique in the split: "00003-000017".
+    """
+
+    fields: Mapping[str, Any]
+    read: Callable[[], bytes]
+    file_name: str
+    where: str
+    stamp: str
+    number: str = ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file: its path or URL, what to call it, and its size in bytes where that is known."""
+
+    url: str
+    where: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The files of a split.
+
+    Args:
+        files: in their order.
+        wanted: field -> the names that it may have in the files, the first that is there counts.
+        content: the one of them that holds a file.
+        names: field -> names of its numbers; beside those that a Parquet file itself has.
+    """
+
+    files: Sequence[Shard]
+    wanted: Mapping[str, Sequence[str]]
+    content: str | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def rows(self, number: int, start: int = 0) -> Iterator[Row]:
+        """The records of a shard, from one on.
+
+        Raises:
+            DataError: it cannot be read, or lacks a field.
+        """
+        shard = self.files[number]
+        suffix = _suffix(shard.url)
+        i = start
+        try:
+            with _opened(shard.url) as file:
+                for record in READERS[suffix](file, start, self.wanted):
+                    yield self._row(record, shard, number, i)
+                    i += 1
+        except (OSError, EOFError, ValueError, tarfile.TarError, struct.error, zlib.error) as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+            raise DataError(f"{shard.where}, record {i}: cannot be read ({reason}); copy the file again") from error
+
+    def _row(self, record: Mapping[str, Any], shard: Shard, number: int, i: int) -> Row:
+        where = f"{shard.where}, record {i}" + (f" ({record[KEY]})" if KEY in record else "")
+        fields = {}
+        content, file_name = b"", ""
+        for name, choices in self.wanted.items():
+            found = next((choice for choice in choices if choice in record), None)
+            if found is None:
+                has = ", ".join(key for key in record if key != KEY)
+                raise DataError(f"{where}: found the fields {has}, expected one of {', '.join(choices)} for the {name}")
+            value = record[found]
+            if name == self.content:
+                content, file_name = _file(value, found, record)
+            else:
+                fields[name] = self._text(name, value)
+        return Row(fields, lambda: content, file_name, where, f"{shard.url} {shard.size} {i}", f"{number:05}-{i:07}")
+
+    def _text(self, name: str, value: Any) -> Any:
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "surrogateescape").rstrip("\n")
+        known = self.names.get(name, ())
+        return known[value] if isinstance(value, int) and value < len(known) else value
+
+
+def _file(value: Any, found: str, record: Mapping[str, Any]) -> tuple[bytes, str]:
+    """What is in a file, and its name: Parquet of the hub has both in one field, a tar names it by the field."""
+    if isinstance(value, Mapping):
+        inside = value.get("bytes")
+        name = PurePosixPath(value.get("path") or "").name
+        return (inside if inside is not None else Path(value["path"]).read_bytes()), name
+    return value, f"{record[KEY]}.{found}" if KEY in record else ""
+
+
+def _suffix(url: str) -> str:
+    name = PurePosixPath(url).name
+    return ".tfrecord" if re.search(r"\.tfrecords?(-\d+-of-\d+)?$", name) else PurePosixPath(name).suffix
+
+
+def _opened(url: str) -> Any:
+    if "://" not in url:
+        return open(url, "rb")
+    import fsspec
+
+    return fsspec.open(url, "rb").open()
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file)
+        columns = [name for choices in wanted.values() for name in choices if name in table.schema_arrow.names]
+        labels = _labels(table.schema_arrow)
+        for group in range(table.num_row_groups):
+            rows = table.metadata.row_group(group).num_rows
+            if start < rows:
+                for batch in table.iter_batches(BLOCK, [group], columns, use_threads=False):
+                    for record in batch.slice(min(start, len(batch))).to_pylist():
+                        yield record | {name: labels[name][record[name]] for name in labels.keys() & record.keys()}
+                    start = max(0, start - len(batch))
+            else:
+                start -= rows
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _labels(schema: Any) -> dict[str, Sequence[str]]:
+    """Names of the classes by column, as the hub's library leaves them in a file."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    import datasets
+
+    features = datasets.Features.from_arrow_schema(schema)
+    return {name: kind.names for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+
+
+def _tar(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any]]:
+    """WebDataset: files that follow each other and share a name up to its first dot are one record."""
+    record: dict[str, Any] = {}
+    seen = 0
+    archive: Any
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # it keeps one for each file that it has passed
+            folder, _, name = member.name.rpartition("/")
+            key, dot, kind = name.partition(".")
+            if not member.isfile() or not dot or not key:
+                continue
+            key = f"{folder}/{key}" if folder else key
+            if record.get(KEY) != key:
+                if record and seen > start:
+                    yield record
+                record, seen = {KEY: key}, seen + 1
+            if seen > start:
+                inside = archive.extractfile(member)
+                assert inside is not None  # it is a file
+                record[kind.lower()] = content = inside.read()
+                if len(content) != member.size:
+                    raise EOFError(f"{member.name} ends early")
+        file.seek(archive.offset)
+        if file.read(512) != bytes(512):  # an archive that is cut between two of its files ends without a word
+            raise EOFError("the archive has no end")
+    if record and seen > start:
+        yield record
+
+
+def _tfrecord(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any]]:
+    """Records of ``tf.train.Example``: length, its checksum, the message, its checksum."""
+    from tensorboardX.crc32c import crc32c
+
+    for i, header in enumerate(iter(lambda: file.read(12), b"")):
+        length, checksum = struct.unpack("<QI", header)
+        value = crc32c(header[:8])
+        if checksum != (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF:
+            raise ValueError("the checksum of its length differs")
+        if i < start:
+            file.seek(length + 4, 1)
+            continue
+        message = file.read(length)
+        if len(message) < length or len(file.read(4)) < 4:
+            raise EOFError("the file ends early")
+        yield _example(message)
+
+
+def _example(message: bytes) -> dict[str, Any]:
+    from google.protobuf.message import DecodeError
+
+    found = _example_class()()
+    try:
+        found.ParseFromString(message)
+    except DecodeError as error:
+        raise ValueError("no tf.train.Example") from error
+    values = {}
+    for name, feature in found.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        listed = list(getattr(feature, kind).value) if kind else []
+        if len(listed) == 1:
+            values[name] = listed[0]
+        elif listed:
+            values[name] = listed
+    return values
+
+
+@functools.cache
+def _example_class() -> Any:
+    """The message ``tf.train.Example``, described here, so that reading it takes no TensorFlow."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="toolkit/example.proto", package="toolkit", syntax="proto3")
+
+    def message(name: str, *fields: tuple[str, int, int, str], parent: Any = file.message_type) -> Any:
+        made = parent.add(name=name)
+        for key, number, kind, of in fields:
+            label = kinds.LABEL_REPEATED if key in ("value", "feature") else kinds.LABEL_OPTIONAL
+            label = kinds.LABEL_OPTIONAL if of == ".toolkit.Feature" else label
+            made.field.add(name=key, number=number, type=kind, label=label, type_name=of or None)
+        return made
+
+    lists = (("BytesList", kinds.TYPE_BYTES), ("FloatList", kinds.TYPE_FLOAT), ("Int64List", kinds.TYPE_INT64))
+    for name, kind in lists:
+        message(name, ("value", 1, kind, ""))
+    parts = [(name.lower(), i, kinds.TYPE_MESSAGE, f".toolkit.{name}") for i, (name, _) in enumerate(lists, 1)]
+    feature = message("Feature", *parts)
+    feature.oneof_decl.add(name="kind")
+    for part in feature.field:
+        part.oneof_index = 0
+    every = message("Features", ("feature", 1, kinds.TYPE_MESSAGE, ".toolkit.Features.FeatureEntry"))
+    entry = (("key", 1, kinds.TYPE_STRING, ""), ("value", 2, kinds.TYPE_MESSAGE, ".toolkit.Feature"))
+    message("FeatureEntry", *entry, parent=every.nested_type).options.map_entry = True
+    message("Example", ("features", 1, kinds.TYPE_MESSAGE, ".toolkit.Features"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("toolkit.Example"))
+
+
+READERS: Mapping[str, Callable[..., Iterator[dict[str, Any]]]] = {
+    ".parquet": _parquet,
+    ".tar": _tar,
+    ".tfrecord": _tfrecord,
+}
+
+
+# --- where they are --------------------------------------------------------------------------------------------------
+
+
+def in_folder(path: str | None, wanted: Mapping[str, Sequence[str]], content: str | None, split: str) -> Shards:
+    """The shards of a split in a folder.
+
+    Raises:
+        DataError: there is no such folder, or no shard in it whose split is known.
+    """
+    root = Path(path or "").expanduser()
+    if problem := unusable(root, "shards", LAYOUT):
+        raise DataError(str(problem))
+    files = [file for file in sorted(root.rglob("*")) if file.is_file() and _suffix(file.name) in READERS]
+    of = {file: _split_of(root, file) for file in files}
+    unknown = [name_in(root, file) for file, found in of.items() if found not in SPLITS]
+    if unknown or not files:
+        found = ", ".join(unknown[:5]) if unknown else "no such file"
+        raise DataError(f"dataset.path={root}: found {found}, expected {LAYOUT}{nearest(found, [*SPLITS, *ALIASES])}")
+    chosen = [file for file in files if of[file] == split]
+    return Shards([Shard(str(file), name_in(root, file), file.stat().st_size) for file in chosen], wanted, content)
+
+
+def _split_of(root: Path, file: Path) -> str:
+    """By the folders that it is in, else by how its name begins."""
+    folders = [split_of(folder) for folder in file.relative_to(root).parents]
+    begin = re.match("[a-z]*", file.name.lower())
+    name = begin[0] if begin else ""
+    return next((found for found in folders if found in SPLITS), ALIASES.get(name, name))
+
+
+def examples(dataset: Any, cache: Path) -> Iterator[Any]:
+    """All of a dataset's examples, but those of a split that is streamed."""
+    for split in dataset.kept:
+        shards = dataset.shards(split, cache)
+        for number in range(len(shards.files)):
+            for row in shards.rows(number):
+                yield dataset.example(split, row)
+
+
+def _named(dataset: Any, *names: str) -> Iterator[tuple[str, str]]:
+    for name in names:
+        if not getattr(dataset, name):
+            yield name, f"not given, expected the {type(dataset).__dataclass_fields__[name].metadata['doc']}"
+
+
+def pair(split: str, row: Row, languages: tuple[str, str]) -> Pair | Problem:
+    """What a record with the fields ``source`` and ``target`` says."""
+    source, target = (row.fields[side] for side in SIDES)
+    if isinstance(source, str) and isinstance(target, str):
+        return Pair(f"{split}/{row.number}", split, source, target, row.where, languages)
+    return Problem("wrong type", row.where, f"found {source!r} and {target!r}, expected two texts")
+
+
+@spec
+class AudioShards(Speech):
+    """Recordings of one's own in shards."""
+
+    path: str | None = option(None, "folder with the shards")
+    audio: tuple[str, ...] = option(AUDIO, "names that the field with the recording may have")
+    text: tuple[str, ...] = option(TEXT, "names that the field with the transcript may have")
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from _named(self, "path")
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return in_folder(self.path, {"recording": self.audio, "transcript": self.text}, "recording", split)
+
+    def example(self, split: str, row: Row) -> Recording:
+        name, text = f"{split}/{row.number}", str(row.fields["transcript"])
+        return Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+
+    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+        yield from examples(self, cache)
+
+
+@spec
+class ImageShards(Images):
+    """Pictures of one's own in shards."""
+
+    path: str | None = option(None, "folder with the shards")
+    image: tuple[str, ...] = option(IMAGE, "names that the field with the picture may have")
+    label: tuple[str, ...] = option(LABEL, "names that the field with the class may have")
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from _named(self, "path")
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return in_folder(self.path, {"picture": self.image, "class": self.label}, "picture", split)
+
+    def example(self, split: str, row: Row) -> Picture:
+        name, text = f"{split}/{row.number}", str(row.fields["class"])
+        return Picture(name, split, text, row.read, row.where, row.file_name, row.stamp)
+
+    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+        yield from examples(self, cache)
+
+
+@spec
+class PairShards(Pairs):
+    """Sentence pairs of one's own in shards: fields with the languages' names."""
+
+    path: str | None = option(None, "folder with the shards")
+    source: str | None = option(None, "language that is translated from: the name of its field")
+    target: str | None = option(None, "language that is translated to: the name of its field")
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from Pairs.check(self)
+        yield from _named(self, "path", "source", "target")
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        wanted = {side: (str(getattr(self, side)),) for side in SIDES}
+        return in_folder(self.path, wanted, None, split)
+
+    def example(self, split: str, row: Row) -> Pair | Problem:
+        return pair(split, row, (str(self.source), str(self.target)))
+
+    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+        yield from examples(self, cache)
