@@ -13,7 +13,8 @@ from toolkit import build
 
 ROOT = Path(build.__file__).parents[1]
 FILES = sorted((ROOT / "toolkit").rglob("*.py"))
-MODULES = {"hydra-core": "hydra", "pyyaml": "yaml", "pillow": "PIL"}  # where a package's module has another name
+# where a package's module has another name
+MODULES = {"hydra-core": "hydra", "pyyaml": "yaml", "pillow": "PIL", "protobuf": "google"}
 HYDRA = {"run.py", "build.py", "recipe_source.py", "compose.py"}
 FRAMEWORK = {
     "torch": {"torch", "torchaudio", "torchvision", "lightning", "transformers"},

@@ -1,11 +1,13 @@
 """Training splits that are read while they are trained on: all kinds of shards, pools, processes, going on."""
 
+import functools
 import importlib
 import json
 import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,12 +16,13 @@ import pytest
 from toolkit import config
 from toolkit.batch import PLACES, Part
 from toolkit.checkpoint import Progress
-from toolkit.datasets import shards
+from toolkit.corpus import SPLITS
+from toolkit.datasets import hub, imagenet, parallel_hub, shards
 from toolkit.errors import ConfigError, DataError
 from toolkit.plan import columns
 from toolkit.stream import Reader, Stream
 
-from . import made, tiny
+from . import made, test_datasets, test_image_datasets, test_translation_datasets, tiny
 
 BACKENDS = ("torch", "tf")
 DOMAINS = {
@@ -100,6 +103,68 @@ def test_a_file_of_no_split_is_named(tmp_path):
     (folder / "trane-0.tar").touch()
     with pytest.raises(DataError, match=r"found trane-0.tar, expected train-\*.parquet"):
         shards.in_folder(str(folder), {}, None, "train")
+
+
+def of_shards(dataset, split, cache):
+    found = dataset.shards(split, cache)
+    return [dataset.example(split, row) for number in range(len(found.files)) for row in found.rows(number)]
+
+
+def as_a_whole(examples, split):
+    return [(e.id, e.text) if hasattr(e, "text") else (e.source, e.target) for e in examples if e and e.split == split]
+
+
+def hub_dataset(name, folder):
+    if name == "librispeech":
+        rows = [{"id": f"1-2-{i}", "text": "A TEXT"} for i in range(3)]
+        parts = dict.fromkeys(("train.100", "validation", "test"), rows)
+        kinds = {"id": test_datasets.STRING, "text": test_datasets.STRING}
+        path = test_datasets.hub_repository(folder, "clean", parts, kinds)
+        return functools.partial(hub.LibriSpeech, path=str(path))
+    if name == "speech_commands":
+        parts = {s: [{"file": f"yes/{s}_{i}.wav", "label": i} for i in range(3)] for s in SPLITS}
+        label = {"_type": "ClassLabel", "names": ["yes", "_silence_", "no"]}
+        path = test_datasets.hub_repository(folder, "v0.02", parts, {"file": test_datasets.STRING, "label": label})
+        return functools.partial(hub.SpeechCommands, path=str(path))
+    if name == "wmt14":
+        parts = {
+            name: test_translation_datasets.nested(pairs) for name, pairs in test_translation_datasets.GOOD.items()
+        }
+        return functools.partial(
+            parallel_hub.WMT14, repository=str(test_translation_datasets.repository(folder, "de-en", parts))
+        )
+    parts = {name: [{"en": en, "de": de} for en, de in pairs] for name, pairs in test_translation_datasets.GOOD.items()}
+    return functools.partial(
+        parallel_hub.Multi30k, repository=str(test_translation_datasets.repository(folder, "default", parts))
+    )
+
+
+@pytest.mark.parametrize("name", ["librispeech", "speech_commands", "wmt14", "multi30k"])
+def test_a_repository_of_the_hub_is_read_as_a_stream(name, tmp_path):
+    made_of = hub_dataset(name, tmp_path / "hub")
+    dataset, streamed = made_of(), made_of(streaming=True)
+    read = "pairs" if hasattr(dataset, "pairs") else "recordings"
+    whole = list(getattr(dataset, read)(tmp_path / "cache", None))
+    assert as_a_whole(whole, "train")
+    assert as_a_whole(of_shards(streamed, "train", tmp_path / "cache"), "train") == as_a_whole(whole, "train")
+    kept = list(getattr(streamed, read)(tmp_path / "cache", None))
+    assert {e.split for e in kept} == {"validation", "test"}
+    assert as_a_whole(kept, "test") == as_a_whole(whole, "test")
+
+
+def test_imagenets_last_files_are_set_apart_from_a_stream(tmp_path):
+    source = test_image_datasets.hub_repository(
+        tmp_path / "hub", {"train": 8, "validation": 2}, "image", {"label": ["tench", "goldfish"]}
+    )
+    for i in range(3):
+        shutil.copy(source / "train.parquet", source / f"train-{i}.parquet")
+    card = source / "README.md"
+    card.write_text(card.read_text().replace("path: train.parquet", "path: train-*.parquet"))
+    dataset = imagenet.ImageNet(path=str(source), size=8, streaming=True)
+    assert [len(dataset.shards(split, tmp_path).files) for split in SPLITS] == [2, 1, 1]
+    counts = Counter(picture.split for picture in dataset.pictures(tmp_path / "cache", None))
+    assert counts == {"validation": 8, "test": 2}
+    assert {p.text for p in of_shards(dataset, "train", tmp_path)} == {"tench", "goldfish"}
 
 
 @pytest.mark.parametrize("budget, most", [(None, 8), (40.0, 100), (15.0, 6), (1.0, 100)])

@@ -11,15 +11,16 @@ Downloading from the hub is untested (the tests read local repositories with the
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from toolkit.corpus import Problem
+from toolkit.datasets.shards import Row, Shard, Shards, readable
 from toolkit.errors import DataError
 from toolkit.spec import option, spec
 from toolkit.speech import Recording, Speech
@@ -37,10 +38,20 @@ class LibriSpeech(Speech):
     test: str = option("test", "the hub's split to test on")
 
     def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
-        for split, part in (("train", self.train), ("validation", self.validation), ("test", self.test)):
-            for row in rows(self.path or self.repository, self.subset, part, None, cache, ("id", "text")):
-                name = row.fields["id"]
-                yield Recording(name, split, row.fields["text"].lower(), row.read, row.where, row.file_name, row.stamp)
+        for split in self.kept:
+            for row in rows(*self._part(split), cache, ("id", "text")):
+                yield self.example(split, row)
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return shards(*self._part(split), cache, ("id", "text"))
+
+    def example(self, split: str, row: Row) -> Recording:
+        name, text = row.fields["id"], row.fields["text"].lower()
+        return Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+
+    def _part(self, split: str) -> tuple[str, str, str, None]:
+        part = {"train": self.train, "validation": self.validation, "test": self.test}[split]
+        return self.path or self.repository, self.subset, part, None
 
 
 @spec
@@ -53,11 +64,20 @@ class CommonVoice(Speech):
     plain: bool = option(True, "lower-case transcripts with letters, digits, apostrophe and blank only")
 
     def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
-        for split in ("train", "validation", "test"):
-            for row in rows(self.path or self.repository, self.language, split, None, cache, ("path", "sentence")):
-                text = plain_text(row.fields["sentence"]) if self.plain else row.fields["sentence"]
-                name = Path(row.fields["path"]).stem
-                yield Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+        for split in self.kept:
+            for row in rows(*self._part(split), cache, ("path", "sentence")):
+                yield self.example(split, row)
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return shards(*self._part(split), cache, ("path", "sentence"))
+
+    def example(self, split: str, row: Row) -> Recording:
+        text = plain_text(row.fields["sentence"]) if self.plain else row.fields["sentence"]
+        name = Path(row.fields["path"]).stem
+        return Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+
+    def _part(self, split: str) -> tuple[str, str, str, None]:
+        return self.path or self.repository, self.language, split, None
 
 
 @spec
@@ -70,25 +90,22 @@ class SpeechCommands(Speech):
     version: str = option("v0.02", "version of the corpus: v0.01 (30 words) or v0.02 (35)")
 
     def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
-        revision = None if self.path else self.revision
-        for split in ("train", "validation", "test"):
-            source = rows(self.path or self.repository, self.version, split, revision, cache, ("file", "label"))
-            for row in source:
-                text = row.fields["label"]
-                if text != "_silence_":
-                    name = row.fields["file"].removesuffix(".wav")
-                    yield Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+        for split in self.kept:
+            for row in rows(*self._part(split), cache, ("file", "label")):
+                if example := self.example(split, row):
+                    yield example
 
+    def shards(self, split: str, cache: Path) -> Shards:
+        return shards(*self._part(split), cache, ("file", "label"))
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a hub dataset, its file (a recording or a picture) not read yet."""
+    def example(self, split: str, row: Row) -> Recording | None:
+        text, name = row.fields["label"], row.fields["file"].removesuffix(".wav")
+        if text == "_silence_":
+            return None
+        return Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
-    fields: dict[str, Any]
-    read: Callable[[], bytes]
-    file_name: str
-    where: str
-    stamp: str
+    def _part(self, split: str) -> tuple[str, str, str, str | None]:
+        return self.path or self.repository, self.version, split, None if self.path else self.revision
 
 
 def rows(
@@ -130,7 +147,8 @@ def rows(
             labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
             # The fingerprint names the version of the data that the library has cached.
             stamp = f"{source} {name} {split} {data._fingerprint} {i}"
-            yield Row(labelled, _reader(table, content, i), Path(file or "").name, f"{where}, row {i}", stamp)
+            name = Path(file or "").name
+            yield Row(labelled, _reader(table, content, i), name, f"{where}, row {i}", stamp, f"{i:07}")
 
 
 def load(
@@ -143,17 +161,49 @@ def load(
     import datasets
 
     where = f"{source} {name or ''} {split}".replace("  ", " ")
-    try:
+    with _loading(where):
         data = datasets.load_dataset(source, name, split=split, revision=revision, cache_dir=str(cache / "hub"))
-    except Exception as error:  # the library raises many kinds: no network, no repository, no configuration, no split
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-        hint = "check the network and the names, or give a local copy with dataset.path=FOLDER"
-        raise DataError(f"{where}: could not be loaded ({reason}); {hint}") from error
     missing = [column for column in columns if column not in data.column_names]
     if missing:
         found = ", ".join(data.column_names)
         raise DataError(f"{where}: found the columns {found}, expected also {', '.join(missing)}")
     return data, where
+
+
+@contextlib.contextmanager
+def _loading(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the library raises many kinds: no network, no repository, no configuration, no split
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        hint = "check the network and the names, or give a local copy with dataset.path=FOLDER"
+        raise DataError(f"{where}: could not be loaded ({reason}); {hint}") from error
+
+
+def shards(
+    source: str,
+    name: str | None,
+    split: str,
+    revision: str | None,
+    cache: Path,
+    columns: Sequence[str],
+    content: str | None = "audio",
+) -> Shards:
+    """The files of one split, where the repository has them as Parquet or tar: nothing is fetched but their names.
+
+    Args and errors: see :func:`rows`.
+    """
+    import datasets
+
+    where = f"{source} {name or ''} {split}".replace("  ", " ")
+    with _loading(where):
+        builder = datasets.load_dataset_builder(source, name, revision=revision, cache_dir=str(cache / "hub"))
+        files = (builder.config.data_files or {})[split]
+    unread = [str(file) for file in files if not readable(str(file))]
+    if unread:
+        raise DataError(f"{where}: found {unread[0]}, expected Parquet or tar files, which can be read as a stream")
+    wanted = {column: (column,) for column in (*columns, *([content] if content else []))}
+    return Shards([Shard(str(file), f"{where}, {Path(str(file)).name}") for file in files], wanted, content)
 
 
 def plain_text(text: str) -> str:

@@ -2,16 +2,20 @@
 
 Untested. The repository ``ILSVRC/imagenet-1k`` must be asked for access. Its validation split, whose classes are
 public, is the test split here, as in published results; the validation split is set apart from the training split.
-Pictures are read one at a time and decoded once to ``size`` x ``size`` in the cache: 193 GB at 224, 16 GB at 64.
+Pictures are read one at a time and decoded once to ``size`` x ``size`` in the cache: 193 GB at 224, 16 GB at 64. With
+``dataset.streaming=true`` the last of the training files are the validation split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.corpus import Problem
+from toolkit.datasets import hub
+from toolkit.datasets.shards import Row, Shards
 from toolkit.images import Images, Picture
 from toolkit.spec import option, spec
 
@@ -32,11 +36,25 @@ class ImageNet(Images):
     repository: str = option("ILSVRC/imagenet-1k", "repository on the hub")
 
     def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
-        from toolkit.datasets import hub
+        for split in ("test",) if self.streaming else ("train", "test"):
+            for row in hub.rows(*self._part(split), cache, ("label",), "image"):
+                yield self.example(split, row)
+        if self.streaming:
+            found = self.shards("validation", cache)
+            for number in range(len(found.files)):
+                for row in found.rows(number):
+                    yield self.example("validation", row)
 
-        for split, part in (("train", "train"), ("test", "validation")):
-            for i, row in enumerate(
-                hub.rows(self.path or self.repository, None, part, None, cache, ("label",), "image")
-            ):
-                text = row.fields["label"]
-                yield Picture(f"{split}/{i:07}", split, text, row.read, row.where, row.file_name, row.stamp)
+    def shards(self, split: str, cache: Path) -> Shards:
+        """Of a stream no pictures can be set apart, so whole files are."""
+        found = hub.shards(*self._part(split), cache, ("label",), "image")
+        apart = max(1, round(self.validation_fraction * len(found.files)))
+        part = {"train": slice(0, -apart), "validation": slice(-apart, None), "test": slice(None)}[split]
+        return replace(found, files=found.files[part])
+
+    def example(self, split: str, row: Row) -> Picture:
+        name, text = f"{split}/{row.number}", row.fields["label"]
+        return Picture(name, split, text, row.read, row.where, row.file_name, row.stamp)
+
+    def _part(self, split: str) -> tuple[str, None, str, None]:
+        return self.path or self.repository, None, "validation" if split == "test" else "train", None

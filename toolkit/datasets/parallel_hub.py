@@ -17,19 +17,36 @@ folder). ``dataset.path=FOLDER`` takes local files instead, in one of the layout
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.corpus import SPLITS, Problem
+from toolkit.corpus import Problem
 from toolkit.datasets import hub, parallel_text
+from toolkit.datasets.shards import Row, Shards, pair
 from toolkit.spec import option, spec
-from toolkit.translation import Pair, Pairs
+from toolkit.translation import SIDES, Pair, Pairs
 
 BLOCK = 10_000  # rows that are read at a time
 
 
 @spec
-class Multi30k(Pairs):
+class _Official(Pairs):
+    """What corpora with official splits share: they can be read as a stream."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from Pairs.check(self)
+        if self.streaming and getattr(self, "path", None):
+            yield "path", "found beside streaming, but text files are read as a whole; dataset=pair_shards reads shards"
+
+    def example(self, split: str, row: Row) -> Pair | Problem:
+        both = row.fields.get("translation", row.fields)
+        row = replace(row, fields={side: both.get(getattr(self, side)) for side in SIDES})
+        return pair(split, row, (str(self.source), str(self.target)))
+
+
+@spec
+class Multi30k(_Official):
     """Captions of pictures, with the official splits of 2016."""
 
     source: str = option("en", "language that is translated from: en, de; local files: fr, cs")
@@ -42,6 +59,9 @@ class Multi30k(Pairs):
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
         yield from all_splits(self, None, cache, (self.source, self.target))
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return hub.shards(self.repository, None, split, None, cache, (self.source, self.target), None)
 
 
 @spec
@@ -77,7 +97,7 @@ class Tatoeba(Pairs):
 
 
 @spec
-class Uncleaned(Pairs):
+class Uncleaned(_Official):
     """Fields of the corpora that were published with bad pairs in them."""
 
     on_bad: Literal["refuse", "drop"] = option(
@@ -99,6 +119,10 @@ class IWSLT(Uncleaned):
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
         yield from all_splits(self, f"iwslt2017-{self.source}-{self.target}", cache, None, self.revision)
 
+    def shards(self, split: str, cache: Path) -> Shards:
+        name = f"iwslt2017-{self.source}-{self.target}"
+        return hub.shards(self.repository, name, split, self.revision, cache, ("translation",), None)
+
 
 @spec
 class WMT14(Uncleaned):
@@ -109,8 +133,14 @@ class WMT14(Uncleaned):
     repository: str = option("wmt/wmt14", "repository on the hub")
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
-        other = self.target if self.source == "en" else self.source
-        yield from all_splits(self, f"{other}-en", cache, None)
+        yield from all_splits(self, self._name, cache, None)
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return hub.shards(self.repository, self._name, split, None, cache, ("translation",), None)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.target if self.source == 'en' else self.source}-en"
 
 
 def all_splits(
@@ -120,7 +150,7 @@ def all_splits(
     if dataset.path:
         yield from parallel_text.read(Path(dataset.path), dataset.source, dataset.target, dataset.test, dataset.split)
         return
-    for split in SPLITS:
+    for split in dataset.kept:
         yield from rows(dataset, dataset.repository, name, split, cache, columns, revision)
 
 

@@ -16,7 +16,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -76,13 +76,11 @@ class Shards:
         files: in their order.
         wanted: field -> the names that it may have in the files, the first that is there counts.
         content: the one of them that holds a file.
-        names: field -> names of its numbers; beside those that a Parquet file itself has.
     """
 
     files: Sequence[Shard]
     wanted: Mapping[str, Sequence[str]]
     content: str | None = None
-    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def rows(self, number: int, start: int = 0) -> Iterator[Row]:
         """The records of a shard, from one on.
@@ -115,14 +113,10 @@ class Shards:
             if name == self.content:
                 content, file_name = _file(value, found, record)
             else:
-                fields[name] = self._text(name, value)
+                fields[name] = (
+                    value.decode("utf-8", "surrogateescape").rstrip("\n") if isinstance(value, bytes) else value
+                )
         return Row(fields, lambda: content, file_name, where, f"{shard.url} {shard.size} {i}", f"{number:05}-{i:07}")
-
-    def _text(self, name: str, value: Any) -> Any:
-        if isinstance(value, bytes):
-            return value.decode("utf-8", "surrogateescape").rstrip("\n")
-        known = self.names.get(name, ())
-        return known[value] if isinstance(value, int) and value < len(known) else value
 
 
 def _file(value: Any, found: str, record: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -137,6 +131,11 @@ def _file(value: Any, found: str, record: Mapping[str, Any]) -> tuple[bytes, str
 def _suffix(url: str) -> str:
     name = PurePosixPath(url).name
     return ".tfrecord" if re.search(r"\.tfrecords?(-\d+-of-\d+)?$", name) else PurePosixPath(name).suffix
+
+
+def readable(url: str) -> bool:
+    """Whether it is a file of a kind that is read here."""
+    return _suffix(url) in READERS
 
 
 def _opened(url: str) -> Any:
@@ -157,13 +156,15 @@ def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) ->
     try:
         table = pq.ParquetFile(file)
         columns = [name for choices in wanted.values() for name in choices if name in table.schema_arrow.names]
-        labels = _labels(table.schema_arrow)
+        labels = {name: names for name, names in _labels(table.schema_arrow).items() if name in columns}
         for group in range(table.num_row_groups):
             rows = table.metadata.row_group(group).num_rows
             if start < rows:
                 for batch in table.iter_batches(BLOCK, [group], columns, use_threads=False):
                     for record in batch.slice(min(start, len(batch))).to_pylist():
-                        yield record | {name: labels[name][record[name]] for name in labels.keys() & record.keys()}
+                        yield record | {
+                            k: names[record[k]] for k, names in labels.items() if record[k] in range(len(names))
+                        }
                     start = max(0, start - len(batch))
             else:
                 start -= rows
@@ -178,7 +179,7 @@ def _labels(schema: Any) -> dict[str, Sequence[str]]:
     import datasets
 
     features = datasets.Features.from_arrow_schema(schema)
-    return {name: kind.names for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+    return {name: f.names for name, f in features.items() if isinstance(f, datasets.ClassLabel)}
 
 
 def _tar(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any]]:
@@ -300,7 +301,7 @@ def in_folder(path: str | None, wanted: Mapping[str, Sequence[str]], content: st
     root = Path(path or "").expanduser()
     if problem := unusable(root, "shards", LAYOUT):
         raise DataError(str(problem))
-    files = [file for file in sorted(root.rglob("*")) if file.is_file() and _suffix(file.name) in READERS]
+    files = [file for file in sorted(root.rglob("*")) if file.is_file() and readable(file.name)]
     of = {file: _split_of(root, file) for file in files}
     unknown = [name_in(root, file) for file, found in of.items() if found not in SPLITS]
     if unknown or not files:
@@ -324,7 +325,8 @@ def examples(dataset: Any, cache: Path) -> Iterator[Any]:
         shards = dataset.shards(split, cache)
         for number in range(len(shards.files)):
             for row in shards.rows(number):
-                yield dataset.example(split, row)
+                if example := dataset.example(split, row):
+                    yield example
 
 
 def _named(dataset: Any, *names: str) -> Iterator[tuple[str, str]]:
