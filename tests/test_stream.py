@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -327,6 +328,7 @@ def test_a_bad_record_is_named_or_dropped_and_counted(tmp_path):
     "words, said",
     [
         (["trainer.max_steps=null"], "trainer.max_steps: not given, but dataset.streaming=true"),
+        (["trainer.workers=2"], "trainer.workers: found 2 with dataset.streaming=true"),
         (["trainer=stock"], "trainer.loop: found stock with dataset.streaming=true"),
         (["dataset=digits"], "dataset.streaming: found true, but Digits does not come in shards"),
     ],
@@ -363,11 +365,11 @@ def trained(tmp_path_factory):
     return trained
 
 
-def train(domain, backend, folder, run, *overrides):
+def train(domain, backend, folder, run, *overrides, code=0):
     words = arguments(domain, folder, f"backend={backend}", f"run_dir={run}", *overrides)
     command = [sys.executable, "-m", "toolkit.run", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done
 
 
@@ -409,3 +411,16 @@ def test_two_processes_have_the_trajectory_of_one_on_a_stream(trained, tmp_path)
     train("speech", "torch", data, tmp_path / "run", "trainer.devices=2")
     assert seen(tmp_path / "run") == seen(whole)
     np.testing.assert_allclose(steps(tmp_path / "run"), steps(whole), rtol=1e-8)
+
+
+def test_a_bad_record_on_the_way_leaves_a_checkpoint_before_it(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "parquet", (8, 8, 8))
+    for path in folder.glob("train-0000[12]*"):  # the first shard alone is left whole: it may come last
+        rows = made.records("images", 8)
+        rows[-1]["png"] = b"no picture"
+        made.write_parquet(path, rows)
+    words = ["dataset.lanes=1", "dataset.pool=4", "dataset.sample=4", "trainer.checkpoint_every=1000", "seed=1"]
+    done = train("images", "torch", folder, tmp_path / "run", *words, code=2)
+    assert re.search(r"train-0000[12]-of-00003.parquet, record 7: ", done.stderr), done.stderr
+    (left,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    assert int(left.name.removeprefix("step-")) >= 1

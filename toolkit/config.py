@@ -206,6 +206,9 @@ def _unstreamed(run: Run) -> Iterator[str]:
         yield "trainer.max_steps: not given, but dataset.streaming=true has no number of steps of its own"
     if run.trainer.loop == "stock":
         yield "trainer.loop: found stock with dataset.streaming=true, expected neutral, which keeps the place in it"
+    if run.trainer.workers:
+        found = f"trainer.workers: found {run.trainer.workers} with dataset.streaming=true"
+        yield f"{found}, expected 0: threads of the process itself read ahead"
 
 
 def _unshared(run: Run) -> Iterator[str]:

@@ -110,6 +110,7 @@ class Speech(Source):
     domains: ClassVar[tuple[str, ...]] = ("speech",)
 
     pool: int = option(256, "streaming: recordings of a pool, from which batches of like lengths are made", ge=1)
+    sample: int = option(1_000, "streaming: first recordings, from which tokenizer and features are learned", ge=1)
     sample_rate: int = option(16_000, "sample rate that everything is resampled to, in Hz", ge=4_000, le=192_000)
     min_seconds: float = option(0.05, "a shorter recording is bad, in seconds", ge=0)
     max_seconds: float = option(60.0, "a longer recording is bad, in seconds", gt=0)

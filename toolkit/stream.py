@@ -228,7 +228,7 @@ class Stream:
         domain = _domain(self.run.dataset)
         split, problems = domain.gather(self.run.dataset, examples)
         split, more = domain.fitting(self.run, split, self.learned)
-        report = judge([*problems, *more], self.run.dataset.on_bad, "this stream, whose last checkpoint is whole")
+        report = judge([*problems, *more], self.run.dataset.on_bad, "this stream (the last checkpoint is whole)")
         return domain.data(self.run, split, self.learned, True), report
 
     def _spare(self, epoch: int, own: Sequence[int]) -> Data:

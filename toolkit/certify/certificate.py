@@ -372,6 +372,8 @@ def check(run: Any, overrides: Sequence[str]) -> None:
         found.append(f"trainer.devices: found {trainer.shares}, expected 1: the twins are compared on one device each")
     if trainer.loop == "stock":
         found.append("trainer.loop: found stock, expected neutral, whose steps are recorded")
+    if run.dataset.streaming:
+        found.append("dataset.streaming: found true, expected false: the batches of both are made beforehand")
     if getattr(run.model, "native_dropout", False):
         found.append("model.native_dropout: found true, expected false: the frameworks' own masks differ by design")
     if found:

@@ -22,7 +22,7 @@ from toolkit import metrics
 from toolkit.batch import Collate, NoBatch, Part
 from toolkit.checkpoint import Progress, State
 from toolkit.corpus import Data
-from toolkit.errors import Interrupted, RunError, listed
+from toolkit.errors import DataError, Interrupted, RunError, listed
 from toolkit.layers.spec import match
 from toolkit.runfolder import RunFolder
 
@@ -113,7 +113,8 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
     recent: list[float] = []  # losses since the last validation
     with Signals() as signals, Display(total, at.step) as display:
         while True:
-            train.turn(engine, at)
+            with _leaving(signals, engine, folder, at, trainer.keep):
+                train.turn(engine, at)
             if _validation_due(trainer, at, total):
                 display.pause()
                 with _leaving(signals, engine, folder, at, trainer.keep):
@@ -125,7 +126,8 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 display.resume()
             if at.step >= total or at.epoch >= trainer.max_epochs or _patience_over(trainer, at):
                 return
-            part = train.part(engine, at)
+            with _leaving(signals, engine, folder, at, trainer.keep):
+                part = train.part(engine, at)
             planned = part.batches(at.epoch)
             batches = engine.batches(_own(run, engine, part), planned[at.batch :], at.epoch)
             while at.batch < len(planned) and at.step < total:
@@ -195,9 +197,14 @@ def named(data: Data) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, keep: int) -> Iterator[None]:
-    """A signal to a whole group of processes ends the loader's workers too; the run is interrupted then, not failed."""
+    """Leaves a checkpoint where data that are read on the way are bad; and where a signal to a whole group of processes
+    ended the loader's workers too, for the run is interrupted then, not failed."""
     try:
         yield
+    except DataError:
+        if at.step and engine.ranks == 1:  # the other processes do not know of it, and are ended
+            _save(engine, folder, at, keep)
+        raise
     except RunError:
         if signals.caught:
             _save(engine, folder, at, keep)
