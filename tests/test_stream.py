@@ -224,12 +224,22 @@ def through(found, run, engine=None, at=None, steps=30):
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_every_example_is_in_every_epoch_once(domain, tmp_path):
     found, run = stream(made.shard_folder(tmp_path / "data", domain, "tar", SIZES), domain)
-    of = [[], [], []]
-    for (epoch, _, _), ids, _ in through(found, run, steps=60):
+    of, numbers = [[], [], []], [[], [], []]
+    for (epoch, _, _), ids, batch in through(found, run, steps=60):
         if epoch < len(of):
             of[epoch] += ids
+            numbers[epoch] += batch["example"].tolist()
+    assert len(set(numbers[0])) == len(numbers[0]), "augmentation is drawn by them"
     assert len(set(of[0])) == len(of[0]) == sum(SIZES)
     assert sorted(of[0]) == sorted(of[1]) == sorted(of[2]) and of[0] != of[1] != of[2]
+
+
+def test_every_pool_is_shuffled_otherwise(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "tar", (9,))
+    orders = [[], []]
+    for (epoch, _, _), ids, _ in through(*stream(folder, "images", "dataset.pool=9"), steps=6):
+        orders[epoch] += ids
+    assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]
 
 
 def same(one, other):
