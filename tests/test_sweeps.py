@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 
@@ -372,6 +373,36 @@ def test_a_page_is_made_of_anything(tmp_path):
         page.write(sweep, tmp_path)
         made = (tmp_path / "sweep.html").read_text()
         assert "could not be drawn" not in made and "<b> $y$" not in made
+
+
+def sought(key, word, values):
+    """A search over one range, of which some trials are done."""
+    axis = compose.axes([f"{key}={word}"], [])[1][0]
+    sweep = State("u", [], {"axes": [asdict(axis)]}, "x", [key], [Objective.named("validation.accuracy")], 9)
+    for number, value in enumerate(values):
+        sweep.trials.append(Trial(number, {key: str(value)}, [Job(str(number), state="done")], [[0.5 + 0.01 * number]]))
+    return sweep
+
+
+@pytest.mark.parametrize(
+    "word, values, scale, below",
+    [
+        ("tag(log,interval(1e-4,1e-2))", [2.1342e-4, 5e-4, 9e-4, 3.1e-3], "log", ["0.0003", "0.001", "0.003"]),
+        ("tag(log,interval(1e-4,1e-2))", [2.02e-4, 2.1e-4, 2.5e-4], "log", ["0.000202", "0.00025"]),
+        ("interval(0,1)", [0.001, 0.5], "log", ["0.001", "0.5"]),  # it spans much
+        ("1e-3,3e-3", [0.001, 0.003], "linear", ["0.001", "0.003"]),
+        ("1e-3,3e-3", [0.001, 0.001], "linear", None),
+    ],
+)
+def test_a_parameter_is_drawn_on_the_scale_on_which_it_was_sought(word, values, scale, below):
+    sweep = sought("optimizer.lr", word, values)
+    plot = page.against(sweep, sweep.trials)
+    if below is None:
+        assert plot is None
+        return
+    axis = plot.axes[0]
+    assert axis.get_xscale() == scale
+    assert [label.get_text() for label in axis.get_xticklabels()] == below
 
 
 def test_seeds_that_came_to_no_number_have_no_interval():

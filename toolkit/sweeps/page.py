@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from toolkit.sweeps.state import Job, Objective, State, Trial
 MARKS = {"waiting": "", "running": "...", "done": "done", "pruned": "pruned", "failed": "FAILED"}
 COLOURS = {"torch": RED, "tf": BLUE}
 SHOWN = 20  # rows of the live table
+FEW = 4  # marks below a narrow plot
 SORTED = """<script>
 document.querySelectorAll("th").forEach(th => th.addEventListener("click", () => {
   const body = th.closest("table"), place = th.cellIndex, up = th.dataset.up = th.dataset.up === "1" ? "" : "1";
@@ -254,9 +256,29 @@ def numbers(values: Sequence[str]) -> list[float] | None:
     return found if all(map(math.isfinite, found)) else None
 
 
-def wide(values: Sequence[float]) -> bool:
-    """Whether an axis wants powers of ten."""
-    return min(values) > 0 and max(values) / min(values) >= 30
+def logarithmic(sweep: State, key: str, values: Sequence[float]) -> bool:
+    """Whether an axis wants powers of ten: it was sought by its logarithm, or spans much."""
+    sought = any(axis["key"] == key and axis["log"] for axis in sweep.identity.get("axes", ()))
+    return min(values) > 0 and (sought or max(values) / min(values) >= 30)
+
+
+def marks(values: Sequence[float], logs: bool) -> list[float] | None:
+    """What is written below an axis: the values where they are few, short and apart; round ones on a logarithmic axis;
+    None where matplotlib chooses well."""
+    tried = sorted(set(values))
+    heights = scaled([math.log(value) for value in tried] if logs else tried)
+    apart = all(after - before >= 0.2 for before, after in itertools.pairwise(heights))
+    if len(tried) <= FEW and apart and all(len(f"{value:g}") <= 6 for value in tried):
+        return tried
+    if not logs:
+        return None
+    low, high = (math.floor(math.log10(value)) for value in (tried[0], tried[-1]))
+    for digits in ((1,), (1, 3), (1, 2, 5)):
+        found = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
+        found = [value for value in found if tried[0] <= value <= tried[-1]]
+        if len(found) > 1:
+            return found[:: math.ceil(len(found) / FEW)]
+    return [tried[0], tried[-1]]
 
 
 def places(values: Sequence[str]) -> tuple[list[float], list[str]]:
@@ -267,7 +289,7 @@ def places(values: Sequence[str]) -> tuple[list[float], list[str]]:
 
 def against(sweep: State, done: Sequence[Trial]) -> Any:
     """The first objective over each parameter."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, NullFormatter
 
     varied = [key for key in sweep.axes if len({trial.params[key] for trial in done}) > 1]
     if not varied:
@@ -286,10 +308,14 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
             x, names = places(texts)
             axes.set_xticks(range(len(names)), names)
             axes.margins(x=0.25)
-        elif wide(x):
-            axes.set_xscale("log")
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+            logs = logarithmic(sweep, key, x)
+            axes.set_xscale("log" if logs else "linear")
+            if (found := marks(x, logs)) is None:
+                axes.xaxis.set_major_locator(MaxNLocator(4))
+            else:
+                axes.set_xticks(found, [f"{value:.3g}" for value in found])
+                axes.xaxis.set_minor_formatter(NullFormatter())
         for backend in {trial.params.get("backend", "") for trial in done}:
             chosen = [i for i, trial in enumerate(done) if trial.params.get("backend", "") == backend]
             y = [(done[i].means() or [math.nan])[0] for i in chosen]
@@ -315,7 +341,7 @@ def parallel(sweep: State, done: Sequence[Trial]) -> Any:
             x, names = places(texts)
             ticks = [(float(i), name) for i, name in enumerate(names)]
         else:
-            logs = [math.log(v) for v in x] if wide(x) else x
+            logs = [math.log(v) for v in x] if logarithmic(sweep, key, x) else x
             ticks = [(logs[x.index(v)], f"{v:.3g}") for v in (min(x), max(x))]
             x = logs
         columns.append((key, x, ticks))
