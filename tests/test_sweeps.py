@@ -405,6 +405,17 @@ def test_a_parameter_is_drawn_on_the_scale_on_which_it_was_sought(word, values, 
     assert [label.get_text() for label in axis.get_xticklabels()] == below
 
 
+def test_plots_say_percent_where_tables_do_and_name_torch_first():
+    for name, said in (("validation.accuracy", "50 %"), ("validation.loss", "0.5"), ("parameters", "0.5")):
+        sweep = State("u", [], {}, "x", ["backend"], [Objective.named(name)], 2)
+        for number, backend in enumerate(("tf", "torch")):
+            sweep.trials.append(Trial(number, {"backend": backend}, [Job(str(number), state="done")], [[0.1 + number]]))
+        axes = page.against(sweep, sweep.trials).axes[0]
+        axes.set_yticks([0.5])
+        assert axes.get_yticklabels()[0].get_text() == said
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["torch", "tf"]
+
+
 def test_seeds_that_came_to_no_number_have_no_interval():
     jobs = [Job(str(n), n, "done") for n in range(2)]
     assert math.isnan(Trial(0, {}, jobs, [[math.inf], [1.0]]).intervals()[0])

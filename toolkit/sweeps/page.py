@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit import checkpoint, report
+from toolkit import checkpoint, metrics, report
 from toolkit.errors import writing
 from toolkit.report import BLUE, INK, PALE, RED, explain, figure, html_table, picture
 from toolkit.sweeps import search, state
@@ -281,6 +281,12 @@ def marks(values: Sequence[float], logs: bool) -> list[float] | None:
     return [tried[0], tried[-1]]
 
 
+def percent(axis: Any, name: str) -> None:
+    """Let an axis of a metric say what the tables say."""
+    if metrics.shown(name, 0.5).endswith("%"):
+        axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+
+
 def places(values: Sequence[str]) -> tuple[list[float], list[str]]:
     """Where the values of an axis without numbers stand, and their names."""
     names = sorted(set(values))
@@ -316,7 +322,9 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
             else:
                 axes.set_xticks(found, [f"{value:.3g}" for value in found])
                 axes.xaxis.set_minor_formatter(NullFormatter())
-        for backend in {trial.params.get("backend", "") for trial in done}:
+        if "." in objective.name:
+            percent(axes.yaxis, objective.name.partition(".")[2])
+        for backend in sorted({trial.params.get("backend", "") for trial in done}, reverse=True):  # torch first
             chosen = [i for i, trial in enumerate(done) if trial.params.get("backend", "") == backend]
             y = [(done[i].means() or [math.nan])[0] for i in chosen]
             axes.plot(
@@ -324,7 +332,7 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
             )
         axes.set(xlabel=key, ylabel=objective.name if not place % columns else "")
         if not place and "backend" in sweep.axes:
-            axes.legend(frameon=False, fontsize=9)
+            explain(axes, 2)
     return plot
 
 
@@ -417,5 +425,6 @@ def curves(sweep: State, folder: Path) -> Any:
         for backend, colour in COLOURS.items():
             axes.plot([], [], color=colour, label=backend)
     axes.set(xlabel="optimizer step", ylabel=f"validation {metric}")
+    percent(axes.yaxis, metric)
     explain(axes, 4)
     return plot
