@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -414,6 +415,22 @@ def test_plots_say_percent_where_tables_do_and_name_torch_first():
         axes.set_yticks([0.5])
         assert axes.get_yticklabels()[0].get_text() == said
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["torch", "tf"]
+
+
+def test_few_trials_tell_nothing_of_importance():
+    rows = [{"a": f"{n / 12}", "b": f"{n * 5 % 12}"} for n in range(12)]
+    values = [float(row["a"]) for row in rows]
+    found = search.importance(["a", "b"], rows, values)
+    assert list(found) == ["a", "b"] and sum(found.values()) == pytest.approx(1) and found["a"] > 0.8
+    assert search.importance(["a", "b"], rows[:9], values[:9]) == {}
+
+
+def test_a_page_has_short_numbers():
+    axis = {"optimizer.lr": "0.0016051911333587634"}
+    sweep = State("u", [], {}, "x", list(axis), [Objective.named("validation.loss")], 1)
+    sweep.trials = [Trial(0, axis, [Job("0", state="done")], [[0.5]])]
+    assert "<td>0.001605</td>" in page.trials(sweep)
+    assert "0.0016051911333587634" in page.as_csv(sweep, {}, Path("s"))
 
 
 def test_seeds_that_came_to_no_number_have_no_interval():

@@ -211,7 +211,13 @@ def trials(sweep: State) -> str:
         values = [mean_and_interval(o, trial, i) for i, o in enumerate(sweep.objectives)]
         seconds = sum(job.seconds for job in trial.jobs)
         cells.append(
-            [str(trial.number), *(trial.params[key] for key in sweep.axes), *values, f"{seconds:.0f}", trial.state]
+            [
+                str(trial.number),
+                *(short(trial.params[key]) for key in sweep.axes),
+                *values,
+                f"{seconds:.0f}",
+                trial.state,
+            ]
         )
     headings = ["trial", *sweep.axes, *(o.name for o in sweep.objectives), "seconds", "state"]
     first = 1 + len(sweep.axes)
