@@ -177,7 +177,11 @@ def as_page(sweep: State, found: Mapping[str, Any], folder: Path) -> str:
         ("Objective against each parameter", "", lambda: against(sweep, done)),
         ("Parallel coordinates", "A line for each trial; the darker, the better.", lambda: parallel(sweep, done)),
         ("Importance", IMPORTANCE, lambda: important(sweep, done)),
-        ("Learning curves", "Validations of every run; dashed where it was pruned.", lambda: curves(sweep, folder)),
+        (
+            "Learning curves",
+            "Validations of every run; dashed, or a point, where it was pruned.",
+            lambda: curves(sweep, folder),
+        ),
     ):
         parts += section(heading, note, plot)
     if "backend" in sweep.axes and (pairs := backends(sweep, done, found)):
@@ -344,6 +348,8 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
 
 def parallel(sweep: State, done: Sequence[Trial]) -> Any:
     """A line for each trial through its parameters to its objectives, each axis scaled to its own range."""
+    from matplotlib.patheffects import withStroke
+
     if len(done) < 2 or len(sweep.axes) < 2:
         return None
     plot, axes = figure(3.8)
@@ -370,7 +376,8 @@ def parallel(sweep: State, done: Sequence[Trial]) -> Any:
         axes.axvline(place, color=PALE, linewidth=0.8, zorder=0)
         for value, text in ticks:
             height = scaled([*values, value])[-1]
-            axes.annotate(text, (place, height), (4, 3), textcoords="offset points", fontsize=8, color=INK)
+            label = axes.annotate(text, (place, height), (4, 3), textcoords="offset points", fontsize=8, color=INK)
+            label.set_path_effects([withStroke(linewidth=3, foreground="white")])  # lines begin here
     axes.set_xticks(range(len(columns)), [name for name, _, _ in columns])
     axes.set_yticks([])
     axes.grid(False)
