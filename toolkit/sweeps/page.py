@@ -28,7 +28,7 @@ document.querySelectorAll("th").forEach(th => th.addEventListener("click", () =>
   const value = row => { const text = row.cells[place].textContent, n = parseFloat(text); return isNaN(n) ? text : n; };
   [...body.rows].slice(1).sort((a, b) => (value(a) > value(b) ? 1 : -1) * (up ? 1 : -1)).forEach(r => body.append(r));
 }));
-</script><style>th { cursor: pointer; }</style>"""
+</script><style>th { cursor: pointer; } td:first-child { white-space: nowrap; }</style>"""
 
 
 # --- the terminal ----------------------------------------------------------------------------------------------------
@@ -409,6 +409,8 @@ def important(sweep: State, done: Sequence[Trial]) -> Any:
 
 def curves(sweep: State, folder: Path) -> Any:
     """What the task monitors, or the loss, over the steps of every run."""
+    from matplotlib.ticker import MaxNLocator
+
     metric = sweep.objectives[0].name.partition(".")[2] if "." in sweep.objectives[0].name else "loss"
     plot, axes = figure(4.2)
     ranked, drawn = sweep.ranked(), 0
@@ -438,6 +440,7 @@ def curves(sweep: State, folder: Path) -> Any:
         for backend, colour in COLOURS.items():
             axes.plot([], [], color=colour, label=backend)
     axes.set(xlabel="optimizer step", ylabel=f"validation {metric}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     percent(axes.yaxis, metric)
     explain(axes, 4)
     return plot
