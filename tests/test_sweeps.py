@@ -16,7 +16,7 @@ import pytest
 from tests.test_cli import facts, toolkit, until
 from toolkit import compose
 from toolkit.errors import ConfigError
-from toolkit.sweeps import page, search, state
+from toolkit.sweeps import driver, page, search, state
 from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Job, Objective, State, Trial
 
@@ -75,6 +75,16 @@ def test_only_what_failed_is_run_again(place):
     toolkit(*command, code=1)
     assert [begun(place / "s" / n) for n in "012"] == [1, 2, 1]
     assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
+
+
+def test_the_reason_of_a_failure_is_one_that_can_be_read(tmp_path):
+    log = tmp_path / "0.log"
+    log.write_text("step 2: the loss is not finite: " + ", ".join(f"train/{n}.jpg" for n in range(99)) + "\n")
+    told = driver._why(1, log)
+    assert told.startswith("step 2: the loss is not finite: train/0.jpg, ") and told.endswith(" ...")
+    assert len(told) <= 200
+    log.write_text("")
+    assert driver._why(1, log) == "it left no results.json" and driver._why(137, log) == "ended by SIGKILL"
 
 
 def test_another_sweep_is_kept_out_of_the_folder(place):

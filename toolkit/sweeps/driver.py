@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from toolkit.sweeps.launchers import Launcher, Process, launcher
 from toolkit.sweeps.state import Job, Objective, State, Trial
 
 PAUSE = 0.2  # seconds between two looks at the jobs
+LONGEST = 200  # characters of a reason; its log has all of it
 CHECKED = 64  # combinations of a grid that are checked one by one before it begins; of more, each axis by itself
 
 
@@ -378,7 +380,7 @@ def _why(code: int, log: Path) -> str:
     """The reason that a job gives for its end, or the system."""
     if code > 128 and code - 128 in set(signal.Signals):
         return f"ended by {signal.Signals(code - 128).name}"
-    return state.last_line(log) or "it left no results.json"
+    return textwrap.shorten(state.last_line(log), LONGEST, placeholder=" ...") or "it left no results.json"
 
 
 class Running:
