@@ -72,9 +72,12 @@ def test_only_what_failed_is_run_again(place):
     command = ("recipe=asr", "seed=0,1,7", "run_dir=s", "-m")
     done = toolkit(*command, code=1)
     assert "1 of 3 runs failed" in done.stderr and "exit code 1: s/1: the loss is not finite" in done.stderr
+    before = [float(row["seconds"]) for row in table(place / "s")]
     toolkit(*command, code=1)
     assert [begun(place / "s" / n) for n in "012"] == [1, 2, 1]
     assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
+    after = [float(row["seconds"]) for row in table(place / "s")]
+    assert after[0] == before[0] and after[1] > before[1] > 0, "seconds are those of all attempts"
 
 
 def test_the_reason_of_a_failure_is_one_that_can_be_read(tmp_path):

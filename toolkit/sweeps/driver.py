@@ -215,6 +215,8 @@ class Sweep:
         self.state = earlier or State(uid, [], plan.identity, plan.run.recipe, axes, plan.objectives, 0)
         # what failed is tried again, by a search under another number
         trials = [trial for trial in self.state.trials if trial.state != "failed"]
+        failed = [trial for trial in self.state.trials if trial.state == "failed"]
+        self.spent = {job.name: job.seconds for trial in failed for job in trial.jobs}
         self.state = replace(self.state, command=plan.command, total=self.search.shown, trials=trials, ended=False)
         self.waiting: list[tuple[Trial, Job]] = []
         self.running: dict[int, Running] = {}  # slot -> job
@@ -291,8 +293,10 @@ class Sweep:
     def _jobs(self, number: int) -> list[Job]:
         seeds = self.plan.sweep.seeds
         if seeds == 1:
-            return [Job(str(number))]
-        return [Job(f"{number}-seed{seed}", seed) for seed in range(self.plan.run.seed, self.plan.run.seed + seeds)]
+            jobs = [Job(str(number))]
+        else:
+            jobs = [Job(f"{number}-seed{seed}", seed) for seed in range(self.plan.run.seed, self.plan.run.seed + seeds)]
+        return [replace(job, seconds=self.spent.get(job.name, 0.0)) for job in jobs]
 
     def _start(self, trial: Trial, job: Job) -> None:
         folder = self.folder / job.name
