@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -328,6 +329,47 @@ def checked(*words):
 )
 def test_a_process_knows_which_it_is(words, environment, expected):
     assert ranks.started(checked(*words), environment) == expected
+
+
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+for ((i = 0; i < SLURM_NNODES * SLURM_NTASKS_PER_NODE; i++)); do
+    SLURM_NTASKS=$((SLURM_NNODES * SLURM_NTASKS_PER_NODE)) SLURM_PROCID=$i "$@"
+done
+exit 143
+"""
+SCONTROL = """#!/bin/bash
+if [ "$1 $2" = "show hostnames" ]; then printf "$3%s\\n" 1 2 3 4; else echo "$@" >> asked; fi
+"""
+PYTHON = f"""#!{sys.executable}
+import json, os, sys
+told = {{name: value for name, value in os.environ.items() if name.startswith(("SLURM", "TF_CONFIG"))}}
+print(json.dumps([sys.argv[1:], told]), file=open("started", "a"))
+"""
+
+
+@pytest.mark.parametrize("number, backend, processes", [(0, "torch", 8), (1, "tf", 1)])
+def test_the_scripts_for_slurm_start_what_a_process_takes_itself_for(tmp_path, number, backend, processes):
+    """Those of docs/scaling.md, with stand-ins for Slurm's commands; each job ends as one that is out of time."""
+    text = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text()
+    script = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)[number]
+    assert f"--nodes=4\n#SBATCH --ntasks-per-node={processes}\n#SBATCH --gpus-per-node=8\n" in script
+    for name, content in (("srun", SRUN), ("scontrol", SCONTROL), ("python", PYTHON)):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_NNODES": "4", "SLURM_NTASKS_PER_NODE": str(processes), "SLURM_JOB_ID": "1234567"}
+    slurm |= {"SLURM_JOB_NODELIST": "host", "SLURM_CPUS_PER_TASK": "8", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=os.environ | slurm, timeout=60)
+    assert done.returncode == 143
+    assert (tmp_path / "asked").read_text() == "requeue 1234567\n"
+    started = [json.loads(line) for line in (tmp_path / "started").read_text().splitlines()]
+    words = started[0][0]
+    assert words[:2] == ["-m", "toolkit.run"] and f"backend={backend}" in words
+    run = checked(*(word for word in words[2:] if not word.startswith("recipe=")))
+    assert [ranks.started(run, told) for _, told in started] == list(range(4 * processes))
+    if backend == "tf":
+        cluster = json.loads(started[0][1]["TF_CONFIG"])["cluster"]
+        assert cluster == {"worker": [f"host{n}:19567" for n in (1, 2, 3, 4)]}
 
 
 @pytest.mark.parametrize("words", [[], ["trainer.devices=3"]])

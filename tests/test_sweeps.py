@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from tests.test_cli import facts, toolkit, until
 from toolkit import compose
 from toolkit.errors import ConfigError
-from toolkit.sweeps import page, search, state
+from toolkit.sweeps import driver, page, search, state
 from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Job, Objective, State, Trial
 
@@ -70,9 +72,22 @@ def test_only_what_failed_is_run_again(place):
     command = ("recipe=asr", "seed=0,1,7", "run_dir=s", "-m")
     done = toolkit(*command, code=1)
     assert "1 of 3 runs failed" in done.stderr and "exit code 1: s/1: the loss is not finite" in done.stderr
+    before = [float(row["seconds"]) for row in table(place / "s")]
     toolkit(*command, code=1)
     assert [begun(place / "s" / n) for n in "012"] == [1, 2, 1]
     assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
+    after = [float(row["seconds"]) for row in table(place / "s")]
+    assert after[0] == before[0] and after[1] > before[1] > 0, "seconds are those of all attempts"
+
+
+def test_the_reason_of_a_failure_is_one_that_can_be_read(tmp_path):
+    log = tmp_path / "0.log"
+    log.write_text("step 2: the loss is not finite: " + ", ".join(f"train/{n}.jpg" for n in range(99)) + "\n")
+    told = driver._why(1, log)
+    assert told.startswith("step 2: the loss is not finite: train/0.jpg, ") and told.endswith(" ...")
+    assert len(told) <= 200
+    log.write_text("")
+    assert driver._why(1, log) == "it left no results.json" and driver._why(137, log) == "ended by SIGKILL"
 
 
 def test_another_sweep_is_kept_out_of_the_folder(place):
@@ -372,6 +387,63 @@ def test_a_page_is_made_of_anything(tmp_path):
         page.write(sweep, tmp_path)
         made = (tmp_path / "sweep.html").read_text()
         assert "could not be drawn" not in made and "<b> $y$" not in made
+
+
+def sought(key, word, values):
+    """A search over one range, of which some trials are done."""
+    axis = compose.axes([f"{key}={word}"], [])[1][0]
+    sweep = State("u", [], {"axes": [asdict(axis)]}, "x", [key], [Objective.named("validation.accuracy")], 9)
+    for number, value in enumerate(values):
+        sweep.trials.append(Trial(number, {key: str(value)}, [Job(str(number), state="done")], [[0.5 + 0.01 * number]]))
+    return sweep
+
+
+@pytest.mark.parametrize(
+    "word, values, scale, below",
+    [
+        ("tag(log,interval(1e-4,1e-2))", [2.1342e-4, 5e-4, 9e-4, 3.1e-3], "log", ["0.0003", "0.001", "0.003"]),
+        ("tag(log,interval(1e-4,1e-2))", [2.02e-4, 2.1e-4, 2.5e-4], "log", ["0.000202", "0.00025"]),
+        ("interval(0,1)", [0.001, 0.5], "log", ["0.001", "0.5"]),  # it spans much
+        ("1e-3,3e-3", [0.001, 0.003], "linear", ["0.001", "0.003"]),
+        ("1e-3,3e-3", [0.001, 0.001], "linear", None),
+    ],
+)
+def test_a_parameter_is_drawn_on_the_scale_on_which_it_was_sought(word, values, scale, below):
+    sweep = sought("optimizer.lr", word, values)
+    plot = page.against(sweep, sweep.trials)
+    if below is None:
+        assert plot is None
+        return
+    axis = plot.axes[0]
+    assert axis.get_xscale() == scale
+    assert [label.get_text() for label in axis.get_xticklabels()] == below
+
+
+def test_plots_say_percent_where_tables_do_and_name_torch_first():
+    for name, said in (("validation.accuracy", "50 %"), ("validation.loss", "0.5"), ("parameters", "0.5")):
+        sweep = State("u", [], {}, "x", ["backend"], [Objective.named(name)], 2)
+        for number, backend in enumerate(("tf", "torch")):
+            sweep.trials.append(Trial(number, {"backend": backend}, [Job(str(number), state="done")], [[0.1 + number]]))
+        axes = page.against(sweep, sweep.trials).axes[0]
+        axes.set_yticks([0.5])
+        assert axes.get_yticklabels()[0].get_text() == said
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["torch", "tf"]
+
+
+def test_few_trials_tell_nothing_of_importance():
+    rows = [{"a": f"{n / 12}", "b": f"{n * 5 % 12}"} for n in range(12)]
+    values = [float(row["a"]) for row in rows]
+    found = search.importance(["a", "b"], rows, values)
+    assert list(found) == ["a", "b"] and sum(found.values()) == pytest.approx(1) and found["a"] > 0.8
+    assert search.importance(["a", "b"], rows[:9], values[:9]) == {}
+
+
+def test_a_page_has_short_numbers():
+    axis = {"optimizer.lr": "0.0016051911333587634"}
+    sweep = State("u", [], {}, "x", list(axis), [Objective.named("validation.loss")], 1)
+    sweep.trials = [Trial(0, axis, [Job("0", state="done")], [[0.5]])]
+    assert "<td>0.001605</td>" in page.trials(sweep)
+    assert "0.0016051911333587634" in page.as_csv(sweep, {}, Path("s"))
 
 
 def test_seeds_that_came_to_no_number_have_no_interval():

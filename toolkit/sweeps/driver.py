@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from toolkit.sweeps.launchers import Launcher, Process, launcher
 from toolkit.sweeps.state import Job, Objective, State, Trial
 
 PAUSE = 0.2  # seconds between two looks at the jobs
+LONGEST = 200  # characters of a reason; its log has all of it
 CHECKED = 64  # combinations of a grid that are checked one by one before it begins; of more, each axis by itself
 
 
@@ -213,6 +215,8 @@ class Sweep:
         self.state = earlier or State(uid, [], plan.identity, plan.run.recipe, axes, plan.objectives, 0)
         # what failed is tried again, by a search under another number
         trials = [trial for trial in self.state.trials if trial.state != "failed"]
+        failed = [trial for trial in self.state.trials if trial.state == "failed"]
+        self.spent = {job.name: job.seconds for trial in failed for job in trial.jobs}
         self.state = replace(self.state, command=plan.command, total=self.search.shown, trials=trials, ended=False)
         self.waiting: list[tuple[Trial, Job]] = []
         self.running: dict[int, Running] = {}  # slot -> job
@@ -289,8 +293,10 @@ class Sweep:
     def _jobs(self, number: int) -> list[Job]:
         seeds = self.plan.sweep.seeds
         if seeds == 1:
-            return [Job(str(number))]
-        return [Job(f"{number}-seed{seed}", seed) for seed in range(self.plan.run.seed, self.plan.run.seed + seeds)]
+            jobs = [Job(str(number))]
+        else:
+            jobs = [Job(f"{number}-seed{seed}", seed) for seed in range(self.plan.run.seed, self.plan.run.seed + seeds)]
+        return [replace(job, seconds=self.spent.get(job.name, 0.0)) for job in jobs]
 
     def _start(self, trial: Trial, job: Job) -> None:
         folder = self.folder / job.name
@@ -378,7 +384,7 @@ def _why(code: int, log: Path) -> str:
     """The reason that a job gives for its end, or the system."""
     if code > 128 and code - 128 in set(signal.Signals):
         return f"ended by {signal.Signals(code - 128).name}"
-    return state.last_line(log) or "it left no results.json"
+    return textwrap.shorten(state.last_line(log), LONGEST, placeholder=" ...") or "it left no results.json"
 
 
 class Running:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit import checkpoint, report
+from toolkit import checkpoint, metrics, report
 from toolkit.errors import writing
 from toolkit.report import BLUE, INK, PALE, RED, explain, figure, html_table, picture
 from toolkit.sweeps import search, state
@@ -20,13 +21,14 @@ from toolkit.sweeps.state import Job, Objective, State, Trial
 MARKS = {"waiting": "", "running": "...", "done": "done", "pruned": "pruned", "failed": "FAILED"}
 COLOURS = {"torch": RED, "tf": BLUE}
 SHOWN = 20  # rows of the live table
+FEW = 4  # marks below a narrow plot
 SORTED = """<script>
 document.querySelectorAll("th").forEach(th => th.addEventListener("click", () => {
   const body = th.closest("table"), place = th.cellIndex, up = th.dataset.up = th.dataset.up === "1" ? "" : "1";
   const value = row => { const text = row.cells[place].textContent, n = parseFloat(text); return isNaN(n) ? text : n; };
   [...body.rows].slice(1).sort((a, b) => (value(a) > value(b) ? 1 : -1) * (up ? 1 : -1)).forEach(r => body.append(r));
 }));
-</script><style>th { cursor: pointer; }</style>"""
+</script><style>th { cursor: pointer; } td:first-child { white-space: nowrap; }</style>"""
 
 
 # --- the terminal ----------------------------------------------------------------------------------------------------
@@ -175,7 +177,11 @@ def as_page(sweep: State, found: Mapping[str, Any], folder: Path) -> str:
         ("Objective against each parameter", "", lambda: against(sweep, done)),
         ("Parallel coordinates", "A line for each trial; the darker, the better.", lambda: parallel(sweep, done)),
         ("Importance", IMPORTANCE, lambda: important(sweep, done)),
-        ("Learning curves", "Validations of every run; dashed where it was pruned.", lambda: curves(sweep, folder)),
+        (
+            "Learning curves",
+            "Validations of every run; dashed, or a point, where it was pruned.",
+            lambda: curves(sweep, folder),
+        ),
     ):
         parts += section(heading, note, plot)
     if "backend" in sweep.axes and (pairs := backends(sweep, done, found)):
@@ -209,7 +215,13 @@ def trials(sweep: State) -> str:
         values = [mean_and_interval(o, trial, i) for i, o in enumerate(sweep.objectives)]
         seconds = sum(job.seconds for job in trial.jobs)
         cells.append(
-            [str(trial.number), *(trial.params[key] for key in sweep.axes), *values, f"{seconds:.0f}", trial.state]
+            [
+                str(trial.number),
+                *(short(trial.params[key]) for key in sweep.axes),
+                *values,
+                f"{seconds:.0f}",
+                trial.state,
+            ]
         )
     headings = ["trial", *sweep.axes, *(o.name for o in sweep.objectives), "seconds", "state"]
     first = 1 + len(sweep.axes)
@@ -254,9 +266,35 @@ def numbers(values: Sequence[str]) -> list[float] | None:
     return found if all(map(math.isfinite, found)) else None
 
 
-def wide(values: Sequence[float]) -> bool:
-    """Whether an axis wants powers of ten."""
-    return min(values) > 0 and max(values) / min(values) >= 30
+def logarithmic(sweep: State, key: str, values: Sequence[float]) -> bool:
+    """Whether an axis wants powers of ten: it was sought by its logarithm, or spans much."""
+    sought = any(axis["key"] == key and axis["log"] for axis in sweep.identity.get("axes", ()))
+    return min(values) > 0 and (sought or max(values) / min(values) >= 30)
+
+
+def marks(values: Sequence[float], logs: bool) -> list[float] | None:
+    """What is written below an axis: the values where they are few, short and apart; round ones on a logarithmic axis;
+    None where matplotlib chooses well."""
+    tried = sorted(set(values))
+    heights = scaled([math.log(value) for value in tried] if logs else tried)
+    apart = all(after - before >= 0.2 for before, after in itertools.pairwise(heights))
+    if len(tried) <= FEW and apart and all(len(f"{value:g}") <= 6 for value in tried):
+        return tried
+    if not logs:
+        return None
+    low, high = (math.floor(math.log10(value)) for value in (tried[0], tried[-1]))
+    for digits in ((1,), (1, 3), (1, 2, 5)):
+        found = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
+        found = [value for value in found if tried[0] <= value <= tried[-1]]
+        if len(found) > 1:
+            return found[:: math.ceil(len(found) / FEW)]
+    return [tried[0], tried[-1]]
+
+
+def percent(axis: Any, name: str) -> None:
+    """Let an axis of a metric say what the tables say."""
+    if metrics.shown(name, 0.5).endswith("%"):
+        axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
 def places(values: Sequence[str]) -> tuple[list[float], list[str]]:
@@ -267,7 +305,7 @@ def places(values: Sequence[str]) -> tuple[list[float], list[str]]:
 
 def against(sweep: State, done: Sequence[Trial]) -> Any:
     """The first objective over each parameter."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, NullFormatter
 
     varied = [key for key in sweep.axes if len({trial.params[key] for trial in done}) > 1]
     if not varied:
@@ -286,11 +324,17 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
             x, names = places(texts)
             axes.set_xticks(range(len(names)), names)
             axes.margins(x=0.25)
-        elif wide(x):
-            axes.set_xscale("log")
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-        for backend in {trial.params.get("backend", "") for trial in done}:
+            logs = logarithmic(sweep, key, x)
+            axes.set_xscale("log" if logs else "linear")
+            if (found := marks(x, logs)) is None:
+                axes.xaxis.set_major_locator(MaxNLocator(4))
+            else:
+                axes.set_xticks(found, [f"{value:.3g}" for value in found])
+                axes.xaxis.set_minor_formatter(NullFormatter())
+        if "." in objective.name:
+            percent(axes.yaxis, objective.name.partition(".")[2])
+        for backend in sorted({trial.params.get("backend", "") for trial in done}, reverse=True):  # torch first
             chosen = [i for i, trial in enumerate(done) if trial.params.get("backend", "") == backend]
             y = [(done[i].means() or [math.nan])[0] for i in chosen]
             axes.plot(
@@ -298,12 +342,14 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
             )
         axes.set(xlabel=key, ylabel=objective.name if not place % columns else "")
         if not place and "backend" in sweep.axes:
-            axes.legend(frameon=False, fontsize=9)
+            explain(axes, 2)
     return plot
 
 
 def parallel(sweep: State, done: Sequence[Trial]) -> Any:
     """A line for each trial through its parameters to its objectives, each axis scaled to its own range."""
+    from matplotlib.patheffects import withStroke
+
     if len(done) < 2 or len(sweep.axes) < 2:
         return None
     plot, axes = figure(3.8)
@@ -315,7 +361,7 @@ def parallel(sweep: State, done: Sequence[Trial]) -> Any:
             x, names = places(texts)
             ticks = [(float(i), name) for i, name in enumerate(names)]
         else:
-            logs = [math.log(v) for v in x] if wide(x) else x
+            logs = [math.log(v) for v in x] if logarithmic(sweep, key, x) else x
             ticks = [(logs[x.index(v)], f"{v:.3g}") for v in (min(x), max(x))]
             x = logs
         columns.append((key, x, ticks))
@@ -330,7 +376,8 @@ def parallel(sweep: State, done: Sequence[Trial]) -> Any:
         axes.axvline(place, color=PALE, linewidth=0.8, zorder=0)
         for value, text in ticks:
             height = scaled([*values, value])[-1]
-            axes.annotate(text, (place, height), (4, 3), textcoords="offset points", fontsize=8, color=INK)
+            label = axes.annotate(text, (place, height), (4, 3), textcoords="offset points", fontsize=8, color=INK)
+            label.set_path_effects([withStroke(linewidth=3, foreground="white")])  # lines begin here
     axes.set_xticks(range(len(columns)), [name for name, _, _ in columns])
     axes.set_yticks([])
     axes.grid(False)
@@ -362,6 +409,8 @@ def important(sweep: State, done: Sequence[Trial]) -> Any:
 
 def curves(sweep: State, folder: Path) -> Any:
     """What the task monitors, or the loss, over the steps of every run."""
+    from matplotlib.ticker import MaxNLocator
+
     metric = sweep.objectives[0].name.partition(".")[2] if "." in sweep.objectives[0].name else "loss"
     plot, axes = figure(4.2)
     ranked, drawn = sweep.ranked(), 0
@@ -391,5 +440,7 @@ def curves(sweep: State, folder: Path) -> Any:
         for backend, colour in COLOURS.items():
             axes.plot([], [], color=colour, label=backend)
     axes.set(xlabel="optimizer step", ylabel=f"validation {metric}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    percent(axes.yaxis, metric)
     explain(axes, 4)
     return plot
