@@ -39,7 +39,7 @@ class Task:
 class Engine:
     """Its one weight is a digest of everything the loop ever gave it."""
 
-    rank, ranks = 0, 1
+    rank, ranks, sharded = 0, 1, False
 
     def __init__(self, at_step=None, bad_step=None):
         self.weight = np.zeros(1)

@@ -37,6 +37,7 @@ class Engine(Protocol):
     model: Any  # the twin; its ``spec`` says what it is
     rank: int  # of this process among the ``ranks`` of the run, each of which does all that the loop does
     ranks: int
+    sharded: bool  # the processes share the weights: all have to call, in step, whatever needs the whole model
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """The sum of ``(n,)`` values over the run's processes, once all have come here; the same for each of them."""
@@ -76,7 +77,8 @@ class Engine(Protocol):
         ``(batch * width,)`` each, and returns log-probabilities ``(batch * width, vocabulary)``.
         """
 
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """For the first process; if ``sharded``, all have to call, and the others are given no parameters."""
 
     def load(self, state: State) -> None: ...
 
@@ -152,8 +154,8 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
 
 
 def _save(engine: Engine, folder: RunFolder, at: Progress, keep: int) -> None:
-    """Leave a checkpoint; all processes hold the same, and the first one writes it."""
-    if not engine.rank:
+    """Leave a checkpoint, which the first process writes; the others are needed if they hold parts of it."""
+    if not engine.rank or engine.sharded:
         folder.save(engine.state(), at, keep)
 
 
@@ -186,11 +188,14 @@ def named(data: Data) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, keep: int) -> Iterator[None]:
-    """A signal to a whole group of processes ends the loader's workers too; the run is interrupted then, not failed."""
+    """A signal to a whole group of processes ends the loader's workers too; the run is interrupted then, not failed.
+
+    Where the processes share the weights it has failed: the others may be elsewhere, and a checkpoint needs them all.
+    """
     try:
         yield
     except RunError:
-        if signals.caught:
+        if signals.caught and not engine.sharded:
             _save(engine, folder, at, keep)
             signals.heed(folder)
         raise
@@ -281,13 +286,16 @@ def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = T
     from rich.progress import track
 
     hidden = not (final and Console().is_terminal)
-    planned = data.plan.in_order()[engine.rank :: engine.ranks]  # every process decodes some of the batches
+    planned = data.plan.in_order()
+    if not engine.sharded:  # every process decodes some of the batches; with a part of the weights none can alone
+        planned = planned[engine.rank :: engine.ranks]
     batches = engine.batches(data.collator, planned, 0)
     rows: list[tuple[int, dict[str, Any]]] = []
     with named(data), engine.averaged():
         for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
             rows += run.task.evaluate(engine, batch, tokenizer, final)
-    found = dict(gather(engine, rows))
+    # all have decoded all of it, if sharded; the first is believed, so that no last bit makes them decide differently
+    found = dict(gather(engine, [] if engine.sharded and engine.rank else rows))
     return [{"id": data.split.ids[i], "reference": data.split.texts[i]} | found[i] for i in range(len(data.split))]
 
 

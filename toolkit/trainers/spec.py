@@ -8,8 +8,12 @@ from typing import Any, Literal
 from toolkit.errors import ConfigError
 from toolkit.spec import option, spec
 
-# backend -> how it trains on several devices of one machine, and of several machines (docs/scaling.md)
-STRATEGIES = {"torch": ("ddp", "ddp"), "tf": ("mirrored", "multi_worker")}
+# backend -> how it can train on several devices of one machine, and of several machines; the first is what auto means
+# (docs/scaling.md)
+STRATEGIES = {
+    "torch": (("ddp", "fsdp"), ("ddp", "fsdp")),
+    "tf": (("mirrored",), ("multi_worker",)),
+}
 
 
 @spec
@@ -51,8 +55,8 @@ class Trainer:
     nodes: int = option(1, "machines, each with so many devices; something else starts the run on each of them", ge=1)
     strategy: Literal["auto", "ddp", "fsdp", "mirrored", "multi_worker", "tpu"] = option(
         "auto",
-        "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); the "
-        "others are not there yet",
+        "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); fsdp "
+        "(torch): weights, gradients and moments are shared too; tpu is not there yet",
     )
     checkpoint_every: int = option(500, "optimizer steps from one checkpoint to the next", ge=1)
     keep: int = option(2, "checkpoints kept beside the best one", ge=1)
@@ -77,12 +81,13 @@ class Trainer:
 
 def sharing(backend: str, trainer: Any) -> str:
     """The strategy of :data:`STRATEGIES` by which a run's devices share its batches."""
-    return STRATEGIES[backend][trainer.nodes > 1] if trainer.strategy == "auto" else trainer.strategy
+    return STRATEGIES[backend][trainer.nodes > 1][0] if trainer.strategy == "auto" else trainer.strategy
 
 
 def processes(backend: str, trainer: Any) -> int:
-    """How many processes a run is made of: with ddp one a device, with multi_worker one a machine."""
-    return {"ddp": trainer.shares, "multi_worker": trainer.nodes}.get(sharing(backend, trainer), 1)
+    """How many processes a run is made of: with ddp and fsdp one a device, with multi_worker one a machine."""
+    several = {"ddp": trainer.shares, "fsdp": trainer.shares, "multi_worker": trainer.nodes}
+    return several.get(sharing(backend, trainer), 1)
 
 
 def check_gpus(devices: int, gpus: int) -> None:

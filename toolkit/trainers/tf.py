@@ -72,7 +72,7 @@ class Engine:
         tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is to mean float32 on a GPU too
         self.strategy = link or connect(run)
         self.parts = self.strategy.num_replicas_in_sync
-        self.rank, self.ranks = 0, processes("tf", run.trainer)
+        self.rank, self.ranks, self.sharded = 0, processes("tf", run.trainer), False
         if self.ranks > 1:
             self.rank = int(self.strategy.cluster_resolver.task_id)
         with self.strategy.scope():

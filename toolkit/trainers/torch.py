@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.strategies import DDPStrategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from toolkit import weights
@@ -24,7 +25,7 @@ from toolkit.loaders import torch as loaders
 from toolkit.optimizers import torch as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
-from .spec import check_gpus, rows_of
+from .spec import check_gpus, rows_of, sharing
 
 PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
 
@@ -49,16 +50,32 @@ def connect(run: Any) -> lightning.Fabric:
     return fabric
 
 
+class _Sharded(DDPStrategy):
+    """Processes as under DDP, each of which holds a part of the model and not the whole.
+
+    Fabric's own ``ModelParallelStrategy`` refuses float64, and talks in groups that wait for half an hour only.
+    """
+
+    def module_to_device(self, module: Any) -> None:
+        """Sharding moves it, block by block."""
+
+    def setup_module(self, module: Any) -> Any:
+        layers.shard(module.model, self.root_device.type)
+        return module.to(self.root_device)  # what the features keep
+
+
 def _many(trainer: Any) -> dict[str, Any]:
     """What Fabric is told of several devices."""
     from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-    from lightning.fabric.strategies import DDPStrategy
 
     gpus = torch.cuda.device_count()
     check_gpus(trainer.devices, gpus)
     # else the variables of Slurm, around a run that launched its own processes, would count more than theirs
     ours = "WORLD_SIZE" in os.environ and not TorchElasticEnvironment.detect()
-    strategy = DDPStrategy(timeout=WAIT, broadcast_buffers=False)  # all processes compute the same statistics
+    if sharing("torch", trainer) == "fsdp":
+        strategy: DDPStrategy = _Sharded(timeout=WAIT)
+    else:
+        strategy = DDPStrategy(timeout=WAIT, broadcast_buffers=False)  # all processes compute the same statistics
     environment = {"plugins": [LightningEnvironment()]} if ours else {}
     where = {"accelerator": "cuda" if gpus else "cpu", "devices": trainer.devices, "num_nodes": trainer.nodes}
     return {**where, "strategy": strategy, **environment}
@@ -88,10 +105,12 @@ class Engine:
         torch.set_default_dtype(torch.float64 if run.trainer.precision == "64" else torch.float32)
         self.fabric = link or connect(run)
         self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
+        self.sharded = self.ranks > 1 and sharing("torch", run.trainer) == "fsdp"
         self.task = make_task(run, learned)
         self.model = self.task.model
-        optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))
-        self.module, self.optimizer = self.fabric.setup(self.task, optimizer)
+        self.module = self.fabric.setup_module(self.task)
+        optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))  # of the parts, if sharded
+        self.optimizer: Any = self.fabric.setup_optimizers(optimizer)
         trained = self.model.named_parameters() if run.trainer.ema_decay else ()
         self.averages = {name: p.detach().clone() for name, p in trained if p.requires_grad}
         self._move = get_ema_multi_avg_fn(run.trainer.ema_decay or 0.0)
@@ -114,14 +133,17 @@ class Engine:
             loss = self._loss(batch) / len(batches)
             if self.ranks == 1:
                 self.fabric.backward(loss)
-            else:  # DDP takes the mean over the processes, but the sum is wanted
-                with self.fabric.no_backward_sync(self.module, enabled=i + 1 < len(batches)):
+            else:  # the mean over the processes is taken, but the sum is wanted
+                # where weights are sharded, whole gradients would not fit: they are summed after every batch
+                waits = i + 1 < len(batches) and not self.sharded
+                with self.fabric.no_backward_sync(self.module) if waits else contextlib.nullcontext():
                     self.fabric.backward(loss * self.ranks)
             total += float(loss.detach())
         if self.ranks > 1:
             total = float(self.total(np.array([total]))[0])
         limit = self.trainer.clip_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        found: Any = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = float(found.full_tensor() if self.sharded else found)
         if not np.isfinite([total, norm]).all():
             self.optimizer.zero_grad()
             raise NonFinite
@@ -151,7 +173,8 @@ class Engine:
 
     def average(self) -> None:
         if self.averages:
-            self._move(list(self.averages.values()), [self.model.get_parameter(name) for name in self.averages], None)
+            weights = [layers.part(self.model.get_parameter(name)) for name in self.averages]
+            self._move([layers.part(average) for average in self.averages.values()], weights, None)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -161,11 +184,14 @@ class Engine:
         finally:
             self._exchange()
 
+    @torch.no_grad()
     def _exchange(self) -> None:
-        """Weights for averages, in place: only what the tensors point to."""
+        """Weights for averages, in place."""
         for name, average in self.averages.items():
-            parameter = self.model.get_parameter(name)
-            parameter.data, average.data = average.data, parameter.data
+            one, other = layers.part(self.model.get_parameter(name)), layers.part(average)
+            kept = one.clone()
+            one.copy_(other)
+            other.copy_(kept)
 
     @torch.no_grad()
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
@@ -181,12 +207,14 @@ class Engine:
             nonlocal state
             rows = (torch.from_numpy(a).to(self.fabric.device) for a in (tokens, parents))
             log_probs, state = self.module.step(state, *rows)
+            if self.sharded:  # a search that another process ended sooner, by the last bit, would wait for ever
+                torch.distributed.broadcast(log_probs, 0)
             return log_probs.cpu().numpy()
 
         return step
 
     def state(self) -> State:
-        averages = {name: average.cpu().numpy().copy() for name, average in self.averages.items()}
+        averages = {name: layers.whole(average) for name, average in self.averages.items()}
         return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.model), averages)
 
     def load(self, state: State) -> None:
@@ -194,7 +222,7 @@ class Engine:
         optimizers.set_state(self.optimizer, self.model, state.optimizer)
         known = start_of_averages(state, self.averages)
         for name, average in self.averages.items():
-            average.copy_(torch.from_numpy(known[name]))
+            layers.fill(average, known[name])
 
     def fit_stock(self, stock: Stock) -> None:
         run = stock.run.trainer
