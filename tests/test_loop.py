@@ -50,7 +50,7 @@ class Engine:
     def batches(self, collator, batches, epoch):
         return iter([(b, epoch) for b in batches])
 
-    def train_step(self, batches, lr, position):
+    def train_step(self, batches, lr, position, scale=1.0):
         if len(self.seen) + 1 == self.bad_step:
             raise loop.NonFinite
         self.seen.append(([(b.tolist(), e) for b, e in batches], lr, position))

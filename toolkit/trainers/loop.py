@@ -26,6 +26,8 @@ from toolkit.errors import Interrupted, RunError, listed
 from toolkit.layers.spec import match
 from toolkit.runfolder import RunFolder
 
+from .spec import GROW_AFTER, LARGEST_SCALE, SCALE
+
 
 class NonFinite(Exception):
     """The loss or the gradient of a step is not finite; the weights were not touched."""
@@ -45,8 +47,10 @@ class Engine(Protocol):
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         """The framework's loader over the plan's batches."""
 
-    def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
+    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> tuple[float, float]:
         """One optimizer step on the mean gradient of ``batches``; ``position`` counts batches since the start.
+
+        ``scale`` is a factor of the loss while it is differentiated, of which nothing else knows.
 
         Returns:
             the mean loss, and the gradient's norm before clipping.
@@ -112,6 +116,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
     """
     trainer = run.trainer
     total = total_steps(trainer, len(train.plan))
+    at.scale = (at.scale or SCALE) if trainer.precision == "16" else None
     recent: list[float] = []  # losses since the last validation
     with Signals() as signals, Display(total, at.step) as display:
         while True:
@@ -136,21 +141,38 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                     group = list(islice(batches, trainer.accumulate))
                 ids = _ids(train, planned[at.batch : at.batch + len(group)])
                 try:
-                    loss, norm = engine.train_step(group, lr, at.epoch * len(planned) + at.batch)
+                    found = engine.train_step(group, lr, at.epoch * len(planned) + at.batch, at.scale or 1.0)
                 except NonFinite as error:
-                    raise RunError(_not_finite(at, ids)) from error
+                    found = None
+                    if not _rescaled(at, False):
+                        raise RunError(_not_finite(at, ids)) from error
+                    folder.say(f"step {at.step + 1}: left out, its gradient is not finite; loss scale {at.scale:,.0f}")
                 at.step, at.batch = at.step + 1, at.batch + len(group)
-                display.advance(loss, len(ids))
-                recent.append(loss)
+                display.advance(found[0] if found else math.nan, len(ids))
                 if trainer.log_examples:
                     folder.record_examples(at.step, at.epoch, ids)
-                if at.step % trainer.log_every == 0 or at.step == total:
-                    row = {"loss": loss, "lr": lr, "grad_norm": norm, "examples_per_second": display.rate()}
-                    folder.record(at.step, at.epoch, "train", row)
+                if found:
+                    recent.append(found[0])
+                    _rescaled(at, True)
+                    if at.step % trainer.log_every == 0 or at.step == total:
+                        row = {"loss": found[0], "lr": lr, "grad_norm": found[1], "examples_per_second": display.rate()}
+                        folder.record(at.step, at.epoch, "train", row | ({"scale": at.scale} if at.scale else {}))
                 signals.agree(engine)
                 if signals.caught or at.step % trainer.checkpoint_every == 0:
                     _save(engine, folder, at, trainer.keep)
                     signals.heed(folder)
+
+
+def _rescaled(at: Progress, finite: bool) -> bool:
+    """Move the loss scale after a step; False, if the step was not finite and no scale is to blame, or no longer."""
+    if at.scale is None:
+        return finite
+    at.good = at.good + 1 if finite else 0
+    if not finite:
+        at.scale /= 2
+    elif at.good == GROW_AFTER:
+        at.scale, at.good = min(2 * at.scale, LARGEST_SCALE), 0
+    return at.scale >= 1
 
 
 def _save(engine: Engine, folder: RunFolder, at: Progress, keep: int) -> None:

@@ -15,6 +15,11 @@ STRATEGIES = {
     "tf": (("mirrored",), ("multi_worker",)),
 }
 
+# float16 has no room for small gradients: with precision=16 the loss is multiplied by a scale, and its gradients are
+# divided by it, in float32, before anything else is done with them. A step whose gradients are not finite is left out
+# and halves the scale; so many steps in a row without one double it, up to the largest
+SCALE, LARGEST_SCALE, GROW_AFTER = 2.0**15, 2.0**24, 2000
+
 
 @spec
 class Trainer:
@@ -43,8 +48,10 @@ class Trainer:
         gt=0,
         lt=1,
     )
-    precision: Literal["64", "32", "bf16"] = option(
-        "32", "arithmetic of the model; bf16: mixed, weights and loss stay in float32"
+    precision: Literal["64", "32", "bf16", "16"] = option(
+        "32",
+        "arithmetic of the model; bf16, 16: mixed, weights and loss stay in float32; 16 (float16) scales the loss and "
+        "leaves out the steps in which that was too much",
     )
     devices: int = option(
         1,
@@ -75,6 +82,8 @@ class Trainer:
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:
             yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"
+        if self.loop == "stock" and self.precision == "16":
+            yield "loop", "found stock with precision=16, expected neutral, whose scale of the loss a checkpoint holds"
         if self.loop == "stock" and self.shares > 1:
             yield "loop", f"found stock with {self.shares} devices, expected neutral, which cuts the plan's batches"
 

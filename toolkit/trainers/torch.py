@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.strategies import DDPStrategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -30,6 +31,18 @@ from .spec import check_gpus, rows_of, sharing
 PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
 
 
+class _Mixed(MixedPrecision):
+    """Autocast and nothing else: inputs stay as they are, waveforms above all, and the loop scales the loss."""
+
+    def __init__(self, precision: str) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        scaler = torch.amp.GradScaler(device, enabled=False) if precision == "16" else None
+        super().__init__("16-mixed" if precision == "16" else "bf16-mixed", device, scaler)
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
 # how long a process waits for the others: the first may decode a large data set meanwhile. One that has died is seen by
 # its closed connection, or by what launched it, at once
 WAIT = timedelta(days=1)
@@ -43,7 +56,11 @@ def connect(run: Any) -> lightning.Fabric:
     """
     trainer: Any = run.trainer
     how: dict[str, Any] = {"accelerator": "auto", "devices": 1} if trainer.shares == 1 else _many(trainer)
-    fabric = lightning.Fabric(precision=PRECISION[trainer.precision], **how)
+    if trainer.precision in ("bf16", "16"):
+        how["plugins"] = [_Mixed(trainer.precision), *how.get("plugins", [])]
+    else:
+        how["precision"] = PRECISION[trainer.precision]
+    fabric = lightning.Fabric(**how)
     fabric.launch()
     if trainer.shares > 1:
         atexit.register(torch.distributed.destroy_process_group)
@@ -126,21 +143,25 @@ class Engine:
             group["lr"] = lr
         layers.set_step(self.model, position)
 
-    def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
+    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> tuple[float, float]:
         total = 0.0
         for i, batch in enumerate(batches):
             self.set_step(lr, position + i)
-            loss = self._loss(batch) / len(batches)
+            with self.fabric.autocast():  # of a module that it has not wrapped, Fabric does so in forward alone
+                loss = self._loss(batch) / len(batches)
             if self.ranks == 1:
-                self.fabric.backward(loss)
+                self.fabric.backward(loss * scale if scale != 1 else loss)
             else:  # the mean over the processes is taken, but the sum is wanted
                 # where weights are sharded, whole gradients would not fit: they are summed after every batch
                 waits = i + 1 < len(batches) and not self.sharded
                 with self.fabric.no_backward_sync(self.module) if waits else contextlib.nullcontext():
-                    self.fabric.backward(loss * self.ranks)
+                    self.fabric.backward(loss * (scale if scale != 1 else self.ranks))
             total += float(loss.detach())
         if self.ranks > 1:
             total = float(self.total(np.array([total]))[0])
+        if scale != 1:  # mean to sum only now: the backward pass overflows where that of one device does
+            gradients = [layers.part(p.grad) for p in self.model.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.ranks / scale)
         limit = self.trainer.clip_norm or float("inf")
         found: Any = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         norm = float(found.full_tensor() if self.sharded else found)
@@ -195,18 +216,21 @@ class Engine:
 
     @torch.no_grad()
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
-        found = self.module.evaluate_batch(self.fabric.to_device(batch))
+        with self.fabric.autocast():
+            found = self.module.evaluate_batch(self.fabric.to_device(batch))
         return {k: v.cpu().numpy() for k, v in found.items()} | {"example": batch["example"].numpy()}
 
     @torch.no_grad()
     def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        state = self.module.start(self.fabric.to_device(batch), width)
+        with self.fabric.autocast():
+            state = self.module.start(self.fabric.to_device(batch), width)
 
         @torch.no_grad()
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             nonlocal state
             rows = (torch.from_numpy(a).to(self.fabric.device) for a in (tokens, parents))
-            log_probs, state = self.module.step(state, *rows)
+            with self.fabric.autocast():
+                log_probs, state = self.module.step(state, *rows)
             if self.sharded:  # a search that another process ended sooner, by the last bit, would wait for ever
                 torch.distributed.broadcast(log_probs, 0)
             return log_probs.cpu().numpy()
