@@ -1,10 +1,12 @@
 """The same steps on one device and on several: the largest difference of the loss, for each backend and precision.
 
     python benchmarks/devices.py RECIPE [STEPS] [DEVICES] [OVERRIDE ...]
+    python benchmarks/devices.py translation trainer=fsdp     # torch alone, and what a process holds
 
 Trains ``STEPS`` steps (20) on one device and on ``DEVICES`` (2), with both backends in float64 and float32, by the
 toolkit's own loop and engines, over data that are prepared once, without validations. Prints a row of a Markdown table
-for each backend and precision. torch's processes are started by torchrun, TensorFlow has one process.
+for each backend and precision. torch's processes are started by torchrun, TensorFlow has one process. With
+``trainer=fsdp`` a second table has the MB of weights, moments and averages in the process that holds most.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Recorded:
 
 
 def train(folder: Path, steps: int, overrides: list[str]) -> None:
-    """One of the processes of a training; the first leaves ``losses.npy`` in ``folder``."""
+    """One of the processes of a training; each leaves ``held-N.npy`` in ``folder``, and the first ``losses.npy``."""
     from toolkit import build, config
 
     run = config.check(overrides)
@@ -58,8 +60,18 @@ def train(folder: Path, steps: int, overrides: list[str]) -> None:
     data, tokenizer = parts.data, parts.learned.tokenizer
     with contextlib.suppress(StopIteration):
         loop.fit(run, recorded, data["train"], data["validation"], tokenizer, prepared, Progress())
+    if run.backend == "torch":
+        np.save(folder / f"held-{recorded.rank}.npy", held(recorded.engine))
     if not recorded.rank:
         np.save(folder / "losses.npy", recorded.losses)
+
+
+def held(engine: Any) -> int:
+    """Bytes of weights, moments and averages that this process of a torch run has in its memory."""
+    from toolkit.layers.torch import part
+
+    moments = [x for kept in engine.optimizer.state.values() for x in kept.values() if x.ndim]
+    return sum(part(x).nbytes for x in (*engine.model.parameters(), *moments, *engine.averages.values()))
 
 
 def prepare(overrides: list[str]) -> None:
@@ -77,7 +89,7 @@ def prepare(overrides: list[str]) -> None:
 
 
 def measured(folder: Path, backend: str, precision: str, devices: int, steps: int, words: list[str]) -> Any:
-    """``(steps,)`` losses of a training."""
+    """``(steps,)`` losses of a training, and the largest of its processes' :func:`held` (0 for TensorFlow)."""
     here = folder / f"{backend}-{precision}-{devices}"
     here.mkdir()
     own = [f"backend={backend}", f"trainer.precision={precision}", f"trainer.devices={devices}"]
@@ -89,7 +101,7 @@ def measured(folder: Path, backend: str, precision: str, devices: int, steps: in
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
-    return np.load(here / "losses.npy")
+    return np.load(here / "losses.npy"), max((int(np.load(file)) for file in here.glob("held-*.npy")), default=0)
 
 
 def main(recipe: str, steps: int, devices: int, overrides: list[str]) -> None:
@@ -97,9 +109,14 @@ def main(recipe: str, steps: int, devices: int, overrides: list[str]) -> None:
         folder = Path(temporary)
         words = [f"recipe={recipe}", f"run_dir={folder / 'prepared'}", *overrides]
         subprocess.run([sys.executable, __file__, "--prepare", *words], check=True, stdout=subprocess.DEVNULL)
-        for backend in BACKENDS:
+        sharded = "trainer=fsdp" in overrides
+        memory = []
+        for backend in ("torch",) if sharded else BACKENDS:
             for precision in ("64", "32"):
-                one, many = (measured(folder, backend, precision, count, steps, words) for count in (1, devices))
+                (one, alone), (many, shared) = (
+                    measured(folder, backend, precision, count, steps, words) for count in (1, devices)
+                )
+                memory.append(f"| {recipe} | float{precision} | {alone / 1e6:.1f} | {shared / 1e6:.1f} |")
                 assert len(one) == len(many) == steps
                 apart = np.abs(many - one) / np.abs(one)
                 print(
@@ -107,6 +124,8 @@ def main(recipe: str, steps: int, devices: int, overrides: list[str]) -> None:
                     f"{one[-1]:.4f} |",
                     flush=True,
                 )
+        if sharded:
+            print("\n".join(memory))
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def test_every_problem_is_reported_at_once():
         "optimizer.lr: found 'fast', expected a number",
         "trainer.max_steps: found 1.5, expected an integer or null",
         "trainer.keep: found 0, expected at least 1",
-        "trainer.precision: found 8, expected one of 64, 32, bf16",
+        "trainer.precision: found 8, expected one of 64, 32, bf16, 16",
         "model.dim: found 15, expected an even number",
         "model.kernel: found 4, expected an odd number",
         "seed: found -1, expected at least 0",

@@ -42,9 +42,19 @@ RECIPES = {
     # batch norm over sequences, dropout of all shapes, SpecAugment
     "speech": ("asr", ["model=conformer_ctc", "task.decoder=greedy", *ODD]),
     # a loss that is a mean over tokens
-    "translation": ("translation", ["task.decoder=greedy", "model.attention_dropout=0.1", *HALVES]),
+    "translation": ("translation", ["task.decoder=beam", "model.attention_dropout=0.1", *HALVES]),
     # batch norm over pictures, crops and flips
     "images": ("image_classification", ["features.crop=pad", *ODD, "trainer.checkpoint_every=2", "schedule=constant"]),
+}
+# what shares the weights too has to know from where a model's parts are called: the other models, and other ways
+OTHERS = {
+    "speech-bilstm": ("asr", ["model=bilstm_ctc", "task.decoder=beam", *ODD]),
+    "translation-post": ("translation", ["model.norm=post", "model.tie_output=false", "task.decoder=greedy", *HALVES]),
+    "translation-lstm": ("translation", ["model=lstm_attention", "task.decoder=beam", *HALVES]),
+    "translation-feeding": ("translation", ["model=lstm_attention", "model.input_feeding=true", *HALVES]),
+    "images-cnn": ("image_classification", ["model=cnn", "optimizer=sgd", *ODD]),
+    "images-resnet": ("image_classification", ["model=resnet", *ODD]),
+    "images-vit": ("image_classification", ["model=vit", *ODD]),
 }
 
 
@@ -60,7 +70,8 @@ def folder(tmp_path_factory):
 
 
 def command(folder, domain, backend, run, *overrides):
-    recipe, own = RECIPES[domain]
+    recipe, own = (RECIPES | OTHERS)[domain]
+    domain = domain.partition("-")[0]
     option, make = made.FOLDERS[domain]
     data = folder / domain
     if not data.exists():
@@ -136,25 +147,66 @@ def half(run, copy):
     return copy
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_two_devices_have_the_trajectory_of_one(folder, single, backend, tmp_path):
-    done = train(folder, "speech", backend, tmp_path / "two", "trainer.devices=2")
+@pytest.mark.parametrize(
+    "backend, how", [("torch", "trainer.devices=2"), ("torch", "trainer=fsdp"), ("tf", "trainer.devices=2")]
+)
+def test_two_devices_have_the_trajectory_of_one(folder, single, backend, how, tmp_path):
+    done = train(folder, "speech", backend, tmp_path / "two", how)
     assert_same(single("speech", backend), tmp_path / "two")
     assert done.stdout.count("run folder: ") == 1 and done.stderr == ""
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_two_devices_go_on_with_a_run_of_one(folder, single, backend, tmp_path):
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_devices_that_share_the_weights_have_the_trajectory_of_one(folder, name, tmp_path):
+    train(folder, name, "torch", tmp_path / "one")
+    train(folder, name, "torch", tmp_path / "two", "trainer=fsdp")
+    assert_same(tmp_path / "one", tmp_path / "two")
+
+
+def test_each_of_two_devices_holds_half_of_what_one_does(folder, single, tmp_path):
+    words = command(folder, "images", "torch", single("images", "torch"))[3:]
+    one = benchmarked(tmp_path / "one", words, 1)
+    copies = benchmarked(tmp_path / "copies", [*words, "trainer=ddp"], 2)
+    parts = benchmarked(tmp_path / "parts", [*words, "trainer=fsdp"], 2)
+    (whole,) = one
+    assert copies == [whole, whole]
+    assert sum(parts) == whole and max(parts) < 0.55 * whole
+
+
+def benchmarked(folder, words, devices):
+    """Bytes that each process holds after a step, in the order of the ranks."""
+    folder.mkdir()
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if devices == 2 else []
+    script = ["benchmarks/devices.py", "--train", str(folder), "1", *words]
+    done = subprocess.run([sys.executable, *start, *script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [int(np.load(file)) for file in sorted(folder.glob("held-*"))]
+
+
+def test_what_two_devices_share_one_of_the_other_backend_goes_on_with(folder, single, tmp_path):
+    train(folder, "images", "torch", tmp_path / "two", "trainer=fsdp")
+    assert_same(single("images", "torch"), tmp_path / "two")
+    run = half(tmp_path / "two", tmp_path / "half")
+    train(folder, "images", "tf", run, "resume=auto")
+    assert_same(single("images", "torch"), run)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "backend, how", [("torch", "trainer.devices=2"), ("torch", "trainer=fsdp"), ("tf", "trainer.devices=2")]
+)
+def test_two_devices_go_on_with_a_run_of_one(folder, single, backend, how, tmp_path):
     run = half(single("translation", backend), tmp_path / "run")
-    done = train(folder, "translation", backend, run, "resume=auto", "trainer.devices=2")
+    done = train(folder, "translation", backend, run, "resume=auto", how)
     assert "trainer.devices 1 -> 2" in done.stdout and "at step 2" in done.stdout
     assert_same(single("translation", backend), run)
 
 
-def test_a_killed_process_ends_the_run_and_one_device_goes_on(folder, single, tmp_path):
+@pytest.mark.parametrize("trainer", ["ddp", pytest.param("fsdp", marks=pytest.mark.long)])
+def test_a_killed_process_ends_the_run_and_one_device_goes_on(folder, single, trainer, tmp_path):
     """torch's run of two processes; TensorFlow has one, whose end is that of any run (test_run.py)."""
-    arguments = command(folder, "images", "torch", tmp_path, "trainer=ddp", "trainer.max_steps=100000")
+    arguments = command(folder, "images", "torch", tmp_path, f"trainer={trainer}", "trainer.max_steps=100000")
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     children = begun(process, tmp_path)
     os.kill(int(children[1]), signal.SIGKILL)
@@ -294,11 +346,12 @@ def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeyp
 
 REFUSED = {
     "backend=tf trainer=ddp": "trainer.strategy: found ddp beside backend=tf, which can do mirrored and multi_worker",
-    "backend=torch trainer=mirrored": "trainer.strategy: found mirrored beside backend=torch, which can do ddp",
-    "backend=torch trainer.strategy=fsdp": "found fsdp beside backend=torch, which can do ddp",
+    "backend=tf trainer=fsdp": "trainer.strategy: found fsdp beside backend=tf, which can do mirrored and multi_worker",
+    "backend=torch trainer=mirrored": "found mirrored beside backend=torch, which can do ddp and fsdp",
     "backend=tf trainer.strategy=tpu": "found tpu beside backend=tf, which can do mirrored and multi_worker",
     "backend=tf trainer=mirrored trainer.nodes=2": "found mirrored with trainer.nodes=2, expected multi_worker",
     "trainer=stock trainer.devices=2": "trainer.loop: found stock with 2 devices, expected neutral",
+    "trainer=fsdp trainer.loop=stock": "trainer.loop: found stock with 2 devices, expected neutral",
     "trainer.devices=2 features.mixup=0.2": "features.mixup: found 0.2 with 2 devices, expected 0",
     "trainer.nodes=2 model.native_dropout=true": "model.native_dropout: found true with 2 devices, expected false",
     "trainer.devices=0": "trainer.devices: found 0, expected at least 1",
@@ -321,6 +374,7 @@ def checked(*words):
     [
         (["trainer.devices=2"], {}, None),
         (["trainer.devices=2"], {"WORLD_SIZE": "2", "RANK": "1"}, 1),
+        (["trainer=fsdp"], {"WORLD_SIZE": "2", "RANK": "1"}, 1),
         (["trainer.nodes=2"], {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, 1),
         (["trainer.devices=2"], {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),  # it starts its own
         (["trainer.devices=2", "backend=tf"], {"WORLD_SIZE": "2", "RANK": "1"}, None),

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def runs(group: str, name: str) -> Iterator[list[str]]:
 def able(group: str, name: str) -> Sequence[str]:
     """The backends of an option: both, but for a trainer with a strategy that one framework alone has."""
     strategy = recipe_source.own_fields(group, name)[1].get("strategy") if group == "trainer" else None
-    return [backend for backend, known in STRATEGIES.items() if strategy in known] or BACKENDS
+    return [backend for backend, known in STRATEGIES.items() if strategy in chain(*known)] or BACKENDS
 
 
 @pytest.mark.parametrize("group, name", OPTIONS)

@@ -42,7 +42,7 @@ class Task:
 class Engine:
     """Its one weight is a digest of everything the loop ever gave it."""
 
-    rank, ranks = 0, 1
+    rank, ranks, sharded = 0, 1, False
 
     def __init__(self, at_step=None, bad_step=None):
         self.weight = np.zeros(1)
@@ -53,7 +53,7 @@ class Engine:
     def batches(self, collator, batches, epoch):
         return iter([(b, epoch) for b in batches])
 
-    def train_step(self, batches, lr, position):
+    def train_step(self, batches, lr, position, scale=1.0):
         if len(self.seen) + 1 == self.bad_step:
             raise loop.NonFinite
         self.seen.append(([(b.tolist(), e) for b, e in batches], lr, position))

@@ -40,6 +40,8 @@ class Progress:
         best, best_step: best value of the monitored metric and the step that reached it.
         stale: validations since then.
         validated: step of the last validation.
+        scale: what the loss is multiplied with; None where the precision asks for nothing of the kind.
+        good: steps since it was last another.
         log_bytes: length of each log of the run folder, by file name; of no account for equality, for the times that
             the logs hold have more or fewer digits.
         facts: what a position depends on: the data's fingerprint, the seed, the digest of the plan, and so on.
@@ -53,6 +55,8 @@ class Progress:
     best_step: int | None = None
     stale: int = 0
     validated: int | None = None
+    scale: float | None = None
+    good: int = 0
     log_bytes: dict[str, int] = field(default_factory=dict, compare=False)
     facts: dict[str, Any] = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import types
 import typing
@@ -213,14 +214,15 @@ def _unstreamed(run: Run) -> Iterator[str]:
 
 def _unshared(run: Run) -> Iterator[str]:
     """A line for each reason why the run's devices cannot share its batches."""
-    trainer, able = run.trainer, list(dict.fromkeys(STRATEGIES[run.backend]))
+    trainer, able = run.trainer, list(dict.fromkeys(itertools.chain(*STRATEGIES[run.backend])))
     if trainer.strategy not in ("auto", *able):
         yield (
             f"trainer.strategy: found {trainer.strategy} beside backend={run.backend}, which can do "
             f"{' and '.join(able)}"
         )
-    elif trainer.strategy not in ("auto", fitting := STRATEGIES[run.backend][trainer.nodes > 1]):
-        yield f"trainer.strategy: found {trainer.strategy} with trainer.nodes={trainer.nodes}, expected {fitting}"
+    elif trainer.strategy not in ("auto", *(fitting := STRATEGIES[run.backend][trainer.nodes > 1])):
+        expected = " or ".join(fitting)
+        yield f"trainer.strategy: found {trainer.strategy} with trainer.nodes={trainer.nodes}, expected {expected}"
     if trainer.shares > 1 and getattr(run.features, "mixup", 0):
         yield (
             f"features.mixup: found {run.features.mixup} with {trainer.shares} devices, expected 0: the picture that "

@@ -24,7 +24,7 @@ overrides (every field of every component is one; --cfg job shows them all)
   dataset.path=FOLDER             your own or local data
   optimizer.lr=NUMBER             learning rate
   trainer.max_steps=N             length, as trainer.max_epochs=N; what comes first ends the run
-  trainer.precision=32|bf16       arithmetic
+  trainer.precision=32|bf16|16    arithmetic
   trainer.devices=N               share each batch among so many devices; the result is that of one
   trainer.checkpoint_every=STEPS  how much a kill may cost
   seed=N                          another draw of everything random

@@ -15,7 +15,8 @@ from toolkit.weights import Blocks, Constant, Normal, Parameter, Uniform, glorot
 
 NORM_EPSILON = 1e-5  # of layer and batch normalisation, PyTorch's value (Keras has 1e-3)
 BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics, PyTorch's meaning
-MASKED_SCORE = -1e9  # attention score of a padded key: large enough to vanish in the softmax, finite for a row of them
+# attention score of a padded key: large enough to vanish in the softmax, finite for a row of them and in float16
+MASKED_SCORE = -3e4
 
 Parameters = dict[str, Parameter]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from toolkit.layers import spec as shared
 
@@ -379,9 +381,71 @@ def valid_frames(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
+# methods of a model and of its blocks that are called from outside as ``forward`` is
+ENTRIES = ("start", "step", "keys")
+
+
+def shard(model: nn.Module, device: str) -> None:
+    """Leave to this process its part of every parameter of ``model``; the run's other processes have the others.
+
+    The blocks that a model lists are gathered one by one when they are called, and given up after it; the rest is when
+    the model is called. So a block may be called by ``forward`` and ``keys`` alone. One with a ``step``, such as a
+    decoder's LSTM, belongs to the rest: it would be gathered anew for every token.
+
+    Args:
+        model: with its weights, the same in every process.
+        device: "cpu" or "cuda", where the parts go.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    # of outputs that are views, into which no caller here writes; the trajectory would show it (tests/test_devices.py)
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module")
+    model.to(memory_format=torch.contiguous_format)  # nothing else is sharded
+    listed = [block for blocks in model.modules() if isinstance(blocks, nn.ModuleList) for block in blocks]
+    for module in (*(block for block in reversed(listed) if not hasattr(block, "step")), model):  # inner ones first
+        # between two calls parameters are always parts, of the model itself too, so that any can be read and replaced
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        for entry in ENTRIES:
+            if hasattr(type(module), entry):
+                register_fsdp_forward_method(module, entry)
+
+
+def sharded(x: Tensor) -> bool:
+    return isinstance(x, DTensor)
+
+
+def part(x: Tensor) -> Tensor:
+    """What this process holds of a tensor: of a sharded one its part, in place; else all."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
+def whole(x: Tensor) -> np.ndarray:
+    """A copy of a tensor.
+
+    Of a sharded one all processes have to ask at once. The first is given it, the others nothing: of a model that is
+    asked for tensor by tensor no other process ever has more than one.
+    """
+    x = x.detach()
+    if isinstance(x, DTensor):
+        first, x = x.device_mesh.get_rank() == 0, x.full_tensor()
+        x = x if first else x[:0]
+    return x.cpu().numpy().copy()
+
+
+def fill(x: Tensor, values: np.ndarray) -> None:
+    """Overwrite a tensor; of a sharded one, this process's part. ``values`` are the whole."""
+    given = torch.from_numpy(np.ascontiguousarray(values))
+    if isinstance(x, DTensor):  # every process has the values: none is sent any
+        given = distribute_tensor(given.to(x.device), x.device_mesh, x.placements, src_data_rank=None).to_local()
+    with torch.no_grad():
+        part(x).copy_(given)
+
+
 def get_weights(model: nn.Module) -> dict[str, np.ndarray]:
-    """The parameters and buffers of ``model`` by canonical name, copied."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()}
+    """The parameters and buffers of ``model`` by canonical name, copied (see :func:`whole`)."""
+    return {name: whole(value) for name, value in model.state_dict().items()}
 
 
 def set_weights(model: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
@@ -392,6 +456,5 @@ def set_weights(model: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
     """
     state = model.state_dict()
     shared.match(weights, {name: tuple(value.shape) for name, value in state.items()})
-    with torch.no_grad():
-        for name, value in state.items():
-            value.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
+    for name, value in state.items():
+        fill(value, weights[name])

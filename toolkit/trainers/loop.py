@@ -26,6 +26,8 @@ from toolkit.errors import DataError, Interrupted, RunError, listed
 from toolkit.layers.spec import match
 from toolkit.runfolder import RunFolder
 
+from .spec import GROW_AFTER, LARGEST_SCALE, SCALE
+
 
 class NonFinite(Exception):
     """The loss or the gradient of a step is not finite; the weights were not touched."""
@@ -37,6 +39,7 @@ class Engine(Protocol):
     model: Any  # the twin; its ``spec`` says what it is
     rank: int  # of this process among the ``ranks`` of the run, each of which does all that the loop does
     ranks: int
+    sharded: bool  # the processes share the weights: all have to call, in step, whatever needs the whole model
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """The sum of ``(n,)`` values over the run's processes, once all have come here; the same for each of them."""
@@ -44,8 +47,10 @@ class Engine(Protocol):
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         """The framework's loader over the plan's batches."""
 
-    def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
+    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> tuple[float, float]:
         """One optimizer step on the mean gradient of ``batches``; ``position`` counts batches since the start.
+
+        ``scale`` is a factor of the loss while it is differentiated, of which nothing else knows.
 
         Returns:
             the mean loss, and the gradient's norm before clipping.
@@ -76,7 +81,8 @@ class Engine(Protocol):
         ``(batch * width,)`` each, and returns log-probabilities ``(batch * width, vocabulary)``.
         """
 
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """For the first process; if ``sharded``, all have to call, and the others are given no parameters."""
 
     def load(self, state: State) -> None: ...
 
@@ -110,6 +116,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
     """
     trainer = run.trainer
     total = train.steps(trainer)
+    at.scale = (at.scale or SCALE) if trainer.precision == "16" else None
     recent: list[float] = []  # losses since the last validation
     with Signals() as signals, Display(total, at.step) as display:
         while True:
@@ -136,17 +143,22 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                     group = list(islice(batches, trainer.accumulate))
                 ids = _ids(part, planned[at.batch : at.batch + len(group)])
                 try:
-                    loss, norm = engine.train_step(group, lr, train.position(at, trainer.accumulate))
+                    found = engine.train_step(group, lr, train.position(at, trainer.accumulate), at.scale or 1.0)
                 except NonFinite as error:
-                    raise RunError(_not_finite(at, ids)) from error
+                    found = None
+                    if not _rescaled(at, False):
+                        raise RunError(_not_finite(at, ids)) from error
+                    folder.say(f"step {at.step + 1}: left out, its gradient is not finite; loss scale {at.scale:,.0f}")
                 at.step, at.batch = at.step + 1, at.batch + len(group)
-                display.advance(loss, len(ids))
-                recent.append(loss)
+                display.advance(found[0] if found else math.nan, len(ids))
                 if trainer.log_examples:
                     folder.record_examples(at.step, at.epoch, ids)
-                if at.step % trainer.log_every == 0 or at.step == total:
-                    row = {"loss": loss, "lr": lr, "grad_norm": norm, "examples_per_second": display.rate()}
-                    folder.record(at.step, at.epoch, "train", row)
+                if found:
+                    recent.append(found[0])
+                    _rescaled(at, True)
+                    if at.step % trainer.log_every == 0 or at.step == total:
+                        row = {"loss": found[0], "lr": lr, "grad_norm": found[1], "examples_per_second": display.rate()}
+                        folder.record(at.step, at.epoch, "train", row | ({"scale": at.scale} if at.scale else {}))
                 signals.agree(engine)
                 if signals.caught or at.step % trainer.checkpoint_every == 0:
                     _save(engine, folder, at, trainer.keep)
@@ -162,9 +174,21 @@ def _own(run: Any, engine: Engine, part: Any) -> Collate:
     return Part(part.collator, engine.rank, engine.ranks, run.task.amounts, part.held)
 
 
+def _rescaled(at: Progress, finite: bool) -> bool:
+    """Move the loss scale after a step; False, if the step was not finite and no scale is to blame, or no longer."""
+    if at.scale is None:
+        return finite
+    at.good = at.good + 1 if finite else 0
+    if not finite:
+        at.scale /= 2
+    elif at.good == GROW_AFTER:
+        at.scale, at.good = min(2 * at.scale, LARGEST_SCALE), 0
+    return at.scale >= 1
+
+
 def _save(engine: Engine, folder: RunFolder, at: Progress, keep: int) -> None:
-    """Leave a checkpoint; all processes hold the same, and the first one writes it."""
-    if not engine.rank:
+    """Leave a checkpoint, which the first process writes; the others are needed if they hold parts of it."""
+    if not engine.rank or engine.sharded:
         folder.save(engine.state(), at, keep)
 
 
@@ -198,7 +222,10 @@ def named(data: Data) -> Iterator[None]:
 @contextlib.contextmanager
 def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, keep: int) -> Iterator[None]:
     """Leaves a checkpoint where data that are read on the way are bad; and where a signal to a whole group of processes
-    ended the loader's workers too, for the run is interrupted then, not failed."""
+    ended the loader's workers too, for the run is interrupted then, not failed.
+
+    Where the processes share the weights it has failed: the others may be elsewhere, and a checkpoint needs them all.
+    """
     try:
         yield
     except DataError:
@@ -206,7 +233,7 @@ def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, 
             _save(engine, folder, at, keep)
         raise
     except RunError:
-        if signals.caught:
+        if signals.caught and not engine.sharded:
             _save(engine, folder, at, keep)
             signals.heed(folder)
         raise
@@ -293,13 +320,16 @@ def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = T
     from rich.progress import track
 
     hidden = not (final and Console().is_terminal)
-    planned = data.plan.in_order()[engine.rank :: engine.ranks]  # every process decodes some of the batches
+    planned = data.plan.in_order()
+    if not engine.sharded:  # every process decodes some of the batches; with a part of the weights none can alone
+        planned = planned[engine.rank :: engine.ranks]
     batches = engine.batches(data.collator, planned, 0)
     rows: list[tuple[int, dict[str, Any]]] = []
     with named(data), engine.averaged():
         for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
             rows += run.task.evaluate(engine, batch, tokenizer, final)
-    found = dict(gather(engine, rows))
+    # all have decoded all of it, if sharded; the first is believed, so that no last bit makes them decide differently
+    found = dict(gather(engine, [] if engine.sharded and engine.rank else rows))
     return [{"id": data.split.ids[i], "reference": data.split.texts[i]} | found[i] for i in range(len(data.split))]
 
 

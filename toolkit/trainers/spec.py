@@ -8,8 +8,17 @@ from typing import Any, Literal
 from toolkit.errors import ConfigError
 from toolkit.spec import option, spec
 
-# backend -> how it trains on several devices of one machine, and of several machines (docs/scaling.md)
-STRATEGIES = {"torch": ("ddp", "ddp"), "tf": ("mirrored", "multi_worker")}
+# backend -> how it can train on several devices of one machine, and of several machines; the first is what auto means
+# (docs/scaling.md)
+STRATEGIES = {
+    "torch": (("ddp", "fsdp"), ("ddp", "fsdp")),
+    "tf": (("mirrored",), ("multi_worker",)),
+}
+
+# float16 has no room for small gradients: with precision=16 the loss is multiplied by a scale, and its gradients are
+# divided by it, in float32, before anything else is done with them. A step whose gradients are not finite is left out
+# and halves the scale; so many steps in a row without one double it, up to the largest
+SCALE, LARGEST_SCALE, GROW_AFTER = 2.0**15, 2.0**24, 2000
 
 
 @spec
@@ -39,8 +48,10 @@ class Trainer:
         gt=0,
         lt=1,
     )
-    precision: Literal["64", "32", "bf16"] = option(
-        "32", "arithmetic of the model; bf16: mixed, weights and loss stay in float32"
+    precision: Literal["64", "32", "bf16", "16"] = option(
+        "32",
+        "arithmetic of the model; bf16, 16: mixed, weights and loss stay in float32; 16 (float16) scales the loss and "
+        "leaves out the steps in which that was too much",
     )
     devices: int = option(
         1,
@@ -51,8 +62,8 @@ class Trainer:
     nodes: int = option(1, "machines, each with so many devices; something else starts the run on each of them", ge=1)
     strategy: Literal["auto", "ddp", "fsdp", "mirrored", "multi_worker", "tpu"] = option(
         "auto",
-        "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); the "
-        "others are not there yet",
+        "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); fsdp "
+        "(torch): weights, gradients and moments are shared too; tpu is not there yet",
     )
     checkpoint_every: int = option(500, "optimizer steps from one checkpoint to the next", ge=1)
     keep: int = option(2, "checkpoints kept beside the best one", ge=1)
@@ -78,18 +89,21 @@ class Trainer:
             yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"
         if self.loop == "stock" and self.validate_steps:
             yield "validate_steps", "found with loop=stock, which validates after epochs; loop=neutral has it"
+        if self.loop == "stock" and self.precision == "16":
+            yield "loop", "found stock with precision=16, expected neutral, whose scale of the loss a checkpoint holds"
         if self.loop == "stock" and self.shares > 1:
             yield "loop", f"found stock with {self.shares} devices, expected neutral, which cuts the plan's batches"
 
 
 def sharing(backend: str, trainer: Any) -> str:
     """The strategy of :data:`STRATEGIES` by which a run's devices share its batches."""
-    return STRATEGIES[backend][trainer.nodes > 1] if trainer.strategy == "auto" else trainer.strategy
+    return STRATEGIES[backend][trainer.nodes > 1][0] if trainer.strategy == "auto" else trainer.strategy
 
 
 def processes(backend: str, trainer: Any) -> int:
-    """How many processes a run is made of: with ddp one a device, with multi_worker one a machine."""
-    return {"ddp": trainer.shares, "multi_worker": trainer.nodes}.get(sharing(backend, trainer), 1)
+    """How many processes a run is made of: with ddp and fsdp one a device, with multi_worker one a machine."""
+    several = {"ddp": trainer.shares, "fsdp": trainer.shares, "multi_worker": trainer.nodes}
+    return several.get(sharing(backend, trainer), 1)
 
 
 def check_gpus(devices: int, gpus: int) -> None:

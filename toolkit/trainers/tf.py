@@ -22,7 +22,7 @@ from toolkit.optimizers import tf as optimizers
 from .loop import NonFinite, Stock, start_of_averages
 from .spec import check_gpus, processes, sharing
 
-POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16"}
+POLICY = {"64": "float64", "32": "float32", "bf16": "mixed_bfloat16", "16": "mixed_float16"}
 
 
 def make_task(run: Any, learned: Learned) -> Any:
@@ -72,7 +72,7 @@ class Engine:
         tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is to mean float32 on a GPU too
         self.strategy = link or connect(run)
         self.parts = self.strategy.num_replicas_in_sync
-        self.rank, self.ranks = 0, processes("tf", run.trainer)
+        self.rank, self.ranks, self.sharded = 0, processes("tf", run.trainer), False
         if self.ranks > 1:
             self.rank = int(self.strategy.cluster_resolver.task_id)
         with self.strategy.scope():
@@ -84,6 +84,7 @@ class Engine:
             if self.parts > 1:
                 layers.share(self.model)
                 self.optimizer.summed = True
+            self.scale = tf.Variable(1.0, trainable=False) if run.trainer.precision == "16" else None
             many = run.trainer.accumulate > 1
             self.averages = [
                 (slot, tf.Variable(slot.variable.value, trainable=False, aggregation=layers.FIRST))
@@ -127,7 +128,9 @@ class Engine:
         self.optimizer.learning_rate.assign(lr)
         layers.set_step(self.model, position)
 
-    def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
+    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> tuple[float, float]:
+        if self.scale is not None:
+            self.scale.assign(scale)
         try:
             if not self.sums:
                 self.set_step(lr, position)
@@ -195,7 +198,10 @@ class Engine:
             loss = loss / tf.cast(parts, loss.dtype)
             if share is not None:
                 loss *= tf.cast(share, loss.dtype)
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.variables)]
+            scaled = loss if self.scale is None else loss * self.scale
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(scaled, self.variables)]
+        if self.scale is not None:
+            gradients = [g / self.scale for g in gradients]
         return loss if share is None else layers.total(loss), gradients
 
     def _own(self, batch: Any) -> tuple[Any, Any]:

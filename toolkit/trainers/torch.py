@@ -12,6 +12,8 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins import MixedPrecision
+from lightning.fabric.strategies import DDPStrategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from toolkit import weights
@@ -24,9 +26,21 @@ from toolkit.loaders import torch as loaders
 from toolkit.optimizers import torch as optimizers
 
 from .loop import NonFinite, Stock, start_of_averages
-from .spec import check_gpus
+from .spec import check_gpus, sharing
 
 PRECISION: dict[str, Any] = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed"}
+
+
+class _Mixed(MixedPrecision):
+    """Autocast and nothing else: inputs stay as they are, waveforms above all, and the loop scales the loss."""
+
+    def __init__(self, precision: str) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        scaler = torch.amp.GradScaler(device, enabled=False) if precision == "16" else None
+        super().__init__("16-mixed" if precision == "16" else "bf16-mixed", device, scaler)
+
+    def convert_input(self, data: Any) -> Any:
+        return data
 
 
 # how long a process waits for the others: the first may decode a large data set meanwhile. One that has died is seen by
@@ -42,23 +56,43 @@ def connect(run: Any) -> lightning.Fabric:
     """
     trainer: Any = run.trainer
     how: dict[str, Any] = {"accelerator": "auto", "devices": 1} if trainer.shares == 1 else _many(trainer)
-    fabric = lightning.Fabric(precision=PRECISION[trainer.precision], **how)
+    if trainer.precision in ("bf16", "16"):
+        how["plugins"] = [_Mixed(trainer.precision), *how.get("plugins", [])]
+    else:
+        how["precision"] = PRECISION[trainer.precision]
+    fabric = lightning.Fabric(**how)
     fabric.launch()
     if trainer.shares > 1:
         atexit.register(torch.distributed.destroy_process_group)
     return fabric
 
 
+class _Sharded(DDPStrategy):
+    """Processes as under DDP, each of which holds a part of the model and not the whole.
+
+    Fabric's own ``ModelParallelStrategy`` refuses float64, and talks in groups that wait for half an hour only.
+    """
+
+    def module_to_device(self, module: Any) -> None:
+        """Sharding moves it, block by block."""
+
+    def setup_module(self, module: Any) -> Any:
+        layers.shard(module.model, self.root_device.type)
+        return module.to(self.root_device)  # what the features keep
+
+
 def _many(trainer: Any) -> dict[str, Any]:
     """What Fabric is told of several devices."""
     from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-    from lightning.fabric.strategies import DDPStrategy
 
     gpus = torch.cuda.device_count()
     check_gpus(trainer.devices, gpus)
     # else the variables of Slurm, around a run that launched its own processes, would count more than theirs
     ours = "WORLD_SIZE" in os.environ and not TorchElasticEnvironment.detect()
-    strategy = DDPStrategy(timeout=WAIT, broadcast_buffers=False)  # all processes compute the same statistics
+    if sharing("torch", trainer) == "fsdp":
+        strategy: DDPStrategy = _Sharded(timeout=WAIT)
+    else:
+        strategy = DDPStrategy(timeout=WAIT, broadcast_buffers=False)  # all processes compute the same statistics
     environment = {"plugins": [LightningEnvironment()]} if ours else {}
     where = {"accelerator": "cuda" if gpus else "cpu", "devices": trainer.devices, "num_nodes": trainer.nodes}
     return {**where, "strategy": strategy, **environment}
@@ -88,10 +122,12 @@ class Engine:
         torch.set_default_dtype(torch.float64 if run.trainer.precision == "64" else torch.float32)
         self.fabric = link or connect(run)
         self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
+        self.sharded = self.ranks > 1 and sharing("torch", run.trainer) == "fsdp"
         self.task = make_task(run, learned)
         self.model = self.task.model
-        optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))
-        self.module, self.optimizer = self.fabric.setup(self.task, optimizer)
+        self.module = self.fabric.setup_module(self.task)
+        optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))  # of the parts, if sharded
+        self.optimizer: Any = self.fabric.setup_optimizers(optimizer)
         trained = self.model.named_parameters() if run.trainer.ema_decay else ()
         self.averages = {name: p.detach().clone() for name, p in trained if p.requires_grad}
         self._move = get_ema_multi_avg_fn(run.trainer.ema_decay or 0.0)
@@ -107,21 +143,28 @@ class Engine:
             group["lr"] = lr
         layers.set_step(self.model, position)
 
-    def train_step(self, batches: list[Any], lr: float, position: int) -> tuple[float, float]:
+    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> tuple[float, float]:
         total = 0.0
         for i, batch in enumerate(batches):
             self.set_step(lr, position + i)
-            loss = self._loss(batch) / len(batches)
+            with self.fabric.autocast():  # of a module that it has not wrapped, Fabric does so in forward alone
+                loss = self._loss(batch) / len(batches)
             if self.ranks == 1:
-                self.fabric.backward(loss)
-            else:  # DDP takes the mean over the processes, but the sum is wanted
-                with self.fabric.no_backward_sync(self.module, enabled=i + 1 < len(batches)):
-                    self.fabric.backward(loss * self.ranks)
+                self.fabric.backward(loss * scale if scale != 1 else loss)
+            else:  # the mean over the processes is taken, but the sum is wanted
+                # where weights are sharded, whole gradients would not fit: they are summed after every batch
+                waits = i + 1 < len(batches) and not self.sharded
+                with self.fabric.no_backward_sync(self.module) if waits else contextlib.nullcontext():
+                    self.fabric.backward(loss * (scale if scale != 1 else self.ranks))
             total += float(loss.detach())
         if self.ranks > 1:
             total = float(self.total(np.array([total]))[0])
+        if scale != 1:  # mean to sum only now: the backward pass overflows where that of one device does
+            gradients = [layers.part(p.grad) for p in self.model.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.ranks / scale)
         limit = self.trainer.clip_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        found: Any = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = float(found.full_tensor() if self.sharded else found)
         if not np.isfinite([total, norm]).all():
             self.optimizer.zero_grad()
             raise NonFinite
@@ -147,7 +190,8 @@ class Engine:
 
     def average(self) -> None:
         if self.averages:
-            self._move(list(self.averages.values()), [self.model.get_parameter(name) for name in self.averages], None)
+            weights = [layers.part(self.model.get_parameter(name)) for name in self.averages]
+            self._move([layers.part(average) for average in self.averages.values()], weights, None)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -157,32 +201,40 @@ class Engine:
         finally:
             self._exchange()
 
+    @torch.no_grad()
     def _exchange(self) -> None:
-        """Weights for averages, in place: only what the tensors point to."""
+        """Weights for averages, in place."""
         for name, average in self.averages.items():
-            parameter = self.model.get_parameter(name)
-            parameter.data, average.data = average.data, parameter.data
+            one, other = layers.part(self.model.get_parameter(name)), layers.part(average)
+            kept = one.clone()
+            one.copy_(other)
+            other.copy_(kept)
 
     @torch.no_grad()
     def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
-        found = self.module.evaluate_batch(self.fabric.to_device(batch))
+        with self.fabric.autocast():
+            found = self.module.evaluate_batch(self.fabric.to_device(batch))
         return {k: v.cpu().numpy() for k, v in found.items()} | {"example": batch["example"].numpy()}
 
     @torch.no_grad()
     def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        state = self.module.start(self.fabric.to_device(batch), width)
+        with self.fabric.autocast():
+            state = self.module.start(self.fabric.to_device(batch), width)
 
         @torch.no_grad()
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             nonlocal state
             rows = (torch.from_numpy(a).to(self.fabric.device) for a in (tokens, parents))
-            log_probs, state = self.module.step(state, *rows)
+            with self.fabric.autocast():
+                log_probs, state = self.module.step(state, *rows)
+            if self.sharded:  # a search that another process ended sooner, by the last bit, would wait for ever
+                torch.distributed.broadcast(log_probs, 0)
             return log_probs.cpu().numpy()
 
         return step
 
     def state(self) -> State:
-        averages = {name: average.cpu().numpy().copy() for name, average in self.averages.items()}
+        averages = {name: layers.whole(average) for name, average in self.averages.items()}
         return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.model), averages)
 
     def load(self, state: State) -> None:
@@ -190,7 +242,7 @@ class Engine:
         optimizers.set_state(self.optimizer, self.model, state.optimizer)
         known = start_of_averages(state, self.averages)
         for name, average in self.averages.items():
-            average.copy_(torch.from_numpy(known[name]))
+            layers.fill(average, known[name])
 
     def fit_stock(self, stock: Stock) -> None:
         run = stock.run.trainer

@@ -91,6 +91,10 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(spec)
         self.residual3 = Residual(spec)
 
+    def keys(self, memory: Tensor) -> KeyValue:
+        """Keys and values of the source ``(batch, source, dim)``."""
+        return self.cross_attention.keys(memory)
+
     def forward(
         self, x: Tensor, source: KeyValue, masking: Tensor, causal: Tensor | None, past: KeyValue | None = None
     ) -> tuple[dict[str, Tensor], KeyValue]:
@@ -169,7 +173,7 @@ class Transformer(nn.Module):
         intermediates["target"] = x
         later = torch.ones(x.shape[1], x.shape[1], dtype=x.dtype, device=x.device).triu(1) * shared.MASKED_SCORE
         for number, layer in enumerate(self.decoder):
-            outputs, _ = layer(x, layer.cross_attention.keys(memory), masking, later)
+            outputs, _ = layer(x, layer.keys(memory), masking, later)
             x = outputs["feed_forward"]
             intermediates |= {f"decoder.{number}.{name}": value for name, value in outputs.items()}
         logits = self._logits(x)
@@ -190,7 +194,7 @@ class Transformer(nn.Module):
         memory, masking, _ = self._encode(source, source_lengths)
         state = {"masking": masking}
         for number, layer in enumerate(self.decoder):
-            key, value = layer.cross_attention.keys(memory)
+            key, value = layer.keys(memory)
             none = key.new_zeros(len(source) * width, key.shape[1], 0, key.shape[3])
             state |= {f"source.{number}.key": key, f"source.{number}.value": value}
             state |= {f"past.{number}.key": none, f"past.{number}.value": none}
