@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from toolkit.batch import Collate
+from toolkit.batch import Collate, Static
 from toolkit.errors import DataError
-from toolkit.plan import Plan
+from toolkit.plan import Plan, rounded
 from toolkit.spec import option, spec
 
 SPLITS = ("train", "validation", "test")
@@ -126,6 +126,24 @@ class Data:
     split: Any
     plan: Plan
     collator: Collate
+
+
+def batched(run: Any, split: Any, collator: Collate, lengths: np.ndarray, unit: float | None = None) -> Data:
+    """A split in batches, as the run's trainer wants them.
+
+    Args:
+        run: the run's specs.
+        split, collator: see :class:`Data`.
+        lengths: ``(examples,)`` of all its examples.
+        unit: how many of them are one of the budget's; None: one.
+    """
+    trainer, padded = run.trainer, None
+    if trainer.static_shapes:
+        padded = rounded(lengths)
+        collator = Static.of(collator, padded)
+    lengths, padded = (x if x is None or unit is None else x / unit for x in (lengths, padded))
+    plan = Plan(lengths, trainer.batch_budget, trainer.batch_examples, run.seed, padded, trainer.multiple)
+    return Data(split, plan, collator)
 
 
 @dataclass(frozen=True)

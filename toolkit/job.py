@@ -285,7 +285,9 @@ def _finish(
             for p in run.model.parameters(parts.learned.inputs, parts.learned.outputs).values()
             if p.trainable
         ),
-        "padding_efficiency": padding_efficiency(train.plan.lengths, train.plan.epoch(0)) if len(train.plan) else None,
+        "padding_efficiency": (
+            padding_efficiency(train.plan.lengths, train.plan.epoch(0), train.plan.padded) if len(train.plan) else None
+        ),
         "examples": {name: len(data.split) for name, data in parts.data.items()},
         "metric_signatures": run.task.signatures(),
         **speed,

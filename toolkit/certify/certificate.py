@@ -149,7 +149,8 @@ def pack(
     for positions in groups:
         np.savez(batch_path(work, "test", 0, positions), **test.collator(positions, 0))  # type: ignore[arg-type]
     plan = train.plan
-    np.save(work / "lengths.npy", plan.lengths)
+    padded = {} if plan.padded is None else {"padded": plan.padded}
+    np.savez(work / "plan.npz", lengths=plan.lengths, **padded)
     told = {
         "config": dict(config),
         "allow": list(run.allow),
@@ -159,6 +160,7 @@ def pack(
         "budget": plan.budget,
         "most": plan.most,
         "plan_seed": plan.seed,
+        "multiple": plan.multiple,
         "decoded": [positions.tolist() for positions in groups],
     }
     (work / "job.json").write_text(json.dumps(told), "utf-8")

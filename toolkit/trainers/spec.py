@@ -30,6 +30,11 @@ class Trainer:
         gt=0,
     )
     batch_examples: int = option(64, "largest number of examples in a batch", ge=1)
+    static_shapes: bool = option(
+        False,
+        "batches take few shapes, for compilers that make a program for each: lengths are padded up to the edges of a "
+        "geometric series, and the number of examples follows from the edge",
+    )
     accumulate: int = option(1, "batches whose gradients are averaged for one optimizer step", ge=1)
     clip_norm: float | None = option(5.0, "largest global L2 norm of the gradient; null: no clipping", gt=0)
     ema_decay: float | None = option(
@@ -67,6 +72,11 @@ class Trainer:
     def shares(self) -> int:
         """Devices in all: so many parts each batch is cut into."""
         return self.devices * self.nodes
+
+    @property
+    def multiple(self) -> int:
+        """What the number of examples of a batch is to be a multiple of."""
+        return self.shares if self.strategy == "tpu" else 1
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:
