@@ -200,9 +200,9 @@ def _unshared(run: Run) -> Iterator[str]:
     if trainer.strategy not in ("auto", *able):
         yield (
             f"trainer.strategy: found {trainer.strategy} beside backend={run.backend}, which can do "
-            f"{' and '.join(able)}"
+            f"{', '.join(able[:-1])}{' and ' * (len(able) > 1)}{able[-1]}"
         )
-    elif trainer.strategy not in ("auto", fitting := STRATEGIES[run.backend][trainer.nodes > 1]):
+    elif trainer.strategy not in ("auto", *able[2:], fitting := STRATEGIES[run.backend][trainer.nodes > 1]):
         yield f"trainer.strategy: found {trainer.strategy} with trainer.nodes={trainer.nodes}, expected {fitting}"
     if trainer.shares > 1 and getattr(run.features, "mixup", 0):
         yield (

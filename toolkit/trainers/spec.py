@@ -8,8 +8,9 @@ from typing import Any, Literal
 from toolkit.errors import ConfigError
 from toolkit.spec import option, spec
 
-# backend -> how it trains on several devices of one machine, and of several machines (docs/scaling.md)
-STRATEGIES = {"torch": ("ddp", "ddp"), "tf": ("mirrored", "multi_worker")}
+# backend -> how it trains on several devices of one machine, and of several machines; then what must be asked for by
+# name (docs/scaling.md)
+STRATEGIES = {"torch": ("ddp", "ddp"), "tf": ("mirrored", "multi_worker", "tpu")}
 
 
 @spec
@@ -50,14 +51,14 @@ class Trainer:
     devices: int = option(
         1,
         "devices of a machine that share each batch: GPUs, or where there is none processes (torch) or logical devices "
-        "(tf) of the CPU",
+        "(tf) of the CPU; with strategy=tpu all cores of the TPU",
         ge=1,
     )
     nodes: int = option(1, "machines, each with so many devices; something else starts the run on each of them", ge=1)
     strategy: Literal["auto", "ddp", "fsdp", "mirrored", "multi_worker", "tpu"] = option(
         "auto",
-        "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); the "
-        "others are not there yet",
+        "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); tpu: "
+        "tf, on a TPU; fsdp is not there yet",
     )
     checkpoint_every: int = option(500, "optimizer steps from one checkpoint to the next", ge=1)
     keep: int = option(2, "checkpoints kept beside the best one", ge=1)
@@ -83,6 +84,22 @@ class Trainer:
             yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"
         if self.loop == "stock" and self.shares > 1:
             yield "loop", f"found stock with {self.shares} devices, expected neutral, which cuts the plan's batches"
+        if self.strategy == "tpu":
+            yield from self._check_tpu()
+
+    def _check_tpu(self) -> Iterator[tuple[str, str]]:
+        if self.loop == "stock":
+            yield "loop", "found stock with strategy=tpu, expected neutral"
+        if not self.static_shapes:
+            yield "static_shapes", "found false with strategy=tpu, expected true: every shape is compiled for itself"
+        if self.precision == "64":
+            yield "precision", "found 64 with strategy=tpu, expected bf16 or 32"
+        if self.nodes > 1:
+            yield (
+                "nodes",
+                f"found {self.nodes} with strategy=tpu, expected 1: one process drives all machines of a slice, and "
+                "devices counts the cores of all",
+            )
 
 
 def sharing(backend: str, trainer: Any) -> str:
