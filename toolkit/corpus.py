@@ -137,11 +137,12 @@ def batched(run: Any, split: Any, collator: Collate, lengths: np.ndarray, unit: 
         lengths: ``(examples,)`` of all its examples.
         unit: how many of them are one of the budget's; None: one.
     """
-    trainer, padded = run.trainer, None
-    if trainer.static_shapes:
-        padded = rounded(lengths)
+    trainer = run.trainer
+    padded = rounded(lengths) if trainer.static_shapes else None
+    if padded is not None:
         collator = Static.of(collator, padded)
-    lengths, padded = (x if x is None or unit is None else x / unit for x in (lengths, padded))
+    if unit is not None:
+        lengths, padded = lengths / unit, None if padded is None else padded / unit
     plan = Plan(lengths, trainer.batch_budget, trainer.batch_examples, run.seed, padded, trainer.multiple)
     return Data(split, plan, collator)
 

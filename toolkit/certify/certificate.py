@@ -149,8 +149,8 @@ def pack(
     for positions in groups:
         np.savez(batch_path(work, "test", 0, positions), **test.collator(positions, 0))  # type: ignore[arg-type]
     plan = train.plan
-    padded = {} if plan.padded is None else {"padded": plan.padded}
-    np.savez(work / "plan.npz", lengths=plan.lengths, **padded)
+    arrays = {"lengths": plan.lengths} | ({} if plan.padded is None else {"padded": plan.padded})
+    np.savez(work / "plan.npz", **arrays)  # type: ignore[arg-type]
     told = {
         "config": dict(config),
         "allow": list(run.allow),
