@@ -345,10 +345,15 @@ def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeyp
 
 
 REFUSED = {
-    "backend=tf trainer=ddp": "trainer.strategy: found ddp beside backend=tf, which can do mirrored and multi_worker",
-    "backend=tf trainer=fsdp": "trainer.strategy: found fsdp beside backend=tf, which can do mirrored and multi_worker",
+    "backend=tf trainer=ddp": "found ddp beside backend=tf, which can do mirrored, tpu and multi_worker",
+    "backend=tf trainer=fsdp": "found fsdp beside backend=tf, which can do mirrored, tpu and multi_worker",
     "backend=torch trainer=mirrored": "found mirrored beside backend=torch, which can do ddp and fsdp",
-    "backend=tf trainer.strategy=tpu": "found tpu beside backend=tf, which can do mirrored and multi_worker",
+    "backend=torch trainer=tpu": "trainer.strategy: found tpu beside backend=torch, which can do ddp and fsdp",
+    "backend=tf trainer=tpu trainer.nodes=2": "trainer.nodes: found 2 with strategy=tpu, expected 1",
+    "backend=tf trainer=tpu trainer.precision=64": "trainer.precision: found 64 with strategy=tpu, expected bf16 or 32",
+    "backend=tf trainer=tpu trainer.precision=16": "trainer.precision: found 16 with strategy=tpu, expected bf16 or 32",
+    "backend=tf trainer=tpu trainer.static_shapes=false": "trainer.static_shapes: found false with strategy=tpu",
+    "backend=tf trainer=tpu trainer.loop=stock trainer.devices=1": "trainer.loop: found stock with strategy=tpu",
     "backend=tf trainer=mirrored trainer.nodes=2": "found mirrored with trainer.nodes=2, expected multi_worker",
     "trainer=stock trainer.devices=2": "trainer.loop: found stock with 2 devices, expected neutral",
     "trainer=fsdp trainer.loop=stock": "trainer.loop: found stock with 2 devices, expected neutral",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolkit.plan import Plan, padding_efficiency
+from toolkit.plan import RATIO, SHORTEST, Plan, padding_efficiency, rounded
 
 
 @pytest.fixture
@@ -66,3 +66,56 @@ def test_padding_efficiency(lengths):
     at_random = np.array_split(np.random.default_rng(0).permutation(len(lengths)), len(plan))
     assert padding_efficiency(lengths, at_random) < 0.6
     assert padding_efficiency(np.array([1.0, 3.0]), [np.array([0, 1])]) == pytest.approx(4 / 6)
+
+
+def test_digest_of_a_plan_is_that_of_earlier_checkpoints(lengths):
+    digest = "60114ede8f1571e9af31ed735574f0a7f3e4cb39d490518fe94a454c0fda00e7"
+    assert Plan(lengths, 60.0, 64, seed=0).digest == digest
+
+
+def test_rounded_lengths_are_few_and_little_longer():
+    lengths = np.random.Generator(np.random.Philox(key=[1, 2])).integers(1, 1000, 2000)
+    found = rounded(lengths)
+    assert (found >= lengths).all() and (np.diff(found[np.argsort(lengths)]) >= 0).all()
+    assert (found <= np.maximum(np.ceil(RATIO * lengths), SHORTEST)).all()
+    assert found.max() == lengths.max(), "no model is given more than the longest, which it can take"
+    assert len(np.unique(found)) <= 2 + np.log(1000 / SHORTEST) / np.log(RATIO)
+    assert rounded(np.array([], int)).tolist() == [] and rounded(np.array([3, 1])).tolist() == [3, 3]
+
+
+@pytest.fixture
+def few(lengths) -> Plan:
+    samples = (16000 * lengths).astype(int)
+    return Plan(samples / 16000, 60.0, 64, seed=0, padded=rounded(samples) / 16000)
+
+
+def shapes(plan: Plan, batches: list[np.ndarray]) -> list[tuple[int, float]]:
+    assert plan.padded is not None
+    return sorted((len(batch), plan.padded[batch].max()) for batch in batches)
+
+
+def test_batches_of_rounded_lengths_have_the_same_few_shapes_in_every_epoch(few):
+    first = shapes(few, few.epoch(0))
+    # two that are cut short: the rest, and a longest one that is its own edge
+    assert len(set(first)) <= len(np.unique(few.padded)) + 1
+    for epoch in range(1, 10):
+        assert shapes(few, few.epoch(epoch)) == first
+    assert shapes(few, few.in_order()) == first
+    assert all(rows * width <= 60 for rows, width in first)
+
+
+def test_batches_of_rounded_lengths_hold_every_example_once_and_others_in_each_epoch(few):
+    for epoch in range(3):
+        assert sorted(np.concatenate(few.epoch(epoch))) == list(range(len(few.lengths)))
+    seen = [{frozenset(b.tolist()) for b in few.epoch(epoch)} for epoch in range(2)]
+    assert len(seen[0] & seen[1]) < len(few) / 4
+
+
+@pytest.mark.parametrize("multiple", [2, 4, 8, 1000])
+def test_rows_are_a_multiple_where_there_is_room(few, multiple):
+    plan = Plan(few.lengths, 60.0, 64, 0, few.padded, multiple)
+    assert sorted(np.concatenate(plan.epoch(1))) == list(range(len(few.lengths)))
+    odd = [(rows, width) for rows, width in shapes(plan, plan.epoch(1)) if rows % multiple]
+    full = [(rows, width) for rows, width in odd if min(64, 60 // width) >= multiple]
+    assert len(full) <= 1, "the rest alone"
+    assert plan.digest != few.digest

@@ -339,6 +339,7 @@ def test_a_bad_record_is_named_or_dropped_and_counted(tmp_path):
     [
         (["trainer.max_steps=null"], "trainer.max_steps: not given, but dataset.streaming=true"),
         (["trainer.workers=2"], "trainer.workers: found 2 with dataset.streaming=true"),
+        (["trainer.static_shapes=true"], "trainer.static_shapes: found true with dataset.streaming=true"),
         (["trainer=stock"], "trainer.loop: found stock with dataset.streaming=true"),
         (["dataset=digits"], "dataset.streaming: found true, but Digits does not come in shards"),
     ],

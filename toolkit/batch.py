@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from toolkit.plan import rounded
+
 Batch = dict[str, np.ndarray]
 
 
@@ -159,6 +161,41 @@ class Part:
         own = positions[first:end] if end > first else spare
         batch = self.collator(own, epoch, whole)
         return batch | {"before": np.array(first), "share": np.array(amounts[first:end].sum() / amounts.sum())}
+
+
+@dataclass(frozen=True)
+class Static:
+    """Pads a batch to widths that follow from the longest of its examples alone: there are few, known beforehand.
+
+    Args:
+        collator: of the whole split.
+        widths: of each field of lengths, what every example of the split is padded to; it grows with the example's
+            length in the plan.
+    """
+
+    collator: Collate
+    widths: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, collator: Collate, padded: np.ndarray) -> Static:
+        """By a plan's lengths ``(examples,)``, which are rounded."""
+        known = collator.known(np.arange(len(padded)))
+        fields = {name: values for name, values in known.items() if name != "example"}
+        return cls(collator, {name: rounded(_greatest(padded, values)) for name, values in fields.items()})
+
+    def known(self, positions: np.ndarray) -> Batch:
+        return self.collator.known(positions)
+
+    def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
+        all_of_it = positions if whole is None else whole["example"]
+        return self.collator(positions, epoch, {name: values[all_of_it] for name, values in self.widths.items()})
+
+
+def _greatest(lengths: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """For each example the greatest value among those that are no longer: ``(examples,)`` each."""
+    order = np.argsort(lengths, kind="stable")
+    greatest = np.maximum.accumulate(values[order])
+    return greatest[np.searchsorted(lengths[order], lengths, side="right") - 1]
 
 
 def pad(arrays: list[np.ndarray], dtype: type, width: int = 0) -> tuple[np.ndarray, np.ndarray]:

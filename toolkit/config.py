@@ -207,6 +207,11 @@ def _unstreamed(run: Run) -> Iterator[str]:
         yield "trainer.max_steps: not given, but dataset.streaming=true has no number of steps of its own"
     if run.trainer.loop == "stock":
         yield "trainer.loop: found stock with dataset.streaming=true, expected neutral, which keeps the place in it"
+    if run.trainer.static_shapes:
+        yield (
+            "trainer.static_shapes: found true with dataset.streaming=true, expected false: the edges that lengths are "
+            "rounded to follow from all of them"
+        )
     if run.trainer.workers:
         found = f"trainer.workers: found {run.trainer.workers} with dataset.streaming=true"
         yield f"{found}, expected 0: threads of the process itself read ahead"
@@ -218,7 +223,7 @@ def _unshared(run: Run) -> Iterator[str]:
     if trainer.strategy not in ("auto", *able):
         yield (
             f"trainer.strategy: found {trainer.strategy} beside backend={run.backend}, which can do "
-            f"{' and '.join(able)}"
+            f"{', '.join(able[:-1])}{' and ' * (len(able) > 1)}{able[-1]}"
         )
     elif trainer.strategy not in ("auto", *(fitting := STRATEGIES[run.backend][trainer.nodes > 1])):
         expected = " or ".join(fitting)

@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from toolkit.batch import Collate
+from toolkit.batch import Collate, Static
 from toolkit.checkpoint import Progress
 from toolkit.errors import DataError
-from toolkit.plan import Plan, padding_efficiency
+from toolkit.plan import Plan, padding_efficiency, rounded
 from toolkit.spec import option, spec
 
 SPLITS = ("train", "validation", "test")
@@ -179,11 +179,31 @@ class Data:
 
     def efficiency(self) -> float | None:
         """Share of what the batches of an epoch hold that is no padding."""
-        return padding_efficiency(self.plan.lengths, self.plan.epoch(0)) if len(self.plan) else None
+        plan = self.plan
+        return padding_efficiency(plan.lengths, plan.epoch(0), plan.padded) if len(plan) else None
 
     def notes(self) -> Iterable[str]:
         """What is to be said of it at the end."""
         return ()
+
+
+def batched(run: Any, split: Any, collator: Collate, lengths: np.ndarray, unit: float | None = None) -> Data:
+    """A split in batches, as the run's trainer wants them.
+
+    Args:
+        run: the run's specs.
+        split, collator: see :class:`Data`.
+        lengths: ``(examples,)`` of all its examples.
+        unit: how many of them are one of the budget's; None: one.
+    """
+    trainer = run.trainer
+    padded = rounded(lengths) if trainer.static_shapes else None
+    if padded is not None:
+        collator = Static.of(collator, padded)
+    if unit is not None:
+        lengths, padded = lengths / unit, None if padded is None else padded / unit
+    plan = Plan(lengths, trainer.batch_budget, trainer.batch_examples, run.seed, padded, trainer.multiple)
+    return Data(split, plan, collator)
 
 
 @dataclass(frozen=True)

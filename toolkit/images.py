@@ -31,6 +31,7 @@ from toolkit.corpus import (
     Problem,
     Report,
     Source,
+    batched,
     cache_folder,
     empty_splits,
     first_report,
@@ -43,7 +44,6 @@ from toolkit.corpus import (
     selected,
 )
 from toolkit.errors import DataError, reading
-from toolkit.plan import Plan
 from toolkit.spec import option, spec
 
 SHAPE = "pictures.json"  # in a run's features/: height, width and channels of the pictures that it learned from
@@ -432,10 +432,10 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
             f"{split.origins[0]}: the pictures give the model {inputs} (height, width, channels), expected "
             f"{tuple(learned.inputs)} as in the training; dataset.size=N and dataset.channels=1|3 convert them"
         )
-    plan = Plan(np.ones(len(split)), run.trainer.batch_budget, run.trainer.batch_examples, run.seed)
     labels = np.array([next(iter(learned.tokenizer.encode(text)), 0) for text in split.texts], np.int32)
     bare = dataclasses.replace(split, ids=[], texts=[], origins=[], digests=[])  # a worker process needs no more
-    return Data(split, plan, Collator(bare, labels, run.features, run.seed if training else None))
+    collator = Collator(bare, labels, run.features, run.seed if training else None)
+    return batched(run, split, collator, np.ones(len(split)))
 
 
 def given(run: Any, inputs: Sequence[str], learned: Learned) -> Given:

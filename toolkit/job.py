@@ -18,7 +18,7 @@ import numpy as np
 from toolkit import checkpoint, metrics, ranks, resume
 from toolkit.checkpoint import LEARNED, Checkpoint, Progress
 from toolkit.corpus import LISTED, Learned
-from toolkit.errors import ConfigError, DataError, writing
+from toolkit.errors import ConfigError, DataError, UserError, writing
 from toolkit.runfolder import Onlooker, RunFolder
 from toolkit.stream import Reader, Stream
 from toolkit.trainers import loop
@@ -58,8 +58,9 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
     rank = ranks.started(run)
     folder = Onlooker(Path(run.run_dir)) if rank else RunFolder(Path(run.run_dir))
     try:
-        # the first process joins the others when it has prepared the data, for which they wait here
-        link = connect(run) if rank else None
+        # the first process joins the others when it has prepared the data, for which they wait here; a TPU that is not
+        # there is no reason to prepare any
+        link = connect(run) if rank or run.trainer.strategy == "tpu" else None
         earlier = _earlier(run, config, folder)
         parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else LEARNED)
         at = Progress(facts=_facts(run, parts))
@@ -157,6 +158,8 @@ def _held_back() -> Iterator[None]:
         os.dup2(file.fileno(), 2)
         try:
             yield
+        except UserError:  # which says what is wrong
+            raise
         except BaseException:
             file.seek(0)
             os.write(kept, file.read())

@@ -14,6 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 
 JITTER = 0.1  # how far, relative to its length, an example may move in the order by length
+# Where batches are to have few shapes, lengths are rounded up to a geometric series: each grows by a quarter at most
+# and a ninth in the mean, and nine times a length is ten edges away. Below 8 the integers are further apart than that.
+RATIO, SHORTEST = 1.25, 8
+
+
+def rounded(lengths: np.ndarray) -> np.ndarray:
+    """Integer lengths ``(examples,)``, each up to the next edge; the last edge is the greatest of them."""
+    greatest, edges = int(lengths.max(initial=0)), [SHORTEST]
+    while edges[-1] < greatest:
+        edges.append(math.ceil(RATIO * edges[-1]))
+    return np.minimum(np.array(edges)[np.searchsorted(edges, lengths)], greatest)
 
 
 @dataclass(frozen=True)
@@ -25,20 +36,27 @@ class Plan:
         budget: largest (number of examples) x (longest example) of a batch; None: no bound.
         most: largest number of examples of a batch.
         seed: seed of the shuffling.
+        padded: ``(examples,)`` what each length is :func:`rounded` to. It takes the place of the length, and examples
+            move among those of the same alone: at every place of the order by length the batch has one size in all
+            epochs. None: the lengths themselves.
+        multiple: the number of examples of a batch is a multiple of it, where the budget has room for so many and so
+            many are left.
     """
 
     lengths: np.ndarray
     budget: float | None
     most: int
     seed: int
+    padded: np.ndarray | None = None
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         # Ordered by length x (1 + JITTER u), 0 <= u < 1, the example at rank r is at most (1 + JITTER) times as long
         # as the one at rank r of the plain order. So batches cut from the plain order under budget / (1 + JITTER)
         # keep the budget in every epoch, and their number never changes.
-        ordered = np.sort(self.lengths)
-        budget = math.inf if self.budget is None else self.budget / (1 + JITTER)
-        object.__setattr__(self, "sizes", _cut(ordered, budget, self.most))
+        ordered = np.sort(self.lengths if self.padded is None else self.padded)
+        budget = math.inf if self.budget is None else self.budget / (1 + JITTER if self.padded is None else 1)
+        object.__setattr__(self, "sizes", _cut(ordered, budget, self.most, self.multiple))
 
     sizes: tuple[int, ...] = ()
 
@@ -50,12 +68,18 @@ class Plan:
     def digest(self) -> str:
         """Equal for plans that make the same batches."""
         settings = f"{self.budget} {self.most} {self.seed} {JITTER} ".encode()
+        if self.padded is not None:
+            settings += f"{self.multiple} ".encode() + np.ascontiguousarray(self.padded).tobytes()
         return hashlib.sha256(settings + np.ascontiguousarray(self.lengths).tobytes()).hexdigest()
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch: arrays of positions in the split."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-        order = np.argsort(self.lengths * (1 + JITTER * rng.random(len(self.lengths))), kind="stable")
+        draws = rng.random(len(self.lengths))
+        if self.padded is None:
+            order = np.argsort(self.lengths * (1 + JITTER * draws), kind="stable")
+        else:
+            order = np.lexsort((draws, self.padded))
         batches = np.split(order, np.cumsum(self.sizes)[:-1])
         return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -106,18 +130,20 @@ def _over(lengths: np.ndarray, rows: list[int], budget: float, most: int) -> boo
     return len(rows) > most or len(rows) * float(lengths[rows].max()) > budget
 
 
-def _cut(ordered: np.ndarray, budget: float, most: int) -> tuple[int, ...]:
+def _cut(ordered: np.ndarray, budget: float, most: int, multiple: int) -> tuple[int, ...]:
     """Sizes of the batches, cut from the longest down so that the odd batch holds the shortest examples."""
     sizes: list[int] = []
     end = len(ordered)
     while end > 0:
         size = max(1, int(min(most, budget / max(float(ordered[end - 1]), 1e-9), end)))
-        sizes.append(min(size, end))
+        size = min(size, end)
+        sizes.append(size - size % multiple if size > multiple else size)
         end -= sizes[-1]
     return tuple(reversed(sizes))
 
 
-def padding_efficiency(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
-    """Share of the batches' area that is data and not padding."""
-    area = sum(len(b) * float(lengths[b].max()) for b in batches)
+def padding_efficiency(lengths: np.ndarray, batches: list[np.ndarray], padded: np.ndarray | None = None) -> float:
+    """Share of the batches' area that is data and not padding; ``padded`` is the plan's."""
+    widths = lengths if padded is None else padded
+    area = sum(len(b) * float(widths[b].max()) for b in batches)
     return float(lengths.sum()) / area

@@ -27,6 +27,7 @@ from toolkit.corpus import (
     Learned,
     Problem,
     Source,
+    batched,
     cache_folder,
     clean,
     empty_splits,
@@ -38,7 +39,6 @@ from toolkit.corpus import (
     progress,
     selected,
 )
-from toolkit.plan import Plan
 from toolkit.spec import option, spec
 
 
@@ -352,10 +352,9 @@ def fitting(run: Any, split: Split, learned: Learned) -> tuple[Split, list[Probl
 
 def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
     """Batches of a split under a budget of seconds; ``training`` draws SpecAugment."""
-    lengths = split.lengths / split.sample_rate
-    plan = Plan(lengths, run.trainer.batch_budget, run.trainer.batch_examples, run.seed)
     tokens = [np.array(learned.tokenizer.encode(text), np.int32) for text in split.texts]
-    return Data(split, plan, Collator(split, tokens, run.features, run.seed if training else None))
+    collator = Collator(split, tokens, run.features, run.seed if training else None)
+    return batched(run, split, collator, split.lengths, split.sample_rate)
 
 
 ANSWER = "{id}\t{hypothesis}"  # a line of what toolkit.predict prints

@@ -33,6 +33,7 @@ from toolkit.corpus import (
     Problem,
     Report,
     Source,
+    batched,
     cache_folder,
     clean,
     empty_splits,
@@ -43,7 +44,6 @@ from toolkit.corpus import (
     progress,
     selected,
 )
-from toolkit.plan import Plan
 from toolkit.spec import option, spec
 
 SIDES = ("source", "target")  # folders of separate tokenizers
@@ -460,8 +460,7 @@ def data(run: Any, split: Split, learned: Learned, training: bool) -> Data:
     """Batches of a split under a budget of tokens of the longer side, the end of a translation included."""
     source, tokens = split.tokens or learned.tokenizer.encoded(split)
     lengths = np.maximum(source.lengths, tokens.lengths + 1)
-    plan = Plan(lengths, run.trainer.batch_budget, run.trainer.batch_examples, run.seed)
-    return Data(split, plan, Collator(source, tokens))
+    return batched(run, split, Collator(source, tokens), lengths)
 
 
 @dataclass(frozen=True)

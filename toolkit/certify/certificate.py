@@ -148,7 +148,8 @@ def pack(
     for positions in groups:
         np.savez(batch_path(work, "test", 0, positions), **test.collator(positions, 0))  # type: ignore[arg-type]
     plan = train.plan
-    np.save(work / "lengths.npy", plan.lengths)
+    arrays = {"lengths": plan.lengths} | ({} if plan.padded is None else {"padded": plan.padded})
+    np.savez(work / "plan.npz", **arrays)  # type: ignore[arg-type]
     told = {
         "config": dict(config),
         "allow": list(run.allow),
@@ -158,6 +159,7 @@ def pack(
         "budget": plan.budget,
         "most": plan.most,
         "plan_seed": plan.seed,
+        "multiple": plan.multiple,
         "decoded": [positions.tolist() for positions in groups],
     }
     (work / "job.json").write_text(json.dumps(told), "utf-8")

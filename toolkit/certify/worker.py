@@ -139,7 +139,8 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
 def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any], half: Any, at: Progress) -> None:
     from toolkit.trainers import loop
 
-    plan = Plan(np.load(folder / "lengths.npy"), told["budget"], told["most"], told["plan_seed"])
+    lengths = dict(np.load(folder / "plan.npz"))
+    plan = Plan(budget=told["budget"], most=told["most"], seed=told["plan_seed"], multiple=told["multiple"], **lengths)
     data = Data(SimpleNamespace(ids=range(len(plan.lengths))), plan, reading(folder, "train"))
     with contextlib.suppress(_Done):
         loop.fit(run, watched, data, data, None, half, at)

@@ -48,29 +48,40 @@ class Dropout(keras.layers.Layer):
             return tf.nn.experimental.stateless_dropout(x, self.rate, seed)
         step = tf.cast(tf.bitwise.bitwise_and(self.step, 0xFFFFFFFF), tf.uint32)
         key = _hash32(tf.bitwise.bitwise_xor(_word(self.base), _hash32(step)))
-        first = 0 if self.rows is None else tf.cast(self.rows[0], tf.int32) * (tf.size(x) // tf.shape(x)[0])
-        keep = tf.cast(tf.reshape(_keep(tf.size(x), key, self.rate, first), tf.shape(x)), x.dtype)
+        size = x.shape.num_elements() or tf.size(x)
+        first = 0 if self.rows is None else tf.cast(self.rows[0], tf.int32) * (size // tf.shape(x)[0])
+        keep = tf.cast(tf.reshape(_keep(size, key, self.rate, first), tf.shape(x)), x.dtype)
         return x * (keep * tf.constant(1.0 / (1.0 - self.rate), x.dtype))
 
 
-def _keep(elements: tf.Tensor, key: tf.Tensor, rate: float, first: tf.Tensor | int = 0) -> tf.Tensor:
-    """:func:`toolkit.layers.spec.dropout_mask`."""
-    start, count = first // 2, (first + elements + 1) // 2
-    known = _hashed_indices()
-    index = tf.cond(
-        count <= tf.size(known),
-        lambda: known[start:count],
-        lambda: _hash32(tf.cast(tf.range(start, count), tf.uint32)),
-    )
+def _keep(elements: tf.Tensor | int, key: tf.Tensor, rate: float, first: tf.Tensor | int = 0) -> tf.Tensor:
+    """:func:`toolkit.layers.spec.dropout_mask`. Where ``elements`` is an int, no shape depends on a tensor: for XLA."""
+    start, words = first // 2, elements // 2 + 1  # enough for an odd first one
+
+    def known() -> tf.Tensor:
+        return tf.slice(_hashed_indices(), [start], [words])
+
+    def hashed() -> tf.Tensor:
+        return _hash32(tf.cast(start + tf.range(words), tf.uint32))
+
+    fits = start + words <= HASHED
+    if isinstance(fits, bool):
+        index = known() if fits else hashed()
+    else:  # what is never taken must not be there either, where its shape is known to be impossible
+        index = hashed() if isinstance(elements, int) else tf.cond(fits, known, hashed)
     halves = tf.reshape(tf.bitcast(_hash32(tf.bitwise.bitwise_xor(index, key)), tf.uint16), [-1])
-    return halves[first % 2 : first % 2 + elements] >= tf.constant(shared.dropout_threshold(rate), tf.uint16)
+    kept = tf.slice(halves, [first % 2], [elements])
+    return kept >= tf.constant(shared.dropout_threshold(rate), tf.uint16)
+
+
+HASHED = 2**20  # for 2 M elements in 4 MB
 
 
 @functools.cache
 def _hashed_indices() -> tf.Tensor:
-    """Hashes of 0, 1, ...: the half of the work that is the same at every step, for 2 M elements in 4 MB."""
+    """Hashes of 0, 1, ...: the half of the work that is the same at every step."""
     with tf.init_scope():
-        return tf.constant(shared.hash32(np.arange(2**20)))
+        return tf.constant(shared.hash32(np.arange(HASHED)))
 
 
 def bind(model: keras.layers.Layer, seed: int) -> None:

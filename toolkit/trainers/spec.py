@@ -12,7 +12,7 @@ from toolkit.spec import option, spec
 # (docs/scaling.md)
 STRATEGIES = {
     "torch": (("ddp", "fsdp"), ("ddp", "fsdp")),
-    "tf": (("mirrored",), ("multi_worker",)),
+    "tf": (("mirrored", "tpu"), ("multi_worker", "tpu")),
 }
 
 # float16 has no room for small gradients: with precision=16 the loss is multiplied by a scale, and its gradients are
@@ -39,6 +39,11 @@ class Trainer:
         gt=0,
     )
     batch_examples: int = option(64, "largest number of examples in a batch", ge=1)
+    static_shapes: bool = option(
+        False,
+        "batches take few shapes, for compilers that make a program for each: lengths are padded up to the edges of a "
+        "geometric series, and the number of examples follows from the edge",
+    )
     accumulate: int = option(1, "batches whose gradients are averaged for one optimizer step", ge=1)
     clip_norm: float | None = option(5.0, "largest global L2 norm of the gradient; null: no clipping", gt=0)
     ema_decay: float | None = option(
@@ -56,14 +61,14 @@ class Trainer:
     devices: int = option(
         1,
         "devices of a machine that share each batch: GPUs, or where there is none processes (torch) or logical devices "
-        "(tf) of the CPU",
+        "(tf) of the CPU; with strategy=tpu all cores of the TPU",
         ge=1,
     )
     nodes: int = option(1, "machines, each with so many devices; something else starts the run on each of them", ge=1)
     strategy: Literal["auto", "ddp", "fsdp", "mirrored", "multi_worker", "tpu"] = option(
         "auto",
         "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); fsdp "
-        "(torch): weights, gradients and moments are shared too; tpu is not there yet",
+        "(torch): weights, gradients and moments are shared too; tpu (tf): the cores of a TPU",
     )
     checkpoint_every: int = option(500, "optimizer steps from one checkpoint to the next", ge=1)
     keep: int = option(2, "checkpoints kept beside the best one", ge=1)
@@ -84,6 +89,11 @@ class Trainer:
         """Devices in all: so many parts each batch is cut into."""
         return self.devices * self.nodes
 
+    @property
+    def multiple(self) -> int:
+        """What the number of examples of a batch is to be a multiple of."""
+        return self.shares if self.strategy == "tpu" else 1
+
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:
             yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"
@@ -93,6 +103,22 @@ class Trainer:
             yield "loop", "found stock with precision=16, expected neutral, whose scale of the loss a checkpoint holds"
         if self.loop == "stock" and self.shares > 1:
             yield "loop", f"found stock with {self.shares} devices, expected neutral, which cuts the plan's batches"
+        if self.strategy == "tpu":
+            yield from self._check_tpu()
+
+    def _check_tpu(self) -> Iterator[tuple[str, str]]:
+        if self.loop == "stock":
+            yield "loop", "found stock with strategy=tpu, expected neutral"
+        if not self.static_shapes:
+            yield "static_shapes", "found false with strategy=tpu, expected true: every shape is compiled for itself"
+        if self.precision in ("64", "16"):
+            yield "precision", f"found {self.precision} with strategy=tpu, expected bf16 or 32"
+        if self.nodes > 1:
+            yield (
+                "nodes",
+                f"found {self.nodes} with strategy=tpu, expected 1: one process drives all machines of a slice, and "
+                "devices counts the cores of all",
+            )
 
 
 def sharing(backend: str, trainer: Any) -> str:

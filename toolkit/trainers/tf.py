@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +18,7 @@ from toolkit.batch import PART, Collate, Part, rows, rows_of
 from toolkit.build import build
 from toolkit.checkpoint import State
 from toolkit.corpus import Learned
+from toolkit.errors import ConfigError
 from toolkit.layers import tf as layers
 from toolkit.loaders import tf as loaders
 from toolkit.optimizers import tf as optimizers
@@ -40,8 +44,10 @@ def connect(run: Any) -> tf.distribute.Strategy:
     several machines joins the processes on the others, and waits for the first.
 
     Raises:
-        ConfigError: there are GPUs, but not so many.
+        ConfigError: there are GPUs, but not so many; or there is to be a TPU (see :func:`_tpu`).
     """
+    if sharing("tf", run.trainer) == "tpu":
+        return _tpu(run.trainer.devices)
     gpus, devices = tf.config.list_physical_devices("GPU"), run.trainer.devices
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -58,6 +64,41 @@ def connect(run: Any) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"/{'gpu' if gpus else 'cpu'}:{i}" for i in range(devices)])
 
 
+TPU_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*")  # of one in this machine: up to v4, and since
+ANSWER = 10.0  # seconds that what knows of a named TPU has to answer: off Google's cloud it may never do so
+
+
+def _tpu(cores: int) -> tf.distribute.Strategy:
+    """The TPU that ``TPU_NAME`` names, else the one of this machine.
+
+    Raises:
+        ConfigError: there is none, or it has another number of cores.
+    """
+    name = os.environ.get("TPU_NAME", "local")
+    mend = (
+        "run it on a TPU VM that has tensorflow-tpu (docs/scaling.md), or without one by trainer=default or "
+        "trainer=mirrored"
+    )
+    if name == "local" and not any(map(glob.glob, TPU_FILES)):
+        looked = " nor ".join(TPU_FILES)
+        raise ConfigError(f"trainer.strategy: found tpu, but no TPU: neither TPU_NAME nor {looked}; {mend}")
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(ANSWER)
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        strategy = tf.distribute.TPUStrategy(resolver)
+    except (tf.errors.OpError, OSError, RuntimeError, ValueError, ImportError) as error:
+        why = str(error).partition("\n")[0]
+        raise ConfigError(f"trainer.strategy: found tpu, but no TPU answers as {name!r}: {why}; {mend}") from error
+    finally:
+        socket.setdefaulttimeout(before)
+    if (found := strategy.num_replicas_in_sync) != cores:
+        raise ConfigError(f"trainer.devices: found {cores}, expected {found}, the cores of the TPU {name!r}")
+    return strategy
+
+
 class Engine:
     """One process of a TensorFlow run (see ``loop.Engine``).
 
@@ -72,6 +113,7 @@ class Engine:
         tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is to mean float32 on a GPU too
         self.strategy = link or connect(run)
         self.parts = self.strategy.num_replicas_in_sync
+        self.static = sharing("tf", run.trainer) == "tpu"  # a trace for each shape of a batch, none of which varies
         self.rank, self.ranks, self.sharded = 0, processes("tf", run.trainer), False
         if self.ranks > 1:
             self.rank = int(self.strategy.cluster_resolver.task_id)
@@ -95,16 +137,15 @@ class Engine:
             own = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.SUM}
             own = own if self.parts > 1 else {}
             self.sums = [tf.Variable(tf.zeros_like(v), trainable=False, **own) for v in self.variables] if many else []
-        batch = loaders.signature(self.fields)
-        part = batch | loaders.signature(PART) if self.ranks > 1 else batch
+        batch = None if self.static else loaders.signature(self.fields)
+        part = batch | loaders.signature(PART) if batch and self.ranks > 1 else batch
         self._step = self._function(self._replica_step, part)
         self._add = self._function(self._replica_add, part, tf.TensorSpec([], tf.int32))
         self._apply = self._function(self._replica_apply, tf.TensorSpec([], tf.float64))
         self._average = self._function(self._replica_average)
-        # a batch is evaluated by one device alone
-        evaluate = self.task.evaluate_batch
-        one = self._function(evaluate, batch) if self.parts == 1 else tf.function(evaluate, input_signature=[batch])
-        self._evaluate = one
+        # a batch is evaluated by one device alone; of a TPU by all of them alike, for they have one program
+        evaluate, alone = self.task.evaluate_batch, self.parts == 1 or self.static
+        self._evaluate = self._function(evaluate, batch) if alone else tf.function(evaluate, input_signature=[batch])
         if self.ranks > 1:
             self._total = self._function(self._replica_total, tf.TensorSpec([None], tf.float64))
         if hasattr(self.task, "start"):
@@ -118,7 +159,7 @@ class Engine:
                 return found
             return tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], found)
 
-        return tf.function(run, input_signature=list(signature), jit_compile=False)
+        return tf.function(run, input_signature=None if None in signature else list(signature), jit_compile=False)
 
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         fields = self.fields | PART if isinstance(collator, Part) else self.fields
@@ -134,19 +175,25 @@ class Engine:
         try:
             if not self.sums:
                 self.set_step(lr, position)
-                loss, norm = self._step(batches[0])
-                return float(loss), float(norm)
+                loss, norm = (float(x) for x in self._step(self._cut(batches[0])))
+                return self._finite(loss, norm)
             total = 0.0
             for i, batch in enumerate(batches):
                 self.set_step(lr, position + i)
-                total += float(self._add(batch, len(batches)))
-            return total, float(self._apply(total))
+                total += float(self._add(self._cut(batch), len(batches)))
+            return self._finite(total, float(self._apply(total)))
         except tf.errors.InvalidArgumentError as error:
             if "not finite" not in str(error):
                 raise
             for s in self.sums:
                 s.assign(tf.zeros_like(s))
             raise NonFinite from error
+
+    def _finite(self, loss: float, norm: float) -> tuple[float, float]:
+        """On a TPU, where a program cannot raise, this is what sees it: after the update, which nobody saves then."""
+        if self.static and not np.isfinite([loss, norm]).all():
+            raise NonFinite
+        return loss, norm
 
     def average(self) -> None:
         self._average()
@@ -206,6 +253,11 @@ class Engine:
 
     def _own(self, batch: Any) -> tuple[Any, Any]:
         """This device's rows of the process's batch, and their share of the loss of all processes' batch."""
+        if self.static:
+            part = dict(batch)
+            before, share = (part.pop(name) for name in PART)
+            layers.set_rows(self.model, before, share > 0)
+            return part, share
         number = tf.distribute.get_replica_context().replica_id_in_sync_group % self.trainer.devices
         with tf.device("/cpu:0"):  # where the batch is: no more than its own rows go to a GPU
             batch = dict(batch)
@@ -220,6 +272,25 @@ class Engine:
                 share, first = share * whole, first + before
         layers.set_rows(self.model, first, share > 0)
         return part, share
+
+    def _cut(self, batch: Any) -> Any:
+        """What a step takes: the batch, or for a TPU the parts of its cores, which are of one shape.
+
+        Where the rows do not divide, every core is given all of them, and those of the first count.
+        """
+        if not self.static or self.parts == 1:
+            return batch
+        count, amounts = len(batch["example"]), np.asarray(self.task.spec.amounts(batch), np.float64)
+        even = count % self.parts == 0
+
+        def part(context: Any) -> Any:
+            number = context.replica_id_in_sync_group
+            first, end = rows_of(number, self.parts, count) if even else (0, count)
+            share = amounts[first:end].sum() / amounts.sum() if even or not number else 0.0
+            told = {"before": tf.constant(first, tf.int64), "share": tf.constant(share, tf.float64)}
+            return rows(batch, first, end) | told
+
+        return self.strategy.experimental_distribute_values_from_function(part)
 
     def total(self, values: np.ndarray) -> np.ndarray:
         if self.ranks == 1:

@@ -96,8 +96,9 @@ def _forward(tokens: tf.Tensor, blank_emitted: tf.Tensor, token_emitted: tf.Tens
     def step(t: tf.Tensor, blank: tf.Tensor, token: tf.Tensor, seen: tf.TensorArray) -> tuple[Any, ...]:
         either = _log_add(blank, token)
         entered = tf.concat([nowhere, tf.where(differs, either, blank)[:, :-1]], 1)
-        blank = either + frames[t, :, :1]
-        token = _log_add(token, entered) + frames[t, :, 1:]
+        emitted = frames[t]  # frames[t, :, 1:] is another slice under XLA: it begins at 0
+        blank = either + emitted[:, :1]
+        token = _log_add(token, entered) + emitted[:, 1:]
         return t + 1, blank, token, seen.write(t, tf.concat([blank, token], 1))
 
     seen = tf.TensorArray(dtype, size=tf.shape(frames)[0])
