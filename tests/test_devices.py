@@ -294,17 +294,22 @@ class OneOfThree(test_loop.Engine):
         self.rank = rank
 
     def total(self, values):
+        if len(values) == 1:
+            self.waited = list(self.folder.glob("checkpoints/step-*"))
+            return values
         return values + np.array([0.0, len(self.seen) == 3])  # SIGINT, SIGTERM
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_all_processes_end_after_the_step_in_which_one_was_asked_to(rank, tmp_path):
     engine, run = OneOfThree(rank), test_loop.run(validate_every=99)
+    engine.folder = tmp_path
     folder = Onlooker(tmp_path) if rank else RunFolder(tmp_path)
     with pytest.raises(Interrupted) as caught:
         loop.fit(run, engine, test_loop.TRAIN, test_loop.VALID, None, folder, Progress())
     folder.close()
     assert caught.value.code == 143 and len(engine.seen) == 3
+    assert len(engine.waited) == (rank == 0), "they wait until the first has saved"
     assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ([] if rank else ["step-00000003"])
     assert not rank or not list(tmp_path.iterdir()), "only the first writes"
 
@@ -380,8 +385,9 @@ def checked(*words):
         (["trainer.devices=2"], {}, None),
         (["trainer.devices=2"], {"WORLD_SIZE": "2", "RANK": "1"}, 1),
         (["trainer=fsdp"], {"WORLD_SIZE": "2", "RANK": "1"}, 1),
-        (["trainer.nodes=2"], {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, 1),
-        (["trainer.devices=2"], {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),  # it starts its own
+        (["trainer.nodes=2"], {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, 1),
+        (["trainer.devices=2"], {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),  # it starts its own
+        (["trainer.devices=2"], {"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, None),  # a batch script without srun
         (["trainer.devices=2", "backend=tf"], {"WORLD_SIZE": "2", "RANK": "1"}, None),
         (["trainer.nodes=2", "backend=tf"], {"TF_CONFIG": '{"cluster":{"worker":["a","b"]},"task":{"index":1}}'}, 1),
     ],
@@ -393,7 +399,7 @@ def test_a_process_knows_which_it_is(words, environment, expected):
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 for ((i = 0; i < SLURM_NNODES * SLURM_NTASKS_PER_NODE; i++)); do
-    SLURM_NTASKS=$((SLURM_NNODES * SLURM_NTASKS_PER_NODE)) SLURM_PROCID=$i "$@"
+    SLURM_STEP_NUM_TASKS=$((SLURM_NNODES * SLURM_NTASKS_PER_NODE)) SLURM_PROCID=$i "$@"
 done
 exit 143
 """

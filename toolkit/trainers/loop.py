@@ -128,7 +128,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                     _validate(run, engine, valid, tokenizer, folder, at, float(np.mean(recent or [math.nan])))
                 _save(engine, folder, at, trainer.keep)
                 signals.agree(engine)
-                signals.heed(folder)
+                signals.heed(engine, folder)
                 recent.clear()
                 display.resume()
             if at.step >= total or at.epoch >= trainer.max_epochs or _patience_over(trainer, at):
@@ -160,9 +160,9 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                         row = {"loss": found[0], "lr": lr, "grad_norm": found[1], "examples_per_second": display.rate()}
                         folder.record(at.step, at.epoch, "train", row | ({"scale": at.scale} if at.scale else {}))
                 signals.agree(engine)
-                if signals.caught or at.step % trainer.checkpoint_every == 0:
+                if signals.agreed or at.step % trainer.checkpoint_every == 0:
                     _save(engine, folder, at, trainer.keep)
-                    signals.heed(folder)
+                    signals.heed(engine, folder)
                 if trainer.validate_steps and at.step % trainer.validate_steps == 0:
                     break
 
@@ -235,7 +235,7 @@ def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, 
     except RunError:
         if signals.caught and not engine.sharded:
             _save(engine, folder, at, keep)
-            signals.heed(folder)
+            raise Interrupted(signals.caught, folder.path) from None
         raise
 
 
@@ -284,9 +284,10 @@ class Stock:
             self.folder.record_examples(at.step, at.epoch, ids)
         if at.step % self.run.trainer.log_every == 0:
             self.folder.record(at.step, at.epoch, "train", {"loss": loss})
-        if self.signals.caught or at.step % self.run.trainer.checkpoint_every == 0:
+        self.signals.agree(self.engine)
+        if self.signals.agreed or at.step % self.run.trainer.checkpoint_every == 0:
             self.folder.save(self.engine.state(), at, self.run.trainer.keep)
-        self.signals.heed(self.folder)
+        self.signals.heed(self.engine, self.folder)
         return at.step >= self.total
 
     def epoch_end(self, loss: float) -> bool:
@@ -298,7 +299,8 @@ class Stock:
         if over or _validation_due(trainer, at, self.total):
             _validate(self.run, self.engine, self.valid, self.tokenizer, self.folder, at, loss)
             self.folder.save(self.engine.state(), at, trainer.keep)
-            self.signals.heed(self.folder)
+            self.signals.agree(self.engine)
+            self.signals.heed(self.engine, self.folder)
         return over or _patience_over(trainer, at)
 
 
@@ -374,7 +376,8 @@ class Signals:
     """Turns the first SIGINT or SIGTERM into a flag, so that the step is finished and saved; a second ends at once."""
 
     def __enter__(self) -> Signals:
-        self.caught = 0
+        self.caught = 0  # by this process
+        self.agreed = 0  # by all of them, at the last agree()
         self._before = {s: signal.signal(s, self._catch) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -385,19 +388,21 @@ class Signals:
 
     def agree(self, engine: Engine) -> None:
         """Let every process know what any has caught: they end after the same step."""
+        self.agreed = self.caught
         if engine.ranks > 1:
             asked = (signal.SIGINT, signal.SIGTERM)
             counts = engine.total(np.array([self.caught == signum for signum in asked], np.float64))
-            self.caught = next((signum for signum, count in zip(asked, counts, strict=True) if count), self.caught)
+            self.agreed = next((signum for signum, count in zip(asked, counts, strict=True) if count), 0)
 
-    def heed(self, folder: RunFolder) -> None:
-        """End the run if it was asked to.
+    def heed(self, engine: Engine, folder: RunFolder) -> None:
+        """End the run if it was asked to, all processes together: what has started them ends the rest after the first.
 
         Raises:
             Interrupted: call it where a checkpoint was just left.
         """
-        if self.caught:
-            raise Interrupted(self.caught, folder.path)
+        if self.agreed:
+            engine.total(np.zeros(1))  # the first has saved
+            raise Interrupted(self.agreed, folder.path)
 
     def __exit__(self, *exc: Any) -> None:
         for s, handler in self._before.items():

@@ -13,6 +13,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.fabric.plugins import MixedPrecision
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.fabric.strategies import DDPStrategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -55,7 +56,7 @@ def connect(run: Any) -> lightning.Fabric:
         ConfigError: there are GPUs, but not so many.
     """
     trainer: Any = run.trainer
-    how: dict[str, Any] = {"accelerator": "auto", "devices": 1} if trainer.shares == 1 else _many(trainer)
+    how = _many(trainer) if trainer.shares > 1 else _one()
     if trainer.precision in ("bf16", "16"):
         how["plugins"] = [_Mixed(trainer.precision), *how.get("plugins", [])]
     else:
@@ -65,6 +66,11 @@ def connect(run: Any) -> lightning.Fabric:
     if trainer.shares > 1:
         atexit.register(torch.distributed.destroy_process_group)
     return fabric
+
+
+def _one() -> dict[str, Any]:
+    """What Fabric is told of one device: not to look at the variables of Slurm, which may count more tasks."""
+    return {"accelerator": "auto", "devices": 1, "plugins": [LightningEnvironment()]}
 
 
 class _Sharded(DDPStrategy):
@@ -83,8 +89,6 @@ class _Sharded(DDPStrategy):
 
 def _many(trainer: Any) -> dict[str, Any]:
     """What Fabric is told of several devices."""
-    from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-
     gpus = torch.cuda.device_count()
     check_gpus(trainer.devices, gpus)
     # else the variables of Slurm, around a run that launched its own processes, would count more than theirs
