@@ -268,6 +268,22 @@ def test_several_machines_in_tf_and_one_device_goes_on(folder, single, tmp_path)
     assert_same(single("images", "tf"), run)
 
 
+@pytest.mark.long
+def test_several_machines_in_torch(folder, single, tmp_path):
+    """Two torchruns, each of which stands for a machine."""
+    (port,) = free_ports(1)
+    torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
+    machines = []
+    for rank in range(2):
+        python, *words = command(folder, "images", "torch", tmp_path / "run", "trainer.nodes=2")
+        start = [python, *torchrun, "--master-port", str(port), "--node-rank", str(rank), *words]
+        machines.append(subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    found = [machine.communicate(timeout=300) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], found
+    assert_same(single("images", "torch"), tmp_path / "run")
+    assert "run folder: " in found[0][0] and "run folder: " not in found[1][0]
+
+
 def free_ports(count):
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -151,7 +151,10 @@ def folder(tmp_path_factory):
     yield from test_devices.folder.__wrapped__(tmp_path_factory)
 
 
-@pytest.fixture(scope="module", params=["translation", "images-resnet", pytest.param("speech", marks=pytest.mark.long)])
+@pytest.fixture(
+    scope="module",
+    params=["images-resnet", *(pytest.param(domain, marks=pytest.mark.long) for domain in ("translation", "speech"))],
+)
 def found(request, folder):
     """backend -> what the job has found; of each domain the model with most kinds of layers."""
     results, middle = {}, ""
