@@ -3,9 +3,9 @@
     python benchmarks/streaming.py DOMAIN BACKEND FOLDER [EXAMPLES ...]
 
 Makes shards of 125 examples in ``FOLDER`` (speech: TFRecord, translation: Parquet, images: WebDataset), a few that
-differ and links to them, then trains a small model for 60 steps over 1,000, 10,000, 100,000 and 1,000,000 examples.
-Prints a row of a Markdown table for each: seconds from the start of the process to the first step, the largest memory
-of the process, and what it is more than with the fewest examples, for each example more.
+differ and links to them, then trains a small model over 1,000, 10,000, 100,000 and 1,000,000 examples: one epoch, but
+at most ``STEPS`` steps. Prints a row of a Markdown table for each: seconds from the start of the process to the first
+step, steps, the largest memory of the process, and how much more it is than with the fewest, for each example more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 EACH = 125  # examples of a shard: 1,000 are in as many shards as there are lanes
 DIFFERENT = 4
-STEPS = 60
+STEPS = {"speech": 100, "translation": 500, "images": 1000}
 DOMAINS = {
     "speech": ("asr", "audio_shards", "tfrecord", ["model.units=32", "trainer.batch_budget=null"]),
     "translation": (
@@ -53,18 +53,23 @@ def shards(folder: Path, domain: str, kind: str, examples: int) -> Path:
     return here
 
 
-def measured(domain: str, backend: str, data: Path) -> tuple[float, float]:
-    """Seconds to the first step, and the process's largest memory in bytes."""
+def measured(domain: str, backend: str, data: Path) -> tuple[float, int, float]:
+    """Seconds to the first step, steps, and the process's largest memory in bytes."""
     recipe, dataset, _, own = DOMAINS[domain]
     words = [f"recipe={recipe}", f"backend={backend}", f"dataset={dataset}", f"dataset.path={data}"]
-    words += ["dataset.streaming=true", f"trainer.max_steps={STEPS}", "trainer.validate_every=1000000"]
+    words += [
+        "dataset.streaming=true",
+        f"trainer.max_steps={STEPS[domain]}",
+        "trainer.max_epochs=1",
+        "trainer.validate_every=1000000",
+    ]
     words += ["trainer.log_every=1", f"run_dir={data}-{backend}-{os.getpid()}", *own]
     began = time.time()
     done = subprocess.run([sys.executable, __file__, "--run", *words], capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
-    first, peak = re.findall(r"^measured (\S+) (\S+)$", done.stdout, re.M)[0]
-    return float(first) - began, float(peak)
+    first, steps, peak = re.findall(r"^measured (\S+) (\S+) (\S+)$", done.stdout, re.M)[0]
+    return float(first) - began, int(steps), float(peak)
 
 
 def run(words: list[str]) -> None:
@@ -80,7 +85,7 @@ def run(words: list[str]) -> None:
 
     RunFolder.record = noted  # type: ignore[method-assign, assignment]
     code = command.run(words)
-    print("measured", first[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+    print("measured", first[0], len(first) - 1, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
     sys.exit(code)
 
 
@@ -88,11 +93,13 @@ def main(domain: str, backend: str, folder: Path, counts: list[int]) -> None:
     base: tuple[int, float] | None = None
     for examples in counts:
         data = shards(folder, domain, DOMAINS[domain][2], examples)
-        begin, peak = measured(domain, backend, data)
+        begin, steps, peak = measured(domain, backend, data)
         base = base or (examples, peak)
         more = (peak - base[1]) / max(1, examples - base[0])
         shown = f"{more:.0f}" if examples > base[0] else ""
-        print(f"| {domain} | {backend} | {examples:,} | {begin:.1f} | {peak / 1e6:.0f} | {shown} |", flush=True)
+        print(
+            f"| {domain} | {backend} | {examples:,} | {begin:.1f} | {steps} | {peak / 1e6:.0f} | {shown} |", flush=True
+        )
 
 
 if __name__ == "__main__":

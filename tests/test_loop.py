@@ -128,6 +128,40 @@ def log(path):
     return [{k: v for k, v in row.items() if k not in ("time", "examples_per_second")} for row in rows]
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_validations_after_steps_come_once_and_cost_no_batch(tmp_path, accumulate):
+    engine, plain = Engine(), Engine()
+    fit(tmp_path / "steps", engine, accumulate=accumulate, validate_steps=3, checkpoint_every=3)
+    fit(tmp_path / "epochs", plain, accumulate=accumulate)
+    assert engine.seen == plain.seen
+    validated = [row["step"] for row in log(tmp_path / "steps") if row["split"] == "validation"]
+    assert validated == sorted({*range(3, len(engine.seen), 3), len(engine.seen)})
+
+
+def test_a_run_that_goes_on_from_a_validation_after_steps_does_not_repeat_it(tmp_path):
+    fit(tmp_path, Engine(), validate_steps=3, max_steps=9)
+    found = checkpoint.load(tmp_path / "checkpoints" / "step-00000006")
+    rewind(tmp_path, found.progress)
+    engine = Engine()
+    engine.load(found.state)
+    fit(tmp_path, engine, found.progress, validate_steps=3, max_steps=9)
+    assert [row["step"] for row in log(tmp_path) if row["split"] == "validation"] == [3, 6, 9]
+
+
+class Endless(Data):
+    """As a stream: it does not know how many steps its epochs have."""
+
+    def steps(self, trainer):
+        return 10_000
+
+
+def test_a_run_that_ends_by_its_epochs_is_measured_and_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "TRAIN", Endless(TRAIN.split, TRAIN.plan, None))
+    at = fit(tmp_path, Engine(), max_epochs=3, validate_every=99, checkpoint_every=9999)
+    assert (at.step, at.validated) == (3 * len(TRAIN.plan), at.step)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == [f"step-{at.step:08d}"]
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_every_batch_once_an_epoch_with_the_schedule(tmp_path, accumulate):
     engine = Engine()

@@ -1,17 +1,22 @@
 """Training splits that are read while they are trained on: all kinds of shards, pools, processes, going on."""
 
 import functools
+import gzip
 import importlib
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from toolkit import config
@@ -87,16 +92,86 @@ def damage_field(path):
 
 
 @pytest.mark.parametrize("kind", made.WRITERS)
-@pytest.mark.parametrize(
-    "damage, said", [(damage_end, "cannot be read"), (damage_field, "expected one of audio, wav, flac")]
-)
-def test_a_bad_shard_is_named(kind, damage, said, tmp_path):
+def test_a_bad_shard_is_named(kind, tmp_path):
     folder = made.shard_folder(tmp_path / "data", "speech", kind, (3,))
-    damage(next(folder.glob("train-*")))
+    damage_end(next(folder.glob("train-*")))
     found = shards.in_folder(str(folder), *WANTED["speech"], "train")
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError, match=rf"train-00000-of-00001.{kind}, record \d+: cannot be read \(.*copy the file"):
         list(found.rows(0))
-    assert f"train-00000-of-00001.{kind}, record" in str(error.value) and said in str(error.value)
+
+
+@pytest.mark.parametrize("kind", made.WRITERS)
+def test_a_field_that_is_not_there_is_named(kind, tmp_path):
+    """Where a file has columns, by one line for all of its records."""
+    folder = made.shard_folder(tmp_path / "data", "speech", kind, (3,))
+    damage_field(next(folder.glob("train-*")))
+    found = shards.in_folder(str(folder), *WANTED["speech"], "train")
+    said = "expected one of audio, wav, flac"
+    if kind == "parquet":
+        with pytest.raises(DataError, match=f"train-00000-of-00001.parquet: found sound, words, {said}"):
+            list(found.rows(0))
+    else:
+        (problem,) = found.rows(0)
+        assert problem.kind == "missing field" and said in problem.message
+
+
+def test_records_without_a_usable_value_are_problems(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "parquet", (3,))
+    picture = made.records("images", 1)[0]["png"]
+    rows = [
+        {"image": image, "label": label}
+        for image, label in (
+            ({"bytes": picture, "path": "a.png"}, 3),
+            ({"bytes": picture, "path": "a.png"}, -1),
+            ({"bytes": picture, "path": "a.png"}, None),
+            ({"bytes": None, "path": "/etc/hostname"}, 1),
+            (None, 1),
+        )
+    ]
+    path = next(folder.glob("train-*"))
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    dataset = shards.ImageShards(path=str(folder))
+    good, *bad = dataset.shards("train", tmp_path).examples(dataset, "train", 0)
+    assert good.text == "3"
+    kinds = ["wrong type", "missing field", "wrong type", "missing field"]
+    assert [problem.kind for problem in bad] == kinds
+    assert [problem.where for problem in bad] == [f"train-00000-of-00001.parquet, record {i}" for i in (1, 2, 3, 4)]
+
+
+def twice(path):
+    with tarfile.open(path, "a") as archive:
+        info = tarfile.TarInfo("folder.of/000002.txt")
+        archive.addfile(info, io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (lambda path: path.write_bytes(path.read_bytes() * 2), "another archive follows"),
+        (twice, "000002.txt is there twice"),
+        (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "cannot be read"),
+        (
+            lambda path: path.rename(path.with_name("train-0.tar.gz")),
+            "found train-0.tar.gz, expected shards that are not",
+        ),
+    ],
+)
+def test_an_archive_that_would_lose_records_is_refused(spoil, said, tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "speech", "tar", (3,))
+    spoil(next(folder.glob("train-*")))
+    with pytest.raises(DataError, match=said):
+        list(shards.in_folder(str(folder), *WANTED["speech"], "train").rows(0))
+
+
+def test_another_file_of_the_same_size_is_another(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "tar", (3,))
+    found = shards.in_folder(str(folder), *WANTED["images"], "train")
+    before = [row.stamp for row in found.rows(0)]
+    path = next(folder.glob("train-*"))
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    assert not set(before) & {row.stamp for row in found.rows(0)}
 
 
 def test_a_file_of_no_split_is_named(tmp_path):
@@ -267,24 +342,7 @@ def test_processes_read_their_own_shards_and_share_the_batches_of_one(domain, si
     """With lanes of such different lengths that one process has none of the last batches."""
     folder = made.shard_folder(tmp_path / "data", domain, "tfrecord", sizes)
     whole = list(through(*stream(folder, domain)))
-    sent, barrier, parts = [np.zeros(0)] * 2, threading.Barrier(2), {}
-
-    def process(rank):
-        def total(values):
-            sent[rank] = np.asarray(values, np.float64)
-            barrier.wait(20)
-            summed = np.sum(sent, axis=0)
-            barrier.wait(20)
-            return summed
-
-        found, run = stream(folder, domain, "trainer.devices=2")
-        parts[rank] = list(through(found, run, SimpleNamespace(rank=rank, ranks=2, total=total), steps=12))
-
-    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    parts = [went for went, _ in processes(folder, domain)]
     shares = []
     for (_, ids, batch), *both in zip(whole, parts[0], parts[1], strict=False):
         assert [found[1] for found in both] == [ids, ids]
@@ -294,6 +352,63 @@ def test_processes_read_their_own_shards_and_share_the_batches_of_one(domain, si
         same(whole_batch, {name: np.concatenate([part[name] for part in counted]) for name in whole_batch})
         shares.append(len(counted))
     assert 2 in shares and (sizes == SIZES or 1 in shares)
+
+
+def processes(folder, domain, *overrides, steps=12):
+    """What each of two processes goes through, and the streams; an error takes the place of the steps."""
+    sent, barrier, found = [np.zeros(0)] * 2, threading.Barrier(2), {}
+
+    def process(rank):
+        def total(values):
+            sent[rank] = np.asarray(values, np.float64)
+            barrier.wait(20)
+            summed = np.sum(sent, axis=0)
+            barrier.wait(20)
+            return summed
+
+        own, run = stream(folder, domain, "trainer.devices=2", *overrides)
+        try:
+            went = list(through(own, run, SimpleNamespace(rank=rank, ranks=2, total=total), steps=steps))
+        except DataError as error:
+            went = error
+        found[rank] = went, own
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[rank] for rank in range(2)]
+
+
+def test_a_bad_record_of_one_process_is_all_processes(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "speech", "tar", SIZES)
+    stream(folder, "speech")
+    spoil(folder)
+    (one, _), (other, _) = processes(folder, "speech")
+    assert isinstance(one, DataError) and str(one) == str(other)
+    alone, run = stream(folder, "speech", "dataset.on_bad=drop")
+    whole = [ids for _, ids, _ in through(alone, run, steps=12)]
+    for went, own in processes(folder, "speech", "dataset.on_bad=drop"):
+        assert [ids for _, ids, _ in went] == whole
+        assert own.dropped == alone.dropped and own.lines == alone.lines
+
+
+def test_what_reads_ahead_ends_with_the_run(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "tar", (3, 3))
+    found, run = stream(folder, "images")
+    next(through(found, run))
+    found.close()
+    assert found._ahead[1].done() and not found.reader.take(1, 0, [0, 0], 1)[0]
+
+
+def test_a_place_of_other_lanes_begins_the_epoch_again(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "tar", SIZES)
+    whole = list(through(*stream(folder, "images")))
+    epoch, batch, place = next(stands for stands, *_ in whole if stands[2] and stands[1])
+    found, run = stream(folder, "images", "dataset.lanes=4")
+    rest = list(through(found, run, at=Progress(step=9, epoch=epoch, batch=batch, stream=place), steps=20))
+    assert rest[0][0] == (epoch, 0, {}) and "begun again" in " ".join(found.notes())
 
 
 def test_a_process_reads_half_of_the_shards(tmp_path):
@@ -331,14 +446,18 @@ def test_a_bad_record_is_named_or_dropped_and_counted(tmp_path):
     found, run = stream(folder, "speech", "dataset.on_bad=drop")
     ids = [name for (epoch, _, _), names, _ in through(found, run) for name in names if epoch == 0]
     assert len(ids) == sum(SIZES) - 2
-    assert "unknown character" in " ".join(found.notes()) and found.report.dropped["unknown character"] >= 1
+    assert found.dropped["unknown character"] >= 1
+    assert re.search("left out.*unknown character.*train-00001-of-00004.tar, record 3", " ".join(found.notes()))
 
 
 @pytest.mark.parametrize(
     "words, said",
     [
         (["trainer.max_steps=null"], "trainer.max_steps: not given, but dataset.streaming=true"),
+        (["trainer.accumulate=9"], "trainer.accumulate: found 9 with dataset.streaming=true"),
+        (["dataset.split=train"], "dataset.split: found train with dataset.streaming=true"),
         (["trainer.workers=2"], "trainer.workers: found 2 with dataset.streaming=true"),
+        (["trainer=tpu", "backend=tf"], "trainer.strategy: found tpu with dataset.streaming=true"),
         (["trainer.static_shapes=true"], "trainer.static_shapes: found true with dataset.streaming=true"),
         (["trainer=stock"], "trainer.loop: found stock with dataset.streaming=true"),
         (["dataset=digits"], "dataset.streaming: found true, but Digits does not come in shards"),
@@ -432,6 +551,7 @@ def test_a_bad_record_on_the_way_leaves_a_checkpoint_before_it(tmp_path):
         made.write_parquet(path, rows)
     words = ["dataset.lanes=1", "dataset.pool=4", "dataset.sample=4", "trainer.checkpoint_every=1000", "seed=1"]
     done = train("images", "torch", folder, tmp_path / "run", *words, code=2)
-    assert re.search(r"train-0000[12]-of-00003.parquet, record 7: ", done.stderr), done.stderr
+    assert re.search(r"train-0000[12]-of-00003.parquet, record 7 .a.png.: mislabelled", done.stderr), done.stderr
+    assert "resume=auto goes on from it by dataset.on_bad=drop" in done.stderr
     (left,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     assert int(left.name.removeprefix("step-")) >= 1

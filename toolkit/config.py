@@ -207,7 +207,17 @@ def _unstreamed(run: Run) -> Iterator[str]:
         yield "trainer.max_steps: not given, but dataset.streaming=true has no number of steps of its own"
     if run.trainer.loop == "stock":
         yield "trainer.loop: found stock with dataset.streaming=true, expected neutral, which keeps the place in it"
-    if run.trainer.static_shapes:
+    if run.dataset.split == "train":
+        yield "dataset.split: found train with dataset.streaming=true; dataset.streaming=false measures it"
+    if run.trainer.accumulate > max(1, run.dataset.pool // run.trainer.batch_examples):
+        yield (
+            f"trainer.accumulate: found {run.trainer.accumulate} with dataset.streaming=true, whose steps take batches "
+            f"of one pool: expected at most dataset.pool / trainer.batch_examples, "
+            f"{run.dataset.pool} / {run.trainer.batch_examples}"
+        )
+    if run.trainer.strategy == "tpu":
+        yield "trainer.strategy: found tpu with dataset.streaming=true, which cannot give it static shapes"
+    elif run.trainer.static_shapes:
         yield (
             "trainer.static_shapes: found true with dataset.streaming=true, expected false: the edges that lengths are "
             "rounded to follow from all of them"
@@ -225,7 +235,7 @@ def _unshared(run: Run) -> Iterator[str]:
             f"trainer.strategy: found {trainer.strategy} beside backend={run.backend}, which can do "
             f"{', '.join(able[:-1])}{' and ' * (len(able) > 1)}{able[-1]}"
         )
-    elif trainer.strategy not in ("auto", *(fitting := STRATEGIES[run.backend][trainer.nodes > 1])):
+    elif trainer.strategy not in ("auto", "tpu", *(fitting := STRATEGIES[run.backend][trainer.nodes > 1])):
         expected = " or ".join(fitting)
         yield f"trainer.strategy: found {trainer.strategy} with trainer.nodes={trainer.nodes}, expected {expected}"
     if trainer.shares > 1 and getattr(run.features, "mixup", 0):

@@ -159,6 +159,7 @@ class Data:
 
     def turn(self, engine: Any, at: Progress) -> None:
         """Go on to the next epoch, where this one has no batch left."""
+        at.stream = {}
         if at.batch >= len(self.plan):
             at.epoch, at.batch = at.epoch + 1, 0
 
@@ -185,6 +186,9 @@ class Data:
     def notes(self) -> Iterable[str]:
         """What is to be said of it at the end."""
         return ()
+
+    def close(self) -> None:
+        """Nothing reads ahead here."""
 
 
 def batched(run: Any, split: Any, collator: Collate, lengths: np.ndarray, unit: float | None = None) -> Data:

@@ -240,7 +240,8 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
     if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
         engine.fit_stock(loop.Stock(run, engine, train, valid, parts.learned.tokenizer, folder, at))
     else:  # of a stock run this is what is left: its last validation, if a kill fell before it
-        loop.fit(run, engine, train, valid, parts.learned.tokenizer, folder, at)
+        with contextlib.closing(train):
+            loop.fit(run, engine, train, valid, parts.learned.tokenizer, folder, at)
     engine.total(np.zeros(1))  # the last checkpoint is there before any process reads it
     seconds = time.perf_counter() - began
     for line in train.notes():

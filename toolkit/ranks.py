@@ -42,8 +42,8 @@ def started(run: Any, environment: Mapping[str, str] = os.environ) -> int | None
     wanted, count, rank, by = processes(run.backend, run.trainer), 1, 0, ""
     if run.backend == "torch" and "WORLD_SIZE" in environment:
         count, rank, by = int(environment["WORLD_SIZE"]), int(environment.get("RANK", 0)), "WORLD_SIZE"
-    elif run.backend == "torch" and wanted > 1 and environment.get("SLURM_STEP_NUM_TASKS") == str(wanted):
-        count, rank, by = wanted, int(environment.get("SLURM_PROCID", 0)), "SLURM_STEP_NUM_TASKS"
+    elif run.backend == "torch" and (tasks := int(environment.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
+        count, rank, by = tasks, int(environment.get("SLURM_PROCID", 0)), "SLURM_STEP_NUM_TASKS"
     elif run.backend == "tf" and "TF_CONFIG" in environment:
         told = json.loads(environment["TF_CONFIG"])
         count, rank = len(told.get("cluster", {}).get("worker", [""])), int(told.get("task", {}).get("index", 0))

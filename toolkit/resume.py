@@ -148,7 +148,10 @@ def check_data(run: Any, config: Mapping[str, Any], found: Checkpoint, facts: Ma
         )
     # with other batches a run can go on from the end of an epoch, but not from the middle of one
     if (at.batch or at.stream) and "plan" in other and not _explained(run, config, found, other):
-        why = told(changes(found.about.config, config), ["trainer"]) or "the lengths of the examples are others"
+        why = (
+            told(changes(found.about.config, config), ["trainer", "dataset"])
+            or "the lengths of the examples are others"
+        )
         refused.append(
             f"plan: the run stands at batch {at.batch} of an epoch that is now cut into others ({why}); accept=[plan] "
             "goes on there all the same: in this epoch it may see an example twice, or not at all"

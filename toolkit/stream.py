@@ -16,8 +16,8 @@ import importlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,12 +25,18 @@ import numpy as np
 
 from toolkit.batch import Batch, Collate
 from toolkit.checkpoint import Progress
-from toolkit.corpus import Data, Learned, Report, cache_folder, judge
-from toolkit.errors import DataError
+from toolkit.corpus import LISTED, Data, Learned, Problem, Report, cache_folder, judge
+from toolkit.errors import DataError, RunError
 from toolkit.plan import columns
 from toolkit.trainers.spec import processes
 
 Place = list[int]  # of a lane: which of its shards, which record of it
+NO_MATTER = ("path", "on_bad", "split", "sample", "lanes")  # fields of a dataset that other batches do not follow from
+PATIENCE = 10  # seconds for what reads ahead to end
+MEND = (
+    "The last checkpoint is whole: resume=auto goes on from it by dataset.on_bad=drop, or when the shards are mended, "
+    "by accept=[dataset]"
+)
 NUMBERS = 1 << 24  # pools of an epoch count their examples from multiples of it, by which augmentation is drawn
 
 
@@ -60,11 +66,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class _Found:
-    """What this process read for a pool: its lanes' rows for the others, and the examples themselves."""
+    """What this process read for a pool: its lanes' rows for the others, and the examples themselves; or why not."""
 
     rows: list[Any]
-    data: Data
+    data: Data | None
     report: Report
+    error: DataError | None = None
 
 
 class Reader:
@@ -89,16 +96,17 @@ class Reader:
                 f"train: its {count} shards are read in {self.lanes} lanes (dataset.lanes={wanted}), which {ranks} "
                 "processes cannot share alike; make more shards, or give a multiple of the processes as dataset.lanes"
             )
+        self.stopped = threading.Event()  # what is still read is not wanted any more
         self._open: dict[int, tuple[Any, Iterator[Any]]] = {}
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the names and sizes of the shards; their content is not read for it."""
-        listed = [f"{shard.where} {shard.size}" for shard in self.shards.files]
+        """Changes with the names and sizes of the shards, on the hub with the commit; their content is not read."""
+        listed = [f"{s.where if s.size is not None else s.url} {s.size}" for s in self.shards.files]
         return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
     def take(self, epoch: int, lane: int, place: Place, count: int) -> tuple[list[Any], Place]:
-        """The next examples of a lane, and where it then goes on; fewer than ``count`` where it ends."""
+        """What the next records of a lane are, and where it then goes on; fewer than ``count`` where it ends."""
         key, rows = self._open.pop(lane, (None, iter(())))
         if key != (epoch, place):
             rows = self._rows(epoch, lane, place)
@@ -108,16 +116,18 @@ class Reader:
             place = after
             if len(found) == count:
                 self._open[lane] = (epoch, place), rows
-                break
-        return found, place
+                return found, place
+        return found, [len(range(lane, len(self.shards.files), self.lanes)), 0]
 
     def _rows(self, epoch: int, lane: int, place: Place) -> Iterator[tuple[Any, Place]]:
         rng = np.random.Generator(np.random.Philox(key=[self.run.seed, epoch]))
         order = rng.permutation(len(self.shards.files))[lane :: self.lanes].tolist()
         first, start = place
         for shard in range(first, len(order)):
-            for i, row in enumerate(self.shards.rows(order[shard], start), start + 1):
-                yield self.dataset.example("train", row), [shard, i]
+            for i, found in enumerate(self.shards.examples(self.dataset, "train", order[shard], start), start + 1):
+                if self.stopped.is_set():
+                    return
+                yield found, [shard, i]
             start = 0
 
     def sample(self) -> Any:
@@ -125,9 +135,14 @@ class Reader:
         each = -(-self.dataset.sample // self.lanes)
         found = [example for lane in range(self.lanes) for example in self.take(0, lane, [0, 0], each)[0]]
         self._open.clear()
-        split, problems = _domain(self.dataset).gather(self.dataset, [e for e in found if e is not None])
+        split, problems = self.gather(found)
         judge(problems, self.dataset.on_bad, "the first examples of the stream")
         return split
+
+    def gather(self, examples: Sequence[Any]) -> tuple[Any, list[Problem]]:
+        """A split of examples, and what is wrong with the others. Repeats are not looked for: one has not seen all."""
+        own = {"repeats": "keep"} if hasattr(self.dataset, "repeats") else {}
+        return domain(self.dataset).gather(replace(self.dataset, **own), [e for e in examples if e is not None])
 
 
 class Stream:
@@ -142,15 +157,17 @@ class Stream:
 
     def __init__(self, reader: Reader, learned: Learned) -> None:
         self.reader, self.run, self.learned = reader, reader.run, learned
-        self.report = Report({}, [])
+        self.dropped: Counter[str] = Counter()
+        self.lines: list[str] = []
         self._pool: tuple[Any, Pool] | None = None
         self._ahead: tuple[Any, Future[_Found]] | None = None
-        self._earlier = 0  # examples of the pools that were left behind
+        self._earlier: int | None = None  # examples of the pools that were left behind, once one is there
 
     @property
     def digest(self) -> str:
         trainer, dataset = self.run.trainer, self.run.dataset
-        settings = (trainer.batch_budget, trainer.batch_examples, self.run.seed, dataset.pool, self.reader.lanes)
+        cut = {f.name: getattr(dataset, f.name) for f in fields(dataset) if f.name not in NO_MATTER}
+        settings = (trainer.batch_budget, trainer.batch_examples, self.run.seed, self.reader.lanes, cut)
         return hashlib.sha256(f"{self.reader.fingerprint} {settings}".encode()).hexdigest()
 
     def describe(self) -> str:
@@ -163,8 +180,9 @@ class Stream:
         return at.step * accumulate
 
     def passed(self, at: Progress) -> float:
-        pool = self._pool[1] if self._pool else None
-        return self._earlier + sum(map(len, pool.planned[: at.batch] if pool else ()))
+        """Examples since this process began."""
+        here = self._pool[1].planned[: at.batch] if self._pool else []
+        return (self._earlier or 0) + sum(map(len, here))
 
     def efficiency(self) -> float | None:
         return None
@@ -175,8 +193,11 @@ class Stream:
         Raises:
             DataError: a bad record, unless it is dropped; an epoch without a good one.
         """
+        if at.stream and len(at.stream["places"]) != self.reader.lanes:
+            self.lines.append("the place in the epoch was of another number of lanes: the epoch was begun again")
+            at.batch, at.stream = 0, {}
         while at.batch >= len((pool := self.part(engine, at)).planned):
-            self._earlier += sum(map(len, pool.planned))
+            self._earlier = (self._earlier or 0) + sum(map(len, pool.planned))
             self._pool = None
             if not pool.read:
                 if not at.stream:
@@ -191,12 +212,25 @@ class Stream:
         if self._pool and self._pool[0] == key:
             return self._pool[1]
         places = at.stream.get("places", [[0, 0]] * self.reader.lanes)
-        found = self._found(engine, at.epoch, places)
-        pool = self._shared(engine, found, at)
+        pool = self._shared(engine, self._found(engine, at.epoch, places), at)
+        if self._earlier is None:
+            self._earlier = -sum(map(len, pool.planned[: at.batch]))
         self._pool = key, pool
         following = (at.epoch, pool.after) if pool.read else (at.epoch + 1, [[0, 0]] * self.reader.lanes)
         self._ahead = following, _begun(lambda: self._read(engine, *following))
         return pool
+
+    def close(self) -> None:
+        """End what reads ahead: within a library, a thread would take the end of the process badly."""
+        self.reader.stopped.set()
+        if self._ahead:
+            wait([self._ahead[1]], PATIENCE)
+
+    def notes(self) -> Iterator[str]:
+        """What was left out so far, in words."""
+        if self.dropped:
+            yield "left out of the stream: " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
+        yield from (f"    {line}" for line in self.lines)
 
     def _found(self, engine: Any, epoch: int, places: list[Place]) -> _Found:
         ahead, self._ahead = self._ahead, None
@@ -207,69 +241,80 @@ class Stream:
 
     def _read(self, engine: Any, epoch: int, places: list[Place]) -> _Found:
         """The pool's part in this process's lanes."""
-        own = range(
-            engine.rank * self.reader.lanes // engine.ranks, (engine.rank + 1) * self.reader.lanes // engine.ranks
-        )
         each = max(1, self.run.dataset.pool // self.reader.lanes)
-        taken = {lane: self.reader.take(epoch, lane, places[lane], each) for lane in own}
-        lane_of = {e.id: lane for lane, (found, _) in taken.items() for e in found if hasattr(e, "id")}
-        data, report = self._data([e for found, _ in taken.values() for e in found if e is not None])
-        lengths, known = data.plan.lengths, data.collator.known(np.arange(len(data.split)))
-        rows: dict[int, list[Any]] = {lane: [] for lane in own}
+        try:
+            taken = {lane: self.reader.take(epoch, lane, places[lane], each) for lane in self._own(engine)}
+            data, report = self._data([example for found, _ in taken.values() for example in found])
+        except DataError as error:
+            return _Found([], None, Report({}, []), error)
+        lane_of = {e.origin: lane for lane, (found, _) in taken.items() for e in found if hasattr(e, "origin")}
+        known = data.collator.known(np.arange(len(data.split)))
+        rows: dict[int, list[Any]] = {lane: [] for lane in taken}
         for i, name in enumerate(data.split.ids):
             values = [int(column[i]) for field, column in known.items() if field != "example"]
-            rows[lane_of[name]].append([name, float(lengths[i]), *values])
-        if not len(data.split):
-            data = self._spare(epoch, own)
-        told = [[len(taken[lane][0]), taken[lane][1], rows[lane]] for lane in own]
-        return _Found(told, data, report)
+            rows[lane_of[data.split.origins[i]]].append([name, float(data.plan.lengths[i]), *values])
+        return _Found([[len(found), after, rows[lane]] for lane, (found, after) in taken.items()], data, report)
+
+    def _own(self, engine: Any) -> range:
+        """The lanes of this process."""
+        lanes, ranks = self.reader.lanes, engine.ranks
+        return range(engine.rank * lanes // ranks, (engine.rank + 1) * lanes // ranks)
 
     def _data(self, examples: Sequence[Any]) -> tuple[Data, Report]:
-        domain = _domain(self.run.dataset)
-        split, problems = domain.gather(self.run.dataset, examples)
-        split, more = domain.fitting(self.run, split, self.learned)
-        report = judge([*problems, *more], self.run.dataset.on_bad, "this stream (the last checkpoint is whole)")
-        return domain.data(self.run, split, self.learned, True), report
+        split, problems = self.reader.gather(examples)
+        split, more = domain(self.run.dataset).fitting(self.run, split, self.learned)
+        report = judge([*problems, *more], self.run.dataset.on_bad, "this stream")
+        return domain(self.run.dataset).data(self.run, split, self.learned, True), report
 
-    def _spare(self, epoch: int, own: Sequence[int]) -> Data:
-        """One example, for a process whose lanes have ended while others go on: it must work on something."""
-        for lane in own:
+    def _spare(self, engine: Any, epoch: int) -> Data:
+        """One example, for a process whose lanes have none while others have: it must work on something."""
+        own = self._own(engine)
+        for lane in [*own, *(lane for lane in range(self.reader.lanes) if lane not in own)]:
             place = [0, 0]
             while True:
                 found, place = self.reader.take(epoch, lane, place, 1)
-                data, _ = self._data([e for e in found if e is not None])
-                if len(data.split) or not found:
+                data, _ = self._data(found)
+                if len(data.split):
+                    return data
+                if not found:
                     break
-            if len(data.split):
-                return data
-        raise DataError("train: the shards of one process hold no usable example; make fewer or fuller ones")
+        raise RunError("train: its shards hold no usable example")
 
     def _shared(self, engine: Any, found: _Found, at: Progress) -> Pool:
-        """The pool, once every process has told what it read."""
+        """The pool, once every process has told what it read.
+
+        Raises:
+            DataError: any of them has found bad data; all raise it.
+        """
         from toolkit.trainers.loop import gather
 
-        told = gather(engine, found.rows)
-        self.report += found.report
+        error = None if found.error is None else [found.error.problems, found.error.headline]
+        heard = gather(engine, [[error, found.report.dropped, found.report.lines[:LISTED], found.rows]])
+        if bad := next((error for error, *_ in heard if error), None):
+            raise DataError([*bad[0], MEND], bad[1])
+        told = [lane for *_, lanes in heard for lane in lanes]
+        for _, dropped, lines, _ in heard:
+            self.dropped.update(dropped)
+            self.lines += lines[: LISTED - len(self.lines)]
         rows = [row for _, _, lane in told for row in lane]
         starts = np.cumsum([0, *(len(lane) for *_, lane in told)])
-        lanes = np.array([engine.rank, engine.rank + 1]) * self.reader.lanes // engine.ranks
-        held = int(starts[lanes[0]]), int(starts[lanes[1]])
+        own = self._own(engine)
+        held = int(starts[own.start]), int(starts[own.stop])
+        data = found.data
+        assert data is not None  # no process has an error
+        if rows and not len(data.split):
+            data = self._spare(engine, at.epoch)
         number = at.stream.get("pool", 0)
         lengths = np.array([row[1] for row in rows])
-        names = [name for name in found.data.collator.known(np.arange(0)) if name != "example"]
+        names = [name for name in data.collator.known(np.arange(0)) if name != "example"]
         known = {name: np.array([row[2 + i] for row in rows], np.int64) for i, name in enumerate(names)}
         first = number * NUMBERS
-        collator = _Collator(replace(found.data.collator, first=first + held[0]), known, first)  # type: ignore[type-var]
+        collator = _Collator(replace(data.collator, first=first + held[0]), known, first)  # type: ignore[type-var]
         trainer = self.run.trainer
         key = [self.run.seed, at.epoch, number]
         planned = columns(lengths, starts, trainer.batch_budget, trainer.batch_examples, key) if rows else []
         split = SimpleNamespace(name="train", ids=[row[0] for row in rows])
         return Pool(split, collator, held, planned, [after for _, after, _ in told], sum(n for n, *_ in told))
-
-    def notes(self) -> Iterator[str]:
-        """What was left out so far, in words."""
-        if dropped := Counter(self.report.dropped):
-            yield "left out of the stream: " + ", ".join(f"{n} {kind}" for kind, n in dropped.items())
 
 
 @dataclass(frozen=True)
@@ -307,5 +352,5 @@ def _begun(work: Callable[[], _Found]) -> Future[_Found]:
     return future
 
 
-def _domain(dataset: Any) -> Any:
+def domain(dataset: Any) -> Any:
     return importlib.import_module(f"toolkit.{dataset.domains[0]}")

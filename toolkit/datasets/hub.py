@@ -147,8 +147,8 @@ def rows(
             labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
             # The fingerprint names the version of the data that the library has cached.
             stamp = f"{source} {name} {split} {data._fingerprint} {i}"
-            name = Path(file or "").name
-            yield Row(labelled, _reader(table, content, i), name, f"{where}, row {i}", stamp, f"{i:07}")
+            file_name = Path(file or "").name
+            yield Row(labelled, _reader(table, content, i), file_name, f"{where}, row {i}", stamp, f"{i:07}")
 
 
 def load(

@@ -42,8 +42,7 @@ class ImageNet(Images):
         if self.streaming:
             found = self.shards("validation", cache)
             for number in range(len(found.files)):
-                for row in found.rows(number):
-                    yield self.example("validation", row)
+                yield from found.examples(self, "validation", number)
 
     def shards(self, split: str, cache: Path) -> Shards:
         """Of a stream no pictures can be set apart, so whole files are."""

@@ -14,12 +14,12 @@ import functools
 import re
 import struct
 import tarfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from toolkit import array_cache
 from toolkit.corpus import SPLITS, Problem, nearest
 from toolkit.datasets.folder import ALIASES, name_in, split_of, unusable
 from toolkit.errors import DataError
@@ -28,8 +28,10 @@ from toolkit.spec import option, spec
 from toolkit.speech import Recording, Speech
 from toolkit.translation import SIDES, Pair, Pairs
 
+RECORD = 10_240  # bytes that a tar is filled up to, by zeros behind its end
 BLOCK = 64  # records of Parquet that are decoded at a time
 LAYOUT = "train-*.parquet (or .tar, .tfrecord), validation-* and test-*, or a folder of each split"
+PACKED = re.compile(r"\.tgz$|\.(tar|parquet|tfrecords?)(-\d+-of-\d+)?\.(gz|bz2|xz|zst)$")
 KEY = "__key__"  # of a WebDataset record: the name that its files share
 
 AUDIO = ("audio", "wav", "flac", "mp3", "ogg", "opus", "m4a")
@@ -82,49 +84,70 @@ class Shards:
     wanted: Mapping[str, Sequence[str]]
     content: str | None = None
 
-    def rows(self, number: int, start: int = 0) -> Iterator[Row]:
-        """The records of a shard, from one on.
+    def examples(self, dataset: Any, split: str, number: int, start: int = 0) -> Iterator[Any]:
+        """What a dataset makes of the records of a shard, from one on: an example, a problem, or None to pass it over.
 
         Raises:
-            DataError: it cannot be read, or lacks a field.
+            DataError: the shard cannot be read, or its columns lack a field.
         """
-        shard = self.files[number]
-        suffix = _suffix(shard.url)
-        i = start
+        for row in self.rows(number, start):
+            yield row if isinstance(row, Problem) else dataset.example(split, row)
+
+    def rows(self, number: int, start: int = 0) -> Iterator[Row | Problem]:
+        """The records of a shard, from one on, and what is wrong with some of them.
+
+        Raises:
+            DataError: the shard cannot be read, or its columns lack a field.
+        """
+        shard, i = self.files[number], start
+        local = "://" not in shard.url
+        identity = array_cache.file_identity(Path(shard.url)) if local else shard.url
         try:
             with _opened(shard.url) as file:
-                for record in READERS[suffix](file, start, self.wanted):
-                    yield self._row(record, shard, number, i)
+                for record in READERS[_suffix(shard.url)](file, start, self.wanted):
+                    where = f"{shard.where}, record {i}" + (f" ({record[KEY]})" if KEY in record else "")
+                    yield self._row(record, where, f"{identity} {i}", f"{number:05}-{i:07}")
                     i += 1
-        except (OSError, EOFError, ValueError, tarfile.TarError, struct.error, zlib.error) as error:
+        except _Lacking as error:
+            raise DataError(f"{shard.where}: {error}") from error
+        except Exception as error:  # of the file's library, or of the network
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-            raise DataError(f"{shard.where}, record {i}: cannot be read ({reason}); copy the file again") from error
+            message = f"cannot be read ({reason}); copy the file again, or take it away"
+            raise DataError(f"{shard.where}, record {i}: {message}") from error
 
-    def _row(self, record: Mapping[str, Any], shard: Shard, number: int, i: int) -> Row:
-        where = f"{shard.where}, record {i}" + (f" ({record[KEY]})" if KEY in record else "")
+    def _row(self, record: Mapping[str, Any], where: str, stamp: str, number: str) -> Row | Problem:
         fields = {}
         content, file_name = b"", ""
         for name, choices in self.wanted.items():
-            found = next((choice for choice in choices if choice in record), None)
+            found = next((choice for choice in choices if record.get(choice) is not None), None)
             if found is None:
-                has = ", ".join(key for key in record if key != KEY)
-                raise DataError(f"{where}: found the fields {has}, expected one of {', '.join(choices)} for the {name}")
+                return Problem("missing field", where, _lacking(name, choices, record))
             value = record[found]
-            if name == self.content:
-                content, file_name = _file(value, found, record)
-            else:
-                fields[name] = (
-                    value.decode("utf-8", "surrogateescape").rstrip("\n") if isinstance(value, bytes) else value
+            if name != self.content:
+                fields[name] = value.decode("utf-8", "surrogateescape").strip() if isinstance(value, bytes) else value
+                continue
+            inside, file_name = _file(value, found, record)
+            if not isinstance(inside, bytes):
+                return Problem(
+                    "wrong type", where, f"found {str(value)[:60]!r} as the {name}, expected the file itself"
                 )
-        return Row(fields, lambda: content, file_name, where, f"{shard.url} {shard.size} {i}", f"{number:05}-{i:07}")
+            content = inside
+        return Row(fields, lambda: content, file_name, where, stamp, number)
 
 
-def _file(value: Any, found: str, record: Mapping[str, Any]) -> tuple[bytes, str]:
+def _lacking(name: str, choices: Sequence[str], found: Iterable[str]) -> str:
+    has = ", ".join(key for key in found if key != KEY) or "nothing"
+    return f"found {has}, expected one of {', '.join(choices)} for the {name}"
+
+
+class _Lacking(Exception):
+    """All records of a file lack a field."""
+
+
+def _file(value: Any, found: str, record: Mapping[str, Any]) -> tuple[Any, str]:
     """What is in a file, and its name: Parquet of the hub has both in one field, a tar names it by the field."""
     if isinstance(value, Mapping):
-        inside = value.get("bytes")
-        name = PurePosixPath(value.get("path") or "").name
-        return (inside if inside is not None else Path(value["path"]).read_bytes()), name
+        return value.get("bytes"), PurePosixPath(value.get("path") or "").name
     return value, f"{record[KEY]}.{found}" if KEY in record else ""
 
 
@@ -155,6 +178,9 @@ def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) ->
 
     try:
         table = pq.ParquetFile(file)
+        for name, choices in wanted.items():
+            if not set(choices) & set(table.schema_arrow.names):
+                raise _Lacking(_lacking(name, choices, table.schema_arrow.names))
         columns = [name for choices in wanted.values() for name in choices if name in table.schema_arrow.names]
         labels = {name: names for name, names in _labels(table.schema_arrow).items() if name in columns}
         for group in range(table.num_row_groups):
@@ -182,8 +208,9 @@ def _labels(schema: Any) -> dict[str, Sequence[str]]:
     return {name: f.names for name, f in features.items() if isinstance(f, datasets.ClassLabel)}
 
 
-def _tar(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any]]:
+def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
     """WebDataset: files that follow each other and share a name up to its first dot are one record."""
+    known = {choice for choices in wanted.values() for choice in choices}
     record: dict[str, Any] = {}
     seen = 0
     archive: Any
@@ -194,20 +221,23 @@ def _tar(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any]]:
             key, dot, kind = name.partition(".")
             if not member.isfile() or not dot or not key:
                 continue
-            key = f"{folder}/{key}" if folder else key
+            key, kind = f"{folder}/{key}" if folder else key, kind.lower()
             if record.get(KEY) != key:
                 if record and seen > start:
                     yield record
                 record, seen = {KEY: key}, seen + 1
-            if seen > start:
-                inside = archive.extractfile(member)
-                assert inside is not None  # it is a file
-                record[kind.lower()] = content = inside.read()
-                if len(content) != member.size:
-                    raise EOFError(f"{member.name} ends early")
+            if kind in record or member.issparse():
+                raise ValueError(f"{member.name} is {'sparse' if member.issparse() else 'there twice'}")
+            inside = archive.extractfile(member) if seen > start and kind in known else None
+            record[kind] = content = inside.read() if inside else None
+            if content is not None and len(content) != member.size:
+                raise EOFError(f"{member.name} ends early")
         file.seek(archive.offset)
-        if file.read(512) != bytes(512):  # an archive that is cut between two of its files ends without a word
+        end = file.read(RECORD)
+        if end[:512] != bytes(512):  # an archive that is cut between two of its files ends without a word
             raise EOFError("the archive has no end")
+        if any(end):
+            raise ValueError("another archive follows behind its end")
     if record and seen > start:
         yield record
 
@@ -217,6 +247,8 @@ def _tfrecord(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any
     from tensorboardX.crc32c import crc32c
 
     for i, header in enumerate(iter(lambda: file.read(12), b"")):
+        if not i and header[:2] == b"\x1f\x8b":
+            raise ValueError("it is compressed by gzip, unpack it")
         length, checksum = struct.unpack("<QI", header)
         value = crc32c(header[:8])
         if checksum != (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF:
@@ -301,7 +333,10 @@ def in_folder(path: str | None, wanted: Mapping[str, Sequence[str]], content: st
     root = Path(path or "").expanduser()
     if problem := unusable(root, "shards", LAYOUT):
         raise DataError(str(problem))
-    files = [file for file in sorted(root.rglob("*")) if file.is_file() and readable(file.name)]
+    there = [file for file in sorted(root.rglob("*")) if file.is_file()]
+    if packed := [name_in(root, file) for file in there if PACKED.search(file.name)]:
+        raise DataError(f"dataset.path={root}: found {packed[0]}, expected shards that are not compressed: unpack it")
+    files = [file for file in there if readable(file.name)]
     of = {file: _split_of(root, file) for file in files}
     unknown = [name_in(root, file) for file, found in of.items() if found not in SPLITS]
     if unknown or not files:
@@ -324,9 +359,7 @@ def examples(dataset: Any, cache: Path) -> Iterator[Any]:
     for split in dataset.kept:
         shards = dataset.shards(split, cache)
         for number in range(len(shards.files)):
-            for row in shards.rows(number):
-                if example := dataset.example(split, row):
-                    yield example
+            yield from (found for found in shards.examples(dataset, split, number) if found)
 
 
 def _named(dataset: Any, *names: str) -> Iterator[tuple[str, str]]:
@@ -357,9 +390,11 @@ class AudioShards(Speech):
     def shards(self, split: str, cache: Path) -> Shards:
         return in_folder(self.path, {"recording": self.audio, "transcript": self.text}, "recording", split)
 
-    def example(self, split: str, row: Row) -> Recording:
-        name, text = f"{split}/{row.number}", str(row.fields["transcript"])
-        return Recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+    def example(self, split: str, row: Row) -> Recording | Problem:
+        text = row.fields["transcript"]
+        if not isinstance(text, str):
+            return Problem("wrong type", row.where, f"found {text!r}, expected a transcript")
+        return Recording(f"{split}/{row.number}", split, text, row.read, row.where, row.file_name, row.stamp)
 
     def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
         yield from examples(self, cache)
@@ -379,9 +414,11 @@ class ImageShards(Images):
     def shards(self, split: str, cache: Path) -> Shards:
         return in_folder(self.path, {"picture": self.image, "class": self.label}, "picture", split)
 
-    def example(self, split: str, row: Row) -> Picture:
-        name, text = f"{split}/{row.number}", str(row.fields["class"])
-        return Picture(name, split, text, row.read, row.where, row.file_name, row.stamp)
+    def example(self, split: str, row: Row) -> Picture | Problem:
+        label = row.fields["class"]
+        if not isinstance(label, str) and (type(label) is not int or label < 0):
+            return Problem("wrong type", row.where, f"found {label!r}, expected the name or the number of a class")
+        return Picture(f"{split}/{row.number}", split, str(label), row.read, row.where, row.file_name, row.stamp)
 
     def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
         yield from examples(self, cache)

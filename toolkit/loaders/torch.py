@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from toolkit.batch import Collate, NoBatch, attempt
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 class _Batches(Dataset):
     """One item is one whole batch of the plan, or a :class:`NoBatch`.
@@ -83,7 +85,8 @@ class _Loader(DataLoader):
 
 @contextlib.contextmanager
 def _workers_out_of_reach() -> Iterator[None]:
-    """Start workers here: Ctrl-C reaches the whole process group, and their death would take the checkpoint along.
+    """Start workers here: Ctrl-C reaches the whole process group, as SIGTERM of a scheduler does, and their death would
+    take the checkpoint along.
 
     torch's own handler for a worker's death, which raises wherever the program happens to be, is taken off.
     """
@@ -92,7 +95,7 @@ def _workers_out_of_reach() -> Iterator[None]:
         return
     resource_tracker.ensure_running()  # or it is started with the first worker, and lets signals in again
     before = signal.getsignal(signal.SIGCHLD)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited by what is started
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # inherited by what is started
     try:
         yield
     finally:
@@ -102,7 +105,8 @@ def _workers_out_of_reach() -> Iterator[None]:
 
 def _begin(worker: int) -> None:
     """What a worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 

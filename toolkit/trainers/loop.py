@@ -116,13 +116,17 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
     """
     trainer = run.trainer
     total = train.steps(trainer)
-    at.scale = (at.scale or SCALE) if trainer.precision == "16" else None
+    if trainer.precision != "16":
+        at.scale = None
+    if not at.scale:
+        at.scale, at.good = SCALE if trainer.precision == "16" else None, 0
     recent: list[float] = []  # losses since the last validation
     with Signals() as signals, Display(total, at.step) as display:
         while True:
             with _leaving(signals, engine, folder, at, trainer.keep):
                 train.turn(engine, at)
-            if _validation_due(trainer, at, total):
+            over = at.step >= total or at.epoch >= trainer.max_epochs
+            if _validation_due(trainer, at, over):
                 display.pause()
                 with _leaving(signals, engine, folder, at, trainer.keep):
                     _validate(run, engine, valid, tokenizer, folder, at, float(np.mean(recent or [math.nan])))
@@ -131,7 +135,7 @@ def fit(run: Any, engine: Engine, train: Data, valid: Data, tokenizer: Any, fold
                 signals.heed(engine, folder)
                 recent.clear()
                 display.resume()
-            if at.step >= total or at.epoch >= trainer.max_epochs or _patience_over(trainer, at):
+            if over or _patience_over(trainer, at):
                 return
             with _leaving(signals, engine, folder, at, trainer.keep):
                 part = train.part(engine, at)
@@ -224,27 +228,27 @@ def _leaving(signals: Signals, engine: Engine, folder: RunFolder, at: Progress, 
     """Leaves a checkpoint where data that are read on the way are bad; and where a signal to a whole group of processes
     ended the loader's workers too, for the run is interrupted then, not failed.
 
-    Where the processes share the weights it has failed: the others may be elsewhere, and a checkpoint needs them all.
+    One process of several has failed then: the others may be elsewhere.
     """
     try:
         yield
-    except DataError:
-        if at.step and engine.ranks == 1:  # the other processes do not know of it, and are ended
+    except DataError:  # which all processes raise together
+        if at.step:
             _save(engine, folder, at, keep)
         raise
     except RunError:
-        if signals.caught and not engine.sharded:
+        if signals.caught and engine.ranks == 1:
             _save(engine, folder, at, keep)
             raise Interrupted(signals.caught, folder.path) from None
         raise
 
 
-def _validation_due(trainer: Any, at: Progress, total: int) -> bool:
+def _validation_due(trainer: Any, at: Progress, over: bool) -> bool:
     """Whether a validation belongs here and is not in the checkpoint: a kill may fall between the two of one step."""
     every = trainer.validate_steps
     ended = at.batch == 0 and not at.stream and at.epoch % trainer.validate_every == 0
     due = at.step % every == 0 if every else ended
-    return at.validated != at.step and ((due and at.step > 0) or at.step == total)
+    return at.validated != at.step and ((due and at.step > 0) or over)
 
 
 @dataclass
@@ -296,7 +300,7 @@ class Stock:
         if at.batch == len(self.train.plan):
             at.epoch, at.batch = at.epoch + 1, 0
         over = at.step >= self.total
-        if over or _validation_due(trainer, at, self.total):
+        if over or _validation_due(trainer, at, over):
             _validate(self.run, self.engine, self.valid, self.tokenizer, self.folder, at, loss)
             self.folder.save(self.engine.state(), at, trainer.keep)
             self.signals.agree(self.engine)

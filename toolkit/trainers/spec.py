@@ -12,7 +12,7 @@ from toolkit.spec import option, spec
 # (docs/scaling.md)
 STRATEGIES = {
     "torch": (("ddp", "fsdp"), ("ddp", "fsdp")),
-    "tf": (("mirrored", "tpu"), ("multi_worker", "tpu")),
+    "tf": (("mirrored", "tpu"), ("multi_worker",)),
 }
 
 # float16 has no room for small gradients: with precision=16 the loss is multiplied by a scale, and its gradients are

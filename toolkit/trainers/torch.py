@@ -13,7 +13,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.fabric.plugins import MixedPrecision
-from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.fabric.strategies import DDPStrategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -91,15 +91,20 @@ def _many(trainer: Any) -> dict[str, Any]:
     """What Fabric is told of several devices."""
     gpus = torch.cuda.device_count()
     check_gpus(trainer.devices, gpus)
-    # else the variables of Slurm, around a run that launched its own processes, would count more than theirs
-    ours = "WORLD_SIZE" in os.environ and not TorchElasticEnvironment.detect()
     if sharing("torch", trainer) == "fsdp":
         strategy: DDPStrategy = _Sharded(timeout=WAIT)
     else:
         strategy = DDPStrategy(timeout=WAIT, broadcast_buffers=False)  # all processes compute the same statistics
-    environment = {"plugins": [LightningEnvironment()]} if ours else {}
     where = {"accelerator": "cuda" if gpus else "cpu", "devices": trainer.devices, "num_nodes": trainer.nodes}
-    return {**where, "strategy": strategy, **environment}
+    return {**where, "strategy": strategy, "plugins": [_environment()]}
+
+
+def _environment() -> Any:
+    """By what the run's processes were started, as ``ranks.started`` tells it; Lightning's own guess depends on more,
+    such as on what the job of Slurm is called."""
+    if "WORLD_SIZE" not in os.environ:
+        return SLURMEnvironment()
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
 
 
 def make_task(run: Any, learned: Learned) -> Any:
