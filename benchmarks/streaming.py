@@ -46,8 +46,8 @@ def shards(folder: Path, domain: str, kind: str, examples: int) -> Path:
     here = folder / f"{domain}-{examples}"
     if not here.exists():
         here.mkdir()
-        for split in ("validation", "test"):
-            made.WRITERS[kind](here / f"{split}-0.{kind}", made.records(domain, 32, DIFFERENT))
+        for seed, split in enumerate(("validation", "test"), DIFFERENT):
+            made.WRITERS[kind](here / f"{split}-0.{kind}", made.records(domain, 32, seed))
         for i in range(max(1, examples // EACH)):
             os.link(originals[i % DIFFERENT], here / f"train-{i:05}.{kind}")
     return here

@@ -105,7 +105,8 @@ class Shards:
         try:
             with _opened(shard.url) as file:
                 for record in READERS[_suffix(shard.url)](file, start, self.wanted):
-                    where = f"{shard.where}, record {i}" + (f" ({record[KEY]})" if KEY in record else "")
+                    key = f" ({record[KEY]})" if KEY in record and not self.content else ""  # else the file has a name
+                    where = f"{shard.where}, record {i}{key}"
                     yield self._row(record, where, f"{identity} {i}", f"{number:05}-{i:07}")
                     i += 1
         except _Lacking as error:
