@@ -13,6 +13,7 @@ from toolkit.corpus import Corpus
 from toolkit.datasets.image_folder import ImageFolder
 from toolkit.features.image.spec import Image
 from toolkit.tokenizers.labels.spec import Labels
+from toolkit.trainers.spec import Trainer
 
 
 def folder(path: Path, **fields: Any) -> ImageFolder:
@@ -28,7 +29,7 @@ def all_pictures(split: Any) -> np.ndarray:
 
 
 def run_of(dataset: Any, **features: Any) -> Any:
-    trainer = SimpleNamespace(batch_budget=None, batch_examples=3)
+    trainer = Trainer(batch_budget=None, batch_examples=3)
     return SimpleNamespace(dataset=dataset, tokenizer=Labels(), features=Image(**features), trainer=trainer, seed=5)
 
 

@@ -29,6 +29,7 @@ from toolkit.errors import DataError
 from toolkit.features.tokens.spec import Tokens as Features
 from toolkit.spec import problems
 from toolkit.tokenizers.sentencepiece.spec import SentencePiece
+from toolkit.trainers.spec import Trainer
 from toolkit.translation import Pair, Tokens
 
 MOST = 20  # tokens
@@ -74,7 +75,7 @@ def run_of(dataset: Any, tokenizer: Any = None, **changed: Any) -> Any:
         "tokenizer": tokenizer or WordsSpec(),
         "features": Features(max_tokens=MOST),
         "model": SimpleNamespace(),
-        "trainer": SimpleNamespace(batch_budget=12, batch_examples=4),
+        "trainer": Trainer(batch_budget=12, batch_examples=4),
         "seed": 0,
         "evaluate": None,
     }

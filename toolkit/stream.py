@@ -295,7 +295,7 @@ class Stream:
         told = [lane for *_, lanes in heard for lane in lanes]
         for _, dropped, lines, _ in heard:
             self.dropped.update(dropped)
-            self.lines += lines[: LISTED - len(self.lines)]
+            self.lines += lines[: max(0, LISTED - len(self.lines))]
         rows = [row for _, _, lane in told for row in lane]
         starts = np.cumsum([0, *(len(lane) for *_, lane in told)])
         own = self._own(engine)

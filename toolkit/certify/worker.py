@@ -194,7 +194,7 @@ class Watched:
         from toolkit.trainers.loop import NonFinite
 
         if not self.step:
-            self.writer.write(0, self.side.first_step(self.engine, batches, *settings))
+            self.writer.write(0, self.side.first_step(self.engine, batches, *settings[:2]))
         try:
             loss, norm = self.engine.train_step(batches, *settings)
         except NonFinite:

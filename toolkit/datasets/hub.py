@@ -203,7 +203,10 @@ def shards(
     if unread:
         raise DataError(f"{where}: found {unread[0]}, expected Parquet or tar files, which can be read as a stream")
     wanted = {column: (column,) for column in (*columns, *([content] if content else []))}
-    return Shards([Shard(str(file), f"{where}, {Path(str(file)).name}") for file in files], wanted, content)
+    urls = [str(file) for file in files]
+    names = [Path(url).name for url in urls]
+    names = names if len(set(names)) == len(names) else urls  # by which a record is told from all others
+    return Shards([Shard(url, f"{where}, {name}") for url, name in zip(urls, names, strict=True)], wanted, content)
 
 
 def plain_text(text: str) -> str:

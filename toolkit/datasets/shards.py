@@ -363,10 +363,9 @@ def examples(dataset: Any, cache: Path) -> Iterator[Any]:
             yield from (found for found in shards.examples(dataset, split, number) if found)
 
 
-def _named(dataset: Any, *names: str) -> Iterator[tuple[str, str]]:
-    for name in names:
-        if not getattr(dataset, name):
-            yield name, f"not given, expected the {type(dataset).__dataclass_fields__[name].metadata['doc']}"
+def _named(dataset: Any) -> Iterator[tuple[str, str]]:
+    if not dataset.path:
+        yield "path", "is missing: give the folder of your shards, dataset.path=FOLDER"
 
 
 def pair(split: str, row: Row, languages: tuple[str, str]) -> Pair | Problem:
@@ -386,7 +385,7 @@ class AudioShards(Speech):
     text: tuple[str, ...] = option(TEXT, "names that the field with the transcript may have")
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from _named(self, "path")
+        yield from _named(self)
 
     def shards(self, split: str, cache: Path) -> Shards:
         return in_folder(self.path, {"recording": self.audio, "transcript": self.text}, "recording", split)
@@ -410,7 +409,7 @@ class ImageShards(Images):
     label: tuple[str, ...] = option(LABEL, "names that the field with the class may have")
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from _named(self, "path")
+        yield from _named(self)
 
     def shards(self, split: str, cache: Path) -> Shards:
         return in_folder(self.path, {"picture": self.image, "class": self.label}, "picture", split)
@@ -430,19 +429,19 @@ class PairShards(Pairs):
     """Sentence pairs of one's own in shards: fields with the languages' names."""
 
     path: str | None = option(None, "folder with the shards")
-    source: str | None = option(None, "language that is translated from: the name of its field")
-    target: str | None = option(None, "language that is translated to: the name of its field")
+    source: str = option("en", "language that is translated from: the name of its field")
+    target: str = option("de", "language that is translated to: the name of its field")
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from Pairs.check(self)
-        yield from _named(self, "path", "source", "target")
+        yield from _named(self)
 
     def shards(self, split: str, cache: Path) -> Shards:
-        wanted = {side: (str(getattr(self, side)),) for side in SIDES}
+        wanted = {side: (getattr(self, side),) for side in SIDES}
         return in_folder(self.path, wanted, None, split)
 
     def example(self, split: str, row: Row) -> Pair | Problem:
-        return pair(split, row, (str(self.source), str(self.target)))
+        return pair(split, row, (self.source, self.target))
 
     def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
         yield from examples(self, cache)
