@@ -357,6 +357,8 @@ def test_processes_read_their_own_shards_and_share_the_batches_of_one(domain, si
 def processes(folder, domain, *overrides, steps=12):
     """What each of two processes goes through, and the streams; an error takes the place of the steps."""
     sent, barrier, found = [np.zeros(0)] * 2, threading.Barrier(2), {}
+    # not in the threads: Hydra composes by a state that all of them share
+    streams = [stream(folder, domain, "trainer.devices=2", *overrides) for _ in range(2)]
 
     def process(rank):
         def total(values):
@@ -366,7 +368,7 @@ def processes(folder, domain, *overrides, steps=12):
             barrier.wait(20)
             return summed
 
-        own, run = stream(folder, domain, "trainer.devices=2", *overrides)
+        own, run = streams[rank]
         try:
             went = list(through(own, run, SimpleNamespace(rank=rank, ranks=2, total=total), steps=steps))
         except DataError as error:
