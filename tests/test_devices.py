@@ -1,6 +1,7 @@
 """Several devices that share each batch: the trajectory of one device, whoever goes on with it, and what goes wrong."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -330,19 +331,26 @@ def test_all_processes_end_after_the_step_in_which_one_was_asked_to(rank, tmp_pa
     assert not rank or not list(tmp_path.iterdir()), "only the first writes"
 
 
+def joined(ranks):
+    """What the loop needs of the engines of so many processes, each of which is a thread here."""
+    sent, barrier = [np.zeros(0)] * ranks, threading.Barrier(ranks)
+
+    def total(rank, values):
+        sent[rank] = np.asarray(values, np.float64)
+        barrier.wait(20)
+        summed = np.sum(sent, axis=0)
+        barrier.wait(20)
+        return summed
+
+    return [SimpleNamespace(rank=rank, ranks=ranks, total=functools.partial(total, rank)) for rank in range(ranks)]
+
+
 def test_rows_of_all_processes_are_gathered_in_the_order_of_the_ranks():
     decoded = [[[0, {"hypothesis": "zażółć", "score": 0.1}]], [], [[2, {"score": float("-inf")}], [1, {"top": ["a"]}]]]
-    sent, barrier, found = [np.zeros(0)] * 3, threading.Barrier(3), {}
+    engines, found = joined(3), {}
 
     def gather(rank):
-        def total(values):
-            sent[rank] = np.asarray(values, np.float64)
-            barrier.wait(10)
-            summed = np.sum(sent, axis=0)
-            barrier.wait(10)
-            return summed
-
-        found[rank] = loop.gather(SimpleNamespace(rank=rank, ranks=3, total=total), decoded[rank])
+        found[rank] = loop.gather(engines[rank], decoded[rank])
 
     threads = [threading.Thread(target=gather, args=(rank,)) for rank in range(3)]
     for thread in threads:

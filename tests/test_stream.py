@@ -28,7 +28,7 @@ from toolkit.errors import ConfigError, DataError
 from toolkit.plan import columns
 from toolkit.stream import Reader, Stream
 
-from . import made, test_datasets, test_image_datasets, test_translation_datasets, tiny
+from . import made, test_datasets, test_devices, test_image_datasets, test_translation_datasets, tiny
 
 BACKENDS = ("torch", "tf")
 DOMAINS = {
@@ -356,21 +356,14 @@ def test_processes_read_their_own_shards_and_share_the_batches_of_one(domain, si
 
 def processes(folder, domain, *overrides, steps=12):
     """What each of two processes goes through, and the streams; an error takes the place of the steps."""
-    sent, barrier, found = [np.zeros(0)] * 2, threading.Barrier(2), {}
+    engines, found = test_devices.joined(2), {}
     # not in the threads: Hydra composes by a state that all of them share
     streams = [stream(folder, domain, "trainer.devices=2", *overrides) for _ in range(2)]
 
     def process(rank):
-        def total(values):
-            sent[rank] = np.asarray(values, np.float64)
-            barrier.wait(20)
-            summed = np.sum(sent, axis=0)
-            barrier.wait(20)
-            return summed
-
         own, run = streams[rank]
         try:
-            went = list(through(own, run, SimpleNamespace(rank=rank, ranks=2, total=total), steps=steps))
+            went = list(through(own, run, engines[rank], steps=steps))
         except DataError as error:
             went = error
         found[rank] = went, own
