@@ -22,9 +22,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from toolkit import checkpoint, config, job
-from toolkit.checkpoint import Progress
-from toolkit.runfolder import RunFolder
+from toolkit.config import schema as config
+from toolkit.runs import checkpoint, job
+from toolkit.runs.checkpoint import Progress
+from toolkit.runs.folder import RunFolder
 
 STEPS = 8  # between two saves
 FAR = 100  # checkpoints

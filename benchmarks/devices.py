@@ -45,14 +45,15 @@ class Recorded:
 
 def train(folder: Path, steps: int, overrides: list[str]) -> None:
     """One of the processes of a training; each leaves ``held-N.npy`` in ``folder``, and the first ``losses.npy``."""
-    from toolkit import build, config
+    from toolkit.config import build
+    from toolkit.config import schema as config
 
     run = config.check(overrides)
     build.isolate(run.backend)
-    from toolkit import job
-    from toolkit.checkpoint import Progress
-    from toolkit.runfolder import Onlooker
-    from toolkit.trainers import loop
+    from toolkit.runs import job
+    from toolkit.runs.checkpoint import Progress
+    from toolkit.runs.folder import Onlooker
+    from toolkit.training import loop
 
     prepared = Onlooker(Path(run.run_dir))
     parts = job.prepare(run, prepared)
@@ -76,12 +77,13 @@ def held(engine: Any) -> int:
 
 def prepare(overrides: list[str]) -> None:
     """Fetch and decode the data; learn tokenizer and features into the run's folder."""
-    from toolkit import build, config
+    from toolkit.config import build
+    from toolkit.config import schema as config
 
     run = config.check(overrides)
     build.isolate(run.backend)
-    from toolkit import job
-    from toolkit.runfolder import RunFolder
+    from toolkit.runs import job
+    from toolkit.runs.folder import RunFolder
 
     folder = RunFolder(Path(run.run_dir))
     job.prepare(run, folder)

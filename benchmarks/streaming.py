@@ -37,7 +37,7 @@ DOMAINS = {
 def shards(folder: Path, domain: str, kind: str, examples: int) -> Path:
     """A folder with so many examples to train on, and a few to measure."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests import made
+    from tests.support import made
 
     originals = [folder / f"{domain}-{i}.{kind}" for i in range(DIFFERENT)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def measured(domain: str, backend: str, data: Path) -> tuple[float, int, float]:
 def run(words: list[str]) -> None:
     """The run, in this process; says when its first step was done and how large it became."""
     from toolkit import run as command
-    from toolkit.runfolder import RunFolder
+    from toolkit.runs.folder import RunFolder
 
     record, first = RunFolder.record, []
 

@@ -6,7 +6,7 @@ Every round trains two epochs of the recipe's data, or of so many of its batches
 each of three ways, in turn, on the same model:
 
 - bare: batches made beforehand, a loop of a dozen lines, no log, no progress bar, no checkpoint;
-- loop: ``toolkit.trainers.loop.fit`` end to end with its loader, log, progress bar, one validation and one checkpoint;
+- loop: ``toolkit.training.loop.fit`` end to end with its loader, log, progress bar, one validation and one checkpoint;
 - stock: Lightning ``Trainer`` or Keras ``fit`` on the same data, its second and third epoch (the first pays for its
   start), with the same validation and checkpoint at the end.
 
@@ -28,12 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from toolkit import config, job
-from toolkit.checkpoint import Progress
-from toolkit.corpus import Data
-from toolkit.plan import padding_efficiency
-from toolkit.runfolder import RunFolder
-from toolkit.trainers import loop
+from toolkit.config import schema as config
+from toolkit.data.corpus import Data
+from toolkit.data.plan import padding_efficiency
+from toolkit.runs import job
+from toolkit.runs.checkpoint import Progress
+from toolkit.runs.folder import RunFolder
+from toolkit.training import loop
 
 EPOCHS = 2  # in a round
 SECONDS = 5.0  # that an epoch takes about, where the data is larger
@@ -64,7 +65,7 @@ def bare_torch(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
 def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     import tensorflow as tf
 
-    from toolkit.loaders.tf import signature
+    from toolkit.data.loaders.tf import signature
     from toolkit.optimizers import tf as optimizers
 
     task, variables = engine.task, engine.model.trainable_variables

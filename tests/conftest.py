@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What a run does is not the subject here: sitecustomize puts this in the place of toolkit.job, in every process.
+# What a run does is not the subject here: sitecustomize puts this in the place of toolkit.runs.job, in every process.
 STUB = """
 import importlib.abc, importlib.machinery, sys
 
 class Stub(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path, target=None):
-        return importlib.machinery.ModuleSpec(name, self) if name == "toolkit.job" else None
+        return importlib.machinery.ModuleSpec(name, self) if name == "toolkit.runs.job" else None
 
     def create_module(self, spec):
         return None

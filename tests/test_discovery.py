@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 
 import toolkit
-from tests import made, tiny
-from toolkit import build, config, recipe_source
-from toolkit.spec import is_spec
-from toolkit.trainers.spec import STRATEGIES
+from tests.support import made, tiny
+from toolkit.config import build
+from toolkit.config import schema as config
+from toolkit.config import source as recipe_source
+from toolkit.config.spec import is_spec
+from toolkit.training.spec import STRATEGIES
 
 ROOT = Path(toolkit.__file__).parents[1]
 BACKENDS = ("torch", "tf")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import build
+from toolkit.config import build
 
-ROOT = Path(build.__file__).parents[1]
+ROOT = Path(build.__file__).parents[2]
 FILES = sorted((ROOT / "toolkit").rglob("*.py"))
 # where a package's module has another name
 MODULES = {"hydra-core": "hydra", "pyyaml": "yaml", "pillow": "PIL", "protobuf": "google"}
-HYDRA = {"run.py", "build.py", "recipe_source.py", "compose.py"}
+HYDRA = {"run.py", "config/build.py", "config/source.py", "config/compose.py"}
 FRAMEWORK = {
     "torch": {"torch", "torchaudio", "torchvision", "lightning", "transformers"},
     "tf": {"tensorflow", "tensorflow_text", "keras", "keras_hub"},
@@ -83,7 +83,7 @@ def test_a_file_imports_only_what_it_may(file):
     [
         ("toolkit/thing.py", "import torch"),
         ("toolkit/thing.py", "def f():\n    from tensorflow import keras"),
-        ("toolkit/thing.py", "from toolkit.trainers import torch"),
+        ("toolkit/thing.py", "from toolkit.training import torch"),
         ("toolkit/thing.py", "import pandas"),
         ("toolkit/thing.py", "from hydra.utils import instantiate"),
         ("toolkit/models/x/spec.py", "from . import tf"),
@@ -118,7 +118,7 @@ def test_a_process_of_one_backend_cannot_import_the_other(backend):
     mine = [name for name in names if side(name.split(".")) in (backend, "neutral") and name != "toolkit.run"]
     python(f"""
 import importlib, importlib.util, sys
-from toolkit import build
+from toolkit.config import build
 build.isolate({backend!r})
 foreign = {sorted(build.FOREIGN[backend])!r}
 assert [name for name in foreign if importlib.util.find_spec(name)] == []

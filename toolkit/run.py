@@ -99,7 +99,7 @@ def guarded(work: Callable[[], int]) -> int:
 
 def _tell(text: str) -> None:
     """Why the process ends: to standard error, or, where it is one of several that share a run, to their parent."""
-    from toolkit import ranks
+    from toolkit.training import processes as ranks
 
     if path := os.environ.get(ranks.REPORT):
         Path(path).write_text(text, "utf-8")
@@ -142,7 +142,8 @@ def _dispatch(argv: Sequence[str]) -> int:
     refused = [why for name, why in REFUSED.items() if getattr(args, name) is not None]
     if refused:
         raise ConfigError(refused)
-    from toolkit import compose, config
+    from toolkit.config import compose
+    from toolkit.config import schema as config
 
     folders = [Path(args.config_dir)] if args.config_dir else []
     overrides = list(args.overrides)
@@ -177,8 +178,10 @@ def _hydra(argv: Sequence[str], task: Any) -> int:
 
 
 def _single(checked: Any, overrides: list[str], folders: list[Path]) -> int:
-    from toolkit import build, config, ranks
-    from toolkit.trainers.spec import processes
+    from toolkit.config import build
+    from toolkit.config import schema as config
+    from toolkit.training import processes as ranks
+    from toolkit.training.spec import processes
 
     if ranks.launched(checked):
         words = [word for word in overrides if not word.startswith("run_dir=")]
@@ -187,7 +190,7 @@ def _single(checked: Any, overrides: list[str], folders: list[Path]) -> int:
     if ranks.started(checked):  # not the first of several, which alone shows what they do
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     build.isolate(checked.backend)
-    from toolkit import job
+    from toolkit.runs import job
 
     return job.execute(checked, config.plain(checked), overrides)
 

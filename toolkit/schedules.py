@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from toolkit.spec import option, spec
+from toolkit.config.spec import option, spec
 
 
 def _warmup(step: int, warmup_steps: int) -> float:

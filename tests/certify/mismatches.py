@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from toolkit import build
 from toolkit.certify import worker
+from toolkit.config import build
 
 
 def adam_epsilon() -> Any:
@@ -67,7 +67,7 @@ def clipping() -> Any:
     """Of each part of the sum. It stands for clipping in each replica before the all-reduce, for one device has none:
     accumulation sums over batches what replicas sum over themselves."""
     from toolkit.optimizers import tf as optimizers
-    from toolkit.trainers import tf as trainer
+    from toolkit.training import tf as trainer
 
     def wrong(self: Any, batch: Any, parts: Any) -> Any:
         loss, gradients = self._gradients(batch, parts)

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import made, tiny
 from tests.certify.mismatches import NAMES, PLACES
-from toolkit import config, job
+from tests.support import made, tiny
 from toolkit.certify import certificate, gates
 from toolkit.certify.__main__ import parse
 from toolkit.certify.certificate import FLOORS, Certificate, judge_float32, judge_relays
 from toolkit.certify.compare import Comparison, apart, drift
 from toolkit.certify.stream import Reader, Stopped, Writer
+from toolkit.config import schema as config
 from toolkit.errors import ConfigError
-from toolkit.runfolder import RunFolder
+from toolkit.runs import job
+from toolkit.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 STEPS = 4

@@ -25,9 +25,9 @@ PHASES = ("start-up", "step", "validation", "save", "final evaluation")
 
 def watch(file: str) -> None:
     """Keep the place in ``PHASES`` of what this process is at in the first byte of ``file``."""
-    from toolkit import job
-    from toolkit.runfolder import RunFolder
-    from toolkit.trainers import loop
+    from toolkit.runs import job
+    from toolkit.runs.folder import RunFolder
+    from toolkit.training import loop
 
     with open(file, "r+b") as handle:
         marks = mmap.mmap(handle.fileno(), 1)
@@ -79,11 +79,11 @@ def start(order: dict[str, Any]) -> int:
 def main(backend: str) -> None:
     import importlib
 
-    from toolkit import build
+    from toolkit.config import build
 
     build.isolate(backend)
-    ours = ("compose", "config", "job", "recipe_source", "speech", "translation", "images")
-    for name in (*(f"toolkit.{name}" for name in (*ours, f"trainers.{backend}")), *ON_THE_WAY.split()):
+    ours = ("config.schema", "runs.job", "data.speech", "data.translation", "data.images", f"training.{backend}")
+    for name in (*(f"toolkit.{name}" for name in ours), *ON_THE_WAY.split()):
         importlib.import_module(name)
     print("ready", flush=True)
     while line := os.read(0, 1 << 16):  # one order at a time, so a read is a line

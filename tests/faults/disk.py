@@ -31,12 +31,12 @@ from typing import Any
 
 import numpy as np
 
-from tests import test_loop
-from toolkit import checkpoint
+from tests.training import test_loop
 from toolkit import run as command
-from toolkit.checkpoint import Progress
-from toolkit.runfolder import RunFolder
-from toolkit.trainers import loop
+from toolkit.runs import checkpoint
+from toolkit.runs.checkpoint import Progress
+from toolkit.runs.folder import RunFolder
+from toolkit.training import loop
 
 TRAIN, VALID = test_loop.data(12), test_loop.data(3, 1)
 CALLS = ("replace", "mkdir", "unlink", "rmdir", "truncate")  # of os, beside fsync
@@ -45,7 +45,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def live(path: Path) -> None:
-    """One process of a run, from its start or from its last checkpoint to its end; as ``toolkit.job`` does it."""
+    """One process of a run, from its start or from its last checkpoint to its end; as ``toolkit.runs.job`` does it."""
     folder = RunFolder(path)
     try:
         engine, at = test_loop.Engine(), Progress()

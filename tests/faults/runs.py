@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tests import made, tiny
-from toolkit import checkpoint
+from tests.support import made, tiny
+from toolkit.runs import checkpoint
 
 from .child import PHASES
 

@@ -1,4 +1,4 @@
-"""Archives that mean harm, beside those of ``tests/test_datasets.py``: devices, ways through links, any damage."""
+"""Archives that mean harm, beside those of ``tests/datasets``: devices, ways through links, any damage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tarfile
 
 import pytest
 
-from toolkit.datasets import fetch
+from toolkit.data.sources import fetch
 from toolkit.errors import DataError
 
 PACKED = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from toolkit import checkpoint
+from toolkit.runs import checkpoint
 
 from . import soak
 from .runs import Starter, arguments, differences, fresh, gone, newest, taken, until

@@ -11,9 +11,10 @@ import shutil
 import numpy as np
 import pytest
 
-from toolkit import checkpoint, translation
-from toolkit.checkpoint import About, Progress, State
+from toolkit.data import translation
 from toolkit.errors import DataError
+from toolkit.runs import checkpoint
+from toolkit.runs.checkpoint import About, Progress, State
 
 ABOUT = About({"seed": 0}, "torch", {"numpy": "2"}, {"tokenizer/pieces.model": b"pieces" * 9, "features/a.json": b"{}"})
 FILES = ["model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json", *ABOUT.learned]
@@ -122,7 +123,7 @@ def test_no_pickle_in_the_place_of_a_file_is_ever_executed(two, tmp_path, monkey
 
 def load_learned(found, folder):
     """What a run does with the tokenizer of a checkpoint: here pieces are all that there are."""
-    from toolkit import config
+    from toolkit.config import schema as config
 
     run = config.check(["recipe=translation", "dataset=parallel_text", "dataset.path=x"])
     for blob in found.about.learned.values():

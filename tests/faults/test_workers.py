@@ -18,12 +18,12 @@ import os, signal, sys, time
 from types import SimpleNamespace
 import numpy as np
 from toolkit import run
-from toolkit.trainers import loop
+from toolkit.training import loop
 
 class Collator:
     def __setstate__(self, state):  # in a worker, before it begins
         if state.get("off") == "watch":
-            from toolkit.loaders import torch
+            from toolkit.data.loaders import torch
             torch._end_with_the_parent = lambda: None
 
     def __getstate__(self):
@@ -46,12 +46,12 @@ def work():
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background would ignore it
     if sys.argv[1] == "torch":
-        from toolkit.loaders import torch as loaders
+        from toolkit.data.loaders import torch as loaders
         if sys.argv[2:3] == ["look"]:
             loaders._Loader._look = lambda self, batches: None
         loaded = lambda batches: loaders.loader(Collator(), batches, 0, 2)
     else:
-        from toolkit.loaders import tf as loaders
+        from toolkit.data.loaders import tf as loaders
         fields = {"example": (("batch",), np.int64)}
         load = lambda batches: loaders.loader(Collator(), batches, fields, 0, 2)
         loaded = lambda batches: ({"example": b["example"].numpy()} for b in load(batches))
@@ -141,7 +141,7 @@ def test_ctrl_c_to_the_whole_group_reaches_no_worker(program):
 
 LOCKED = """
 if __name__ == "__main__":
-    from toolkit.loaders import torch as loaders
+    from toolkit.data.loaders import torch as loaders
     batches = iter(loaders.loader(Collator(), [np.arange(4 * i, 4 * i + 4) for i in range(6)], 0, 2))
     next(batches)
     batches.gi_frame.f_locals["batches"]._workers_done_event._cond.acquire()

@@ -22,11 +22,12 @@ from typing import Any, Literal
 import numpy as np
 
 import toolkit
-from tests import tiny
-from toolkit import recipe_source, weights
-from toolkit.batch import Batch, pad
+from tests.support import tiny
+from toolkit.config import source as recipe_source
+from toolkit.config.spec import is_spec, problems
+from toolkit.data.batch import Batch, pad
 from toolkit.features.log_mel.spec import LogMel, SpecAugment
-from toolkit.spec import is_spec, problems
+from toolkit.layers import parameters as weights
 
 Arrays = dict[str, np.ndarray]
 
@@ -110,7 +111,7 @@ class Domain:
     """What the tests know about a kind of data.
 
     Args:
-        batch: ``(features spec, rows, training)`` -> a batch with the fields of ``toolkit.batch``; drawn augmentation
+        batch: ``(features spec, rows, training)`` -> a batch with the fields of ``data.batch``; drawn augmentation
             in training only.
         raw: what features learn from.
         sizes: features spec -> inputs and outputs of a model.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.made import once
+from tests.support.made import once
 from tests.twins import cases
 from tests.twins.cases import Arrays, Case
 from tests.twins.compare import first_difference, float32_limit, float64_limit

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.made import once
+from tests.support.made import once
 from tests.twins import cases, tolerances
 from tests.twins.compare import distance
 from toolkit.features.log_mel.spec import LogMel

@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from tests.twins import cases
-from toolkit.build import build
+from toolkit.config.build import build
+from toolkit.data.loaders.tf import signature
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import tf as layers
-from toolkit.loaders.tf import signature
 from toolkit.models.conformer_ctc.spec import ConformerCTC
 
 

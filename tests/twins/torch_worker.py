@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.twins import cases
-from toolkit.build import build
+from toolkit.config.build import build
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import torch as layers
 from toolkit.models.conformer_ctc.spec import ConformerCTC

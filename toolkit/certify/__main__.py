@@ -60,9 +60,10 @@ def run(argv: Sequence[str]) -> int:
         UserError: bad arguments, config or data; a training that failed.
     """
     numbers, only, overrides, folders = parse(argv)
-    from toolkit import build, config
     from toolkit.certify import certificate, page
-    from toolkit.runfolder import RunFolder, environment
+    from toolkit.config import build
+    from toolkit.config import schema as config
+    from toolkit.runs.folder import RunFolder, environment
 
     checked = config.check(overrides, folders)
     certificate.check(checked, overrides)

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from toolkit import job
 from toolkit.certify import gates
 from toolkit.certify.compare import Comparison, Gap, drift, figures
 from toolkit.certify.stream import AHEAD, Arrays, Reader, Stopped
 from toolkit.certify.worker import RELAYS, TRAININGS, batch_path
 from toolkit.errors import ConfigError, RunError, room, writing
-from toolkit.runfolder import RunFolder
+from toolkit.runs import job
+from toolkit.runs.folder import RunFolder
 
 WORKER = "toolkit.certify.worker"
 AHEAD_OF_STEPS = 8  # batches that a loader may ask for before their step comes
@@ -94,7 +94,7 @@ def certify(
     """Train both twins and compare them.
 
     Args:
-        run: ``toolkit.config.Run``, checked.
+        run: ``toolkit.config.schema.Run``, checked.
         config: the same, as plain data.
         folder: where what the recipe learns from its data goes.
         steps: of each training; a recipe may have fewer.

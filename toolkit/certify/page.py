@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from toolkit import report
 from toolkit.certify import gates
 from toolkit.certify.certificate import FLOORS, Certificate, relay
 from toolkit.certify.compare import KINDS, Comparison, Gap
-from toolkit.checkpoint import write as write_file
 from toolkit.errors import writing
-from toolkit.report import BLUE, GREEN, INK, PALE, RED, VIOLET, explain, figure, html_table, picture
-from toolkit.runfolder import RunFolder
+from toolkit.reports import html as report
+from toolkit.reports.html import BLUE, GREEN, INK, PALE, RED, VIOLET, explain, figure, html_table, picture
+from toolkit.runs.checkpoint import write as write_file
+from toolkit.runs.folder import RunFolder
 
 SMALLEST = 1e-17  # where an axis of powers of ten begins: what is equal stands there
 Row = tuple[str, str, str, str, str]  # gate, largest, allowed, where, verdict

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from toolkit.certify.stream import Arrays
+from toolkit.data.loaders import tf as loaders
 from toolkit.layers import tf as layers
-from toolkit.loaders import tf as loaders
 
 
 def prepare(threads: int) -> None:

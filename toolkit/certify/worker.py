@@ -19,12 +19,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from toolkit import build, checkpoint, config
-from toolkit.batch import Batch
 from toolkit.certify.stream import AHEAD, Arrays, Writer
-from toolkit.checkpoint import Progress, State
-from toolkit.corpus import Data
-from toolkit.plan import Plan
+from toolkit.config import build
+from toolkit.config import schema as config
+from toolkit.data.batch import Batch
+from toolkit.data.corpus import Data
+from toolkit.data.plan import Plan
+from toolkit.runs import checkpoint
+from toolkit.runs.checkpoint import Progress, State
 
 NEVER = 10**9  # steps or epochs: no validation and no row of a log falls into a certificate
 
@@ -99,7 +101,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
         ahead: see :class:`toolkit.certify.stream.Writer`.
         into: the recording's name, where it is not ``name``.
     """
-    from toolkit import job
+    from toolkit.runs import job
 
     training, told = TRAININGS[name], json.loads((folder / "job.json").read_text("utf-8"))
     run = config.resolve(told["config"], tuple(told["allow"]))
@@ -137,7 +139,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
 
 
 def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any], half: Any, at: Progress) -> None:
-    from toolkit.trainers import loop
+    from toolkit.training import loop
 
     lengths = dict(np.load(folder / "plan.npz"))
     plan = Plan(budget=told["budget"], most=told["most"], seed=told["plan_seed"], multiple=told["multiple"], **lengths)
@@ -191,7 +193,7 @@ class Watched:
         return getattr(self.engine, name)
 
     def train_step(self, batches: list[Any], *settings: Any) -> tuple[float, float]:
-        from toolkit.trainers.loop import NonFinite
+        from toolkit.training.loop import NonFinite
 
         if not self.step:
             self.writer.write(0, self.side.first_step(self.engine, batches, *settings[:2]))

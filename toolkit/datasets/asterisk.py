@@ -33,10 +33,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.corpus import Problem
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import Problem
+from toolkit.data.speech import Recording, Speech
 from toolkit.errors import DataError
-from toolkit.spec import option, spec
-from toolkit.speech import Recording, Speech
 
 VERSION = "1.6.1"
 ARCHIVE = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
@@ -93,7 +93,7 @@ class Asterisk(Speech):
         """
         import tempfile
 
-        from toolkit.datasets import fetch  # here, because its imports would slow every composing of a config
+        from toolkit.data.sources import fetch
 
         target = cache / "downloads" / f"asterisk-core-sounds-{self.language}-{VERSION}"
         if target.exists():
@@ -107,7 +107,7 @@ class Asterisk(Speech):
         return target
 
     def _archives(self, folder: Path, progress: Any) -> list[Path]:
-        from toolkit.datasets import fetch
+        from toolkit.data.sources import fetch
 
         name = f"asterisk-core-sounds-{self.language}"
         try:
@@ -121,7 +121,7 @@ class Asterisk(Speech):
             raise DataError([apt, str(error), hint], f"cannot fetch {name}, in either of two ways:") from None
 
     def _require_version(self, folder: Path, archives: list[str]) -> None:
-        from toolkit.datasets import fetch
+        from toolkit.data.sources import fetch
 
         files = [folder / f"{row['name']}.g722" for row in table(self.language)] + [folder / self._transcript_file]
         missing = [file.name for file in files if not file.is_file()]

@@ -22,13 +22,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toolkit.audio import FORMATS
-from toolkit.corpus import SPLITS, Problem, nearest
-from toolkit.datasets.folder import ALIASES, name_in, split_of
-from toolkit.datasets.folder import cut as fill_splits
-from toolkit.datasets.folder import unusable as unusable_folder
-from toolkit.spec import option, spec
-from toolkit.speech import Recording, Speech, clean
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import SPLITS, Problem, nearest
+from toolkit.data.media.audio import FORMATS
+from toolkit.data.sources.folder import ALIASES, name_in, split_of
+from toolkit.data.sources.folder import cut as fill_splits
+from toolkit.data.sources.folder import unusable as unusable_folder
+from toolkit.data.speech import Recording, Speech, clean
 
 TEXT_COLUMNS = ("transcription", "text", "sentence")
 METADATA = ("metadata.csv", "metadata.jsonl")

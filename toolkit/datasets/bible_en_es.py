@@ -28,11 +28,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.corpus import SPLITS, Problem
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import SPLITS, Problem
+from toolkit.data.translation import Pair, Pairs
 from toolkit.datasets import parallel_text
 from toolkit.errors import DataError
-from toolkit.spec import option, spec
-from toolkit.translation import Pair, Pairs
 
 PACKAGES = ("sword-text-web", "sword-text-sparv")
 VERSIONS = "sword-text-web 426.0-1 and sword-text-sparv 2.60-1"
@@ -74,7 +74,7 @@ def _fetch(cache: Path, progress: Any) -> Path:
     """
     import tempfile
 
-    from toolkit.datasets import fetch  # here, because its imports would slow every composing of a config
+    from toolkit.data.sources import fetch
 
     target = cache / "downloads" / "bible_en_es"
     if target.exists():
@@ -101,7 +101,7 @@ def _built(sword: Path, target: Path, progress: Any) -> Path:
     Raises:
         DataError: a module is missing, or the texts are not the known ones.
     """
-    from toolkit.datasets import fetch
+    from toolkit.data.sources import fetch
 
     if target.exists():
         return target

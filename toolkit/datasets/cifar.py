@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from toolkit.corpus import Problem
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import Problem
+from toolkit.data.images import Images, Later, Picture, labelled
 from toolkit.errors import DataError
-from toolkit.images import Images, Later, Picture, labelled
-from toolkit.spec import option, spec
 
 PIXELS = 3 * 32 * 32
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -216,8 +216,8 @@ def _png_size(file: Path) -> tuple[int, int]:
 
 def _unpacked(archive: Path, cache: Path) -> Path:
     """The folder of an archive, unpacked once."""
-    from toolkit.array_cache import file_identity
-    from toolkit.datasets import fetch
+    from toolkit.data.cache import file_identity
+    from toolkit.data.sources import fetch
 
     def wanted(member: str) -> str | None:
         return posixpath.basename(member) if not member.endswith((".html", ".txt")) else None

@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from toolkit.corpus import Problem
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import Problem
+from toolkit.data.images import Images, Picture, labelled
 from toolkit.errors import DataError
-from toolkit.images import Images, Picture, labelled
-from toolkit.spec import option, spec
 
 FILE = "datasets/data/digits.csv.gz"
 NAMES = tuple("0123456789")

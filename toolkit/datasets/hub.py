@@ -19,11 +19,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from toolkit.corpus import Problem
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import Problem
+from toolkit.data.speech import Recording, Speech
 from toolkit.datasets.shards import Row, Shard, Shards, readable
 from toolkit.errors import DataError
-from toolkit.spec import option, spec
-from toolkit.speech import Recording, Speech
 
 
 @spec

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.corpus import SPLITS, Problem, nearest
-from toolkit.datasets.folder import ALIASES, name_in, split_of, unusable
-from toolkit.images import Images, Picture
-from toolkit.pictures import FORMATS
-from toolkit.spec import option, spec
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import SPLITS, Problem, nearest
+from toolkit.data.images import Images, Picture
+from toolkit.data.media.image import FORMATS
+from toolkit.data.sources.folder import ALIASES, name_in, split_of, unusable
 
 LEFT_BEHIND = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}  # by file browsers
 

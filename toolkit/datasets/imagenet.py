@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.corpus import Problem
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import Problem
+from toolkit.data.images import Images, Picture
 from toolkit.datasets import hub
 from toolkit.datasets.shards import Row, Shards
-from toolkit.images import Images, Picture
-from toolkit.spec import option, spec
 
 
 @spec

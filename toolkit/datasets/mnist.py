@@ -20,10 +20,10 @@ from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 
-from toolkit.corpus import Problem
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import Problem
+from toolkit.data.images import Images, Later, Picture, labelled
 from toolkit.errors import DataError
-from toolkit.images import Images, Later, Picture, labelled
-from toolkit.spec import option, spec
 
 CLOTHING = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -76,7 +76,7 @@ class FashionMNIST(FourFiles):
     )
 
     def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
-        from toolkit.datasets import fetch  # here, because its imports would slow every composing of a config
+        from toolkit.data.sources import fetch
 
         if self.path:
             yield from local(Path(self.path).expanduser(), CLOTHING)
@@ -107,7 +107,7 @@ def _fetched(cache: Path, progress: Any) -> Path:
     """
     import tempfile
 
-    from toolkit.datasets import fetch
+    from toolkit.data.sources import fetch
 
     def wanted(member: str) -> str | None:
         name = posixpath.basename(member)

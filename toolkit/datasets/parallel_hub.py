@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.corpus import Problem
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import Problem
+from toolkit.data.translation import SIDES, Pair, Pairs
 from toolkit.datasets import hub, parallel_text
 from toolkit.datasets.shards import Row, Shards, pair
-from toolkit.spec import option, spec
-from toolkit.translation import SIDES, Pair, Pairs
 
 BLOCK = 10_000  # rows that are read at a time
 

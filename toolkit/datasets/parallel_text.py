@@ -22,11 +22,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.corpus import SPLITS, Problem, clean, nearest
-from toolkit.datasets import folder
-from toolkit.datasets.folder import ALIASES, unusable
-from toolkit.spec import option, spec
-from toolkit.translation import Pair, Pairs, read_lines
+from toolkit.config.spec import option, spec
+from toolkit.data.corpus import SPLITS, Problem, clean, nearest
+from toolkit.data.sources import folder
+from toolkit.data.sources.folder import ALIASES, unusable
+from toolkit.data.translation import Pair, Pairs, read_lines
 
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")  # en, pt-BR, zh_Hans
 OTHER = {"csv", "gz", "log", "md", "sgm", "tsv", "txt", "xml", "zip"}  # endings that look like a language

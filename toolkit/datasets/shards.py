@@ -1,7 +1,7 @@
 """Data sets in many files: Parquet, WebDataset (tar) or TFRecord shards, in a folder or on the Hugging Face hub.
 
 A shard is read from front to back, or from any record on, so that a training can go over more data than fit into the
-memory or on the disk (``toolkit/stream.py``). Neither framework is needed for it.
+memory or on the disk (``toolkit/data/stream.py``). Neither framework is needed for it.
 
 ``dataset=audio_shards``, ``image_shards``, ``pair_shards`` with ``dataset.path=FOLDER``: one's own. The files of a
 split are in a folder of its name, or begin with it: ``train/0000.tar``, ``train-00000-of-00010.parquet``,
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from toolkit import array_cache
-from toolkit.corpus import SPLITS, Problem, nearest
-from toolkit.datasets.folder import ALIASES, name_in, split_of, unusable
+from toolkit.config.spec import option, spec
+from toolkit.data import cache as array_cache
+from toolkit.data.corpus import SPLITS, Problem, nearest
+from toolkit.data.images import Images, Picture
+from toolkit.data.sources.folder import ALIASES, name_in, split_of, unusable
+from toolkit.data.speech import Recording, Speech
+from toolkit.data.translation import SIDES, Pair, Pairs
 from toolkit.errors import DataError
-from toolkit.images import Images, Picture
-from toolkit.spec import option, spec
-from toolkit.speech import Recording, Speech
-from toolkit.translation import SIDES, Pair, Pairs
 
 RECORD = 10_240  # bytes that a tar is filled up to, by zeros behind its end
 BLOCK = 64  # records of Parquet that are decoded at a time

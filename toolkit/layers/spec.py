@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.weights import Blocks, Constant, Normal, Parameter, Uniform, glorot, he
+from toolkit.layers.parameters import Blocks, Constant, Normal, Parameter, Uniform, glorot, he
 
 NORM_EPSILON = 1e-5  # of layer and batch normalisation, PyTorch's value (Keras has 1e-3)
 BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics, PyTorch's meaning

@@ -400,7 +400,7 @@ def shard(model: nn.Module, device: str) -> None:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
-    # of outputs that are views, into which no caller here writes; the trajectory would show it (tests/test_devices.py)
+    # of outputs that are views, into which no caller here writes; the trajectory would show it (test_devices.py)
     warnings.filterwarnings("ignore", "FSDP2-wrapped module")
     model.to(memory_format=torch.contiguous_format)  # nothing else is sharded
     listed = [block for blocks in model.modules() if isinstance(blocks, nn.ModuleList) for block in blocks]

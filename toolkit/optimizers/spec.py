@@ -1,7 +1,7 @@
 """Optimizers with torch's arithmetic in both frameworks.
 
 ``lr`` is the peak: the loop multiplies it by the schedule's factor at every step. Weight decay applies to the
-parameters that :func:`toolkit.weights.decays` names (matrices and kernels, not biases and norms).
+parameters that :func:`toolkit.layers.parameters.decays` names (matrices and kernels, not biases and norms).
 
 The state has canonical names and layouts, so that either backend resumes either's checkpoint: ``<moment>.<parameter>``
 for each name in the spec's ``moments``, and ``step``, shape ``(1,)``, int64: the optimizer steps taken. AdamW's also
@@ -17,8 +17,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
-from toolkit.spec import option, spec
 
 
 @spec

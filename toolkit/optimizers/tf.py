@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from toolkit.layers.parameters import decays
 from toolkit.layers.tf import Slot
-from toolkit.weights import decays
 
 from . import spec as specs
 from .spec import check_state, moment_of

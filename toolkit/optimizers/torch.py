@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from toolkit.layers.parameters import decays
 from toolkit.layers.torch import fill, sharded, whole
-from toolkit.weights import decays
 
 from .spec import SGD, AdamW, check_state, moment_of
 

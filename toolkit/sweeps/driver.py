@@ -16,15 +16,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit import checkpoint, compose, config
-from toolkit.compose import Axis
+from toolkit.config import compose
+from toolkit.config import schema as config
+from toolkit.config.compose import Axis
+from toolkit.config.source import OF_A_SWEEP
 from toolkit.errors import ConfigError, writing
-from toolkit.ranks import handled, placed
-from toolkit.recipe_source import OF_A_SWEEP
-from toolkit.runfolder import hold, in_use
+from toolkit.runs import checkpoint
+from toolkit.runs.folder import hold, in_use
 from toolkit.sweeps import page, search, state
 from toolkit.sweeps.launchers import Launcher, Process, launcher
 from toolkit.sweeps.state import Job, Objective, State, Trial
+from toolkit.training.processes import handled, placed
 
 PAUSE = 0.2  # seconds between two looks at the jobs
 LONGEST = 200  # characters of a reason; its log has all of it

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from toolkit.errors import ConfigError
-from toolkit.ranks import start
 from toolkit.sweeps.spec import Local, Ray, Submitit
+from toolkit.training.processes import start
 
 Command = Sequence[str]  # the words after "python -m toolkit.run"
 KILLED = 128 + signal.SIGKILL

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit import checkpoint, metrics, report
 from toolkit.errors import writing
-from toolkit.report import BLUE, INK, PALE, RED, explain, figure, html_table, picture
+from toolkit.metrics import text as metrics
+from toolkit.reports import html as report
+from toolkit.reports.html import BLUE, INK, PALE, RED, explain, figure, html_table, picture
+from toolkit.runs import checkpoint
 from toolkit.sweeps import search, state
 from toolkit.sweeps.state import Job, Objective, State, Trial
 

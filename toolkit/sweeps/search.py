@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from toolkit.compose import Axis
+from toolkit.config.compose import Axis
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Grid, Optuna
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from toolkit.spec import option, spec
+from toolkit.config.spec import option, spec
 
 
 @spec

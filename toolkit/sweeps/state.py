@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit import checkpoint, metrics
 from toolkit.errors import ConfigError, writing
+from toolkit.metrics import text as metrics
+from toolkit.runs import checkpoint
 
 FILE = "sweep.json"
 FORMAT = 1

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from toolkit.draws import symmetric_beta, uniform
+from toolkit.config.spec import option, spec
+from toolkit.data.random import symmetric_beta, uniform
 from toolkit.errors import ConfigError
 from toolkit.features import statistics
-from toolkit.spec import option, spec
 
 STATISTICS = "image.json"  # what `learn` leaves in the run folder
 ATTEMPTS = 10  # at a box that fits into the picture, as in torchvision
@@ -142,7 +142,7 @@ class Image:
             examples: ``(batch,)`` positions in the split.
 
         Returns:
-            the fields ``boxes``, ``flips``, ``erased``, ``partners`` and ``shares`` of ``toolkit.batch.IMAGES``.
+            the fields ``boxes``, ``flips``, ``erased``, ``partners`` and ``shares`` of ``toolkit.data.batch.IMAGES``.
         """
         count = len(examples)
         drawn = {

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from toolkit.config.spec import option, spec
 from toolkit.features import statistics
-from toolkit.spec import option, spec
 
 STATISTICS = "log_mel.json"  # what `learn` leaves in the run folder
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from toolkit.spec import option, spec
+from toolkit.config.spec import option, spec
 
 
 @spec

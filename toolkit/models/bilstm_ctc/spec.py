@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
-from toolkit.spec import option, spec
 
 
 @spec

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
+from toolkit.layers.parameters import Parameter, glorot
 from toolkit.layers.spec import Parameters, under
-from toolkit.spec import option, spec
-from toolkit.weights import Parameter, glorot
 
 
 @spec

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
-from toolkit.spec import option, spec
 
 
 @spec

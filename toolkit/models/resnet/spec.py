@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import product
 from typing import ClassVar, Literal, NamedTuple
 
+from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
+from toolkit.layers.parameters import Constant, Parameter
 from toolkit.layers.spec import Parameters, under
-from toolkit.spec import option, spec
-from toolkit.weights import Constant, Parameter
 
 EXPANSION = {"basic": 1, "bottleneck": 4}  # channels after a block over those inside
 # table 1 of the paper: depth -> blocks in each of four stages

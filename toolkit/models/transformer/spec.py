@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
-from toolkit.spec import option, spec
 
 
 @spec

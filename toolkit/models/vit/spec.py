@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
+from toolkit.layers.parameters import Constant, Normal, Parameter
 from toolkit.layers.spec import Parameters, under
-from toolkit.spec import option, spec
-from toolkit.weights import Constant, Normal, Parameter
 
 POSITION_STD = 0.02  # of the learned positions at the start, as in the authors' code
 

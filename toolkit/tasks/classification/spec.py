@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from toolkit import metrics
-from toolkit.batch import IMAGES, Fields
-from toolkit.spec import option, spec
+from toolkit.config.spec import option, spec
+from toolkit.data.batch import IMAGES, Fields
+from toolkit.metrics import text as metrics
 from toolkit.tasks.spec import Rows, Task
 
 LIKELIEST = 5  # classes named in a row, where there are more

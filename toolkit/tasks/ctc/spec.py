@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from toolkit import metrics
-from toolkit.batch import SPEECH, Fields
-from toolkit.spec import option, spec
+from toolkit.config.spec import option, spec
+from toolkit.data.batch import SPEECH, Fields
+from toolkit.metrics import text as metrics
 from toolkit.tasks.spec import Rows, Task
 
 Hypothesis = tuple[list[int], float]
@@ -67,12 +67,12 @@ class CTC(Task):
             yield int(example), {"hypothesis": tokenizer.decode(ids), "score": score, "loss": float(loss)}
 
     def measure(self, rows: Rows) -> dict[str, float]:
-        """Error rates of a split, as fractions (``toolkit.metrics``)."""
+        """Error rates of a split, as fractions (``toolkit.metrics.text``)."""
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         return {"wer": metrics.wer(references, hypotheses), "cer": metrics.cer(references, hypotheses)}
 
     def detail(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What the predictions file says beside a row: how the words differ, see ``toolkit.metrics.align``."""
+        """What the predictions file says beside a row: how the words differ, see ``toolkit.metrics.text.align``."""
         return {"alignment": metrics.align(row["reference"], row["hypothesis"])}
 
 

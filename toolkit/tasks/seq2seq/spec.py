@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from toolkit import metrics
-from toolkit.batch import TRANSLATION, Fields
-from toolkit.spec import option, spec
+from toolkit.config.spec import option, spec
+from toolkit.data.batch import TRANSLATION, Fields
+from toolkit.metrics import text as metrics
 from toolkit.tasks.spec import Rows, Task
 
 BOUNDARY = 0

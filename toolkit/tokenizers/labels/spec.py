@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
+from toolkit.config.spec import spec
 from toolkit.errors import DataError, reading
-from toolkit.spec import spec
 
 FILE = "classes.json"
 

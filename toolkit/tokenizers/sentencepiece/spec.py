@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from toolkit.config.spec import option, spec
 from toolkit.errors import DataError, reading
-from toolkit.spec import option, spec
 
 FILE = "sentencepiece.model"
 BLANK, UNKNOWN = 0, 1

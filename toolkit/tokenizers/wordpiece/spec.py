@@ -24,8 +24,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from toolkit.config.spec import option, spec
 from toolkit.errors import DataError, reading
-from toolkit.spec import option, spec
 
 FILE = "wordpiece.json"
 BLANK, UNKNOWN = 0, 1

@@ -1,0 +1,112 @@
+"""Bad pictures are refused with a message, or dropped with a count."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import bad_pictures
+from tests.support.bad_pictures import encoded, good_folder, pixels
+from tests.support.image_runs import all_pictures, folder, learned, run_of, sizes
+from toolkit.data import images
+from toolkit.data.corpus import Corpus
+from toolkit.errors import DataError
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    good_folder(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {case.name: case for case in bad_pictures.make(tmp_path_factory.mktemp("bad"))}
+
+
+def both_stages(path: Path, tmp_path: Path, on_bad: str = "refuse") -> Corpus:
+    run = run_of(folder(path, on_bad=on_bad))
+    corpus = images.prepare(run.dataset, tmp_path / "cache")
+    return images.usable(run, corpus, learned(run, corpus, tmp_path / on_bad))
+
+
+@pytest.mark.parametrize("name", bad_pictures.CASES)
+def test_refused_with_a_message(name: str, cases: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        both_stages(cases[name].path, tmp_path)
+    message = str(caught.value)
+    for fragment in cases[name].fragments:
+        assert fragment in message, message
+    assert caught.value.headline.startswith("1 problem "), message
+
+
+@pytest.mark.parametrize("name", bad_pictures.CASES)
+def test_dropped_with_a_count(name: str, cases: dict[str, Any], tmp_path: Path) -> None:
+    if not cases[name].droppable:
+        with pytest.raises(DataError):
+            both_stages(cases[name].path, tmp_path, "drop")
+        return
+    corpus = both_stages(cases[name].path, tmp_path, "drop")
+    assert sum(corpus.report.dropped.values()) == 1
+    assert sizes(corpus) == (8, 2, 2)
+
+
+def test_all_problems_at_once_and_good_ones_stay(tmp_path: Path) -> None:
+    count = bad_pictures.make_all_in_one(tmp_path / "data")
+    with pytest.raises(DataError) as caught:
+        images.prepare(folder(tmp_path / "data"), tmp_path / "cache")
+    assert caught.value.headline.startswith(f"{count} problems ")
+    assert "dataset.on_bad=drop" in caught.value.problems[-1]
+    corpus = images.prepare(folder(tmp_path / "data", on_bad="drop"), tmp_path / "cache")
+    assert sizes(corpus) == (8, 2, 2) and sum(corpus.report.dropped.values()) == count
+
+
+@pytest.mark.parametrize("place", ["train/cat", "train"])
+def test_unreadable_folders_are_named(place: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def denied(path: Any = ".") -> Any:
+        if str(path) == str(data / place):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    monkeypatch.setattr(os, "listdir", lambda path: [entry.name for entry in denied(path)])  # Path.iterdir
+    with pytest.raises(DataError, match=f"{place}: unreadable: Permission denied"):
+        images.prepare(folder(data), tmp_path / "cache")
+
+
+def test_an_unreadable_file_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.read_bytes
+
+    def denied(self: Path) -> bytes:
+        if self.name == "2.png":
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(DataError, match=r"train/cat/2.png: unreadable: Permission denied"):
+        images.prepare(folder(data), tmp_path / "cache")
+
+
+def test_grey_beside_colour_needs_a_choice(data: Path, tmp_path: Path) -> None:
+    (data / "test/dog/grey.png").write_bytes(encoded(pixels(50)[..., 0]))
+    with pytest.raises(DataError, match=r"has colour, but test/dog/grey.png has grey.*dataset.channels=3 or 1"):
+        images.prepare(folder(data, channels=None), tmp_path / "cache")
+    for channels in (1, 3):
+        corpus = images.prepare(folder(data, channels=channels), tmp_path / "cache")
+        assert all_pictures(corpus.splits["test"]).shape == (3, 12, 12, channels)
+
+
+def test_repeated_pictures_can_be_kept(data: Path, tmp_path: Path) -> None:
+    (data / "train/cat/a.png").write_bytes((data / "test/cat/0.png").read_bytes())
+    (data / "train/dog/b.png").write_bytes((data / "train/cat/0.png").read_bytes())
+    corpus = images.prepare(folder(data, repeats="keep"), tmp_path / "cache")
+    assert sizes(corpus) == (10, 2, 2) and not corpus.report.dropped
+    assert sorted(corpus.report.notes) == [
+        "pictures in two classes: 1 (kept: dataset.repeats=keep)",
+        "pictures in two splits: 1 (kept: dataset.repeats=keep)",
+    ]

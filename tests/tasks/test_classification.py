@@ -1,0 +1,323 @@
+"""The classification task: what its spec measures and leaves in the run folder, and the twins' methods on a stub."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toolkit.tasks.classification.spec import Classification, confusions, per_class, picture
+
+SMOOTHING = 0.1
+CLASSES = 7
+ARGUMENTS = ("images", "boxes", "flips", "erased", "partners", "shares")
+
+# One process for each framework: the task's methods on stubs that hand on what the features are given.
+TORCH = """
+import sys, numpy as np, torch
+torch.set_num_threads(1)
+from tests.tasks.test_classification import ARGUMENTS, SMOOTHING
+from toolkit.tasks.classification.spec import Classification as Spec
+from toolkit.tasks.classification.torch import Classification
+data, out = dict(np.load(sys.argv[1])), {}
+weight = torch.from_numpy(data.pop("weight"))
+batch = {k: torch.from_numpy(v) for k, v in data.items()}
+
+class Features(torch.nn.Module):
+    def forward(self, *given):
+        assert all(torch.equal(a, batch[name]) for a, name in zip(given, ARGUMENTS, strict=True))
+        return given[0].flatten(1).double() / 255
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(*weight.shape[::-1], bias=False)
+    def forward(self, pixels):
+        pixels = pixels.to(self.head.weight.dtype)
+        return self.head(pixels) * (2 if self.training else 1), {"pixels": pixels}
+
+for kind in ("float32", "float64", "bfloat16"):
+    dtype = getattr(torch, kind)
+    for eps in (0.0, SMOOTHING):
+        task = Classification(Spec(label_smoothing=eps), Features(), Model().to(dtype))
+        with torch.no_grad():
+            task.model.head.weight.copy_(weight)
+        found = task.evaluate_batch(batch)
+        assert not task.training and found["log_probs"].dtype == torch.float32
+        loss = task.batch_loss(batch, True)
+        assert task.training and loss.shape == ()
+        assert loss.dtype == found["loss"].dtype == (torch.float64 if kind == "float64" else torch.float32)
+        loss.backward()
+        name = f"{kind}/{eps}"
+        out[f"{name}/loss"] = loss.detach().numpy()
+        out[f"{name}/gradient"] = task.model.head.weight.grad.double().numpy()
+        out |= {f"{name}/evaluate/{k}": v.detach().numpy() for k, v in found.items()}
+assert task(batch)[1]["pixels"].shape == (len(batch["labels"]), weight.shape[1])
+task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
+assert task.configure_optimizers() is task.optimizer
+assert float(task.training_step(batch, 0)) == float(loss)
+np.savez(sys.argv[2], **out)
+"""
+
+TF = """
+import sys, keras, numpy as np, tensorflow as tf
+from tests.tasks.test_classification import ARGUMENTS, SMOOTHING
+from toolkit.data.loaders.tf import signature
+from toolkit.tasks.classification.spec import Classification as Spec
+from toolkit.tasks.classification.tf import Classification
+data, out = dict(np.load(sys.argv[1])), {}
+weight = data.pop("weight")
+batch = {k: tf.constant(v) for k, v in data.items()}
+
+class Features(keras.layers.Layer):
+    def __init__(self):
+        super().__init__(autocast=False)
+    def call(self, *given):
+        self.dtypes = {name: a.dtype.name for name, a in zip(ARGUMENTS, given, strict=True)}
+        pixels = tf.reshape(given[0], [tf.shape(given[0])[0], weight.shape[1]])
+        return tf.cast(pixels, keras.config.floatx()) / 255
+
+class Model(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = keras.layers.Dense(weight.shape[0], use_bias=False)
+        self.head.build([None, weight.shape[1]])
+    def call(self, pixels, training=False):
+        return self.head(pixels) * (2 if training else 1), {"pixels": pixels}
+
+for kind, policy in (("float32", "float32"), ("float64", "float64"), ("bfloat16", "mixed_bfloat16")):
+    keras.config.set_floatx("float64" if kind == "float64" else "float32")
+    keras.config.set_dtype_policy(policy)
+    for eps in (0.0, SMOOTHING):
+        task = Classification(Spec(label_smoothing=eps), Features(), Model())
+        task.model.head.kernel.assign(weight.T)
+        fields = [signature(Spec.fields)]
+        found = tf.function(task.evaluate_batch, input_signature=fields)(batch)
+        assert task.features.dtypes == {name: batch[name].dtype.name for name in ARGUMENTS}
+
+        @tf.function(input_signature=fields)
+        def step(batch):
+            with tf.GradientTape() as tape:
+                loss = task.batch_loss(batch, True)
+            return loss, tape.gradient(loss, task.model.head.kernel.value)
+
+        loss, gradient = step(batch)
+        assert loss.dtype == found["loss"].dtype == ("float64" if kind == "float64" else "float32")
+        assert found["log_probs"].dtype == tf.float32 and loss.shape == ()
+        name = f"{kind}/{eps}"
+        out[f"{name}/loss"], out[f"{name}/gradient"] = loss.numpy(), gradient.numpy().T
+        out |= {f"{name}/evaluate/{k}": v.numpy() for k, v in found.items()}
+
+# under the stock fit: the raw loss of each batch, and a step that was clipped
+keras.config.set_floatx("float32")
+keras.config.set_dtype_policy("float32")
+task = Classification(Spec(label_smoothing=SMOOTHING), Features(), Model())
+task.model.head.kernel.assign(weight.T)
+task.clip_norm = 1e-3
+task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
+history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
+out["fit/loss"] = history["loss"][0]
+out["fit/moved"] = np.linalg.norm(task.model.head.kernel.numpy() - weight.T)
+np.savez(sys.argv[2], **out)
+"""
+
+
+def made() -> dict[str, np.ndarray]:
+    """A batch in which pictures are mixed, and the weights of the stub."""
+    rng = np.random.Generator(np.random.Philox(key=3))
+    count = 6
+    return {
+        "example": np.arange(count),
+        "images": rng.integers(0, 256, (count, 4, 5, 1), np.uint8),
+        "labels": rng.integers(0, CLASSES, count).astype(np.int32),
+        "boxes": rng.integers(0, 9, (count, 4)).astype(np.int32),
+        "flips": rng.random(count) < 0.5,
+        "erased": rng.integers(0, 9, (count, 4)).astype(np.int32),
+        "partners": np.roll(np.arange(count), 1).astype(np.int32),
+        "shares": rng.random(count).astype(np.float32),
+        "weight": rng.standard_normal((CLASSES, 20)).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("classification")
+    np.savez(folder / "in.npz", **made())
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    found = {}
+    for name, code in (("torch", TORCH), ("tf", TF)):
+        command = [sys.executable, "-c", code, str(folder / "in.npz"), str(folder / f"{name}.npz")]
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[name] = dict(np.load(folder / f"{name}.npz"))
+    return found
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def reference(eps: float) -> dict[str, np.ndarray]:
+    """The task in numpy, in float64: targets are distributions, which smoothing and mixing make."""
+    data = made()
+    pixels = data["images"].reshape(6, -1) / 255.0
+    logits = pixels @ data["weight"].T.astype(np.float64)
+    one = np.eye(CLASSES)[data["labels"]]
+    share = data["shares"].astype(np.float64)[:, None]
+    target = share * one + (1 - share) * one[data["partners"]]
+    target = (1 - eps) * target + eps / CLASSES
+    training = log_softmax(2 * logits)
+    log_probs = log_softmax(logits)
+    return {
+        "loss": -(target * training).sum(1).mean(),
+        "gradient": 2 / 6 * (np.exp(training) - target).T @ pixels,
+        "evaluate/loss": -log_probs[np.arange(6), data["labels"]],
+        "evaluate/log_probs": log_probs,
+    }
+
+
+@pytest.mark.parametrize("eps", [0.0, SMOOTHING])
+@pytest.mark.parametrize("kind, tolerance", [("float64", 1e-12), ("float32", 2e-6), ("bfloat16", 5e-2)])
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_task_methods_are_the_reference(backend: str, kind: str, tolerance: float, eps: float, twins: Any) -> None:
+    for name, wanted in reference(eps).items():
+        found = twins[backend][f"{kind}/{eps}/{name}"]
+        loose = max(tolerance, 2e-6) if name == "evaluate/log_probs" else tolerance  # these leave as float32
+        np.testing.assert_allclose(found, wanted, rtol=loose, atol=loose, err_msg=name)
+
+
+def test_stock_fit_reports_the_raw_loss_and_clips(twins: Any) -> None:
+    assert twins["tf"]["fit/loss"] == pytest.approx(float(twins["tf"][f"float32/{SMOOTHING}/loss"]), rel=1e-6)
+    assert twins["tf"]["fit/moved"] == pytest.approx(1e-3, rel=1e-3)
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------
+
+
+class Engine:
+    def __init__(self, log_probs: np.ndarray) -> None:
+        self.log_probs = log_probs
+
+    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
+        count = len(self.log_probs)
+        return {"log_probs": self.log_probs, "loss": np.arange(count) / 4, "example": np.arange(count) + 10}
+
+
+class Names:
+    def decode(self, ids: list[int]) -> str:
+        return f"class {ids[0]}"
+
+
+def test_rows_name_the_likeliest_classes() -> None:
+    probabilities = np.array([[0.1, 0.3, 0.05, 0.3, 0.15, 0.06, 0.04], [1 / 7] * 7])
+    found = list(Classification().evaluate(Engine(np.log(probabilities).astype(np.float32)), {}, Names(), True))
+    assert [example for example, _ in found] == [10, 11]
+    first, second = (row for _, row in found)
+    assert first["hypothesis"] == "class 1" and first["score"] == pytest.approx(0.3) and first["loss"] == 0.0
+    assert first["top5"] == ["class 1", "class 3", "class 4", "class 0", "class 5"]
+    assert second["top5"] == [f"class {i}" for i in range(5)] and second["loss"] == 0.25
+    json.dumps([first, second])  # plain values, as the predictions file needs
+
+
+@pytest.mark.parametrize("classes, counted", [(5, False), (6, True)])
+def test_top5_is_measured_only_where_there_are_more_classes(classes: int, counted: bool) -> None:
+    task = Classification()
+    log_probs = np.log(np.full((3, classes), 1 / classes)).astype(np.float32)
+    rows = [row for _, row in task.evaluate(Engine(log_probs), {}, Names(), True)]
+    for row, reference in zip(rows, ("class 0", "class 4", f"class {classes - 1}"), strict=True):
+        row["reference"] = reference
+    wanted = {"accuracy": 1 / 3} | ({"top5": 2 / 3} if counted else {})
+    assert task.measure(rows) == pytest.approx(wanted)
+    assert [task.detail(row) for row in rows] == [{"right": True}, {"right": False}, {"right": False}]
+
+
+def rows_of(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"reference": reference, "hypothesis": hypothesis} for reference, hypothesis in pairs]
+
+
+# cat: 2 of 3 right; dog: 1 of 2; eel: 0 of 1, never found; fox: never true
+ANIMALS = [("cat", "cat"), ("cat", "cat"), ("cat", "dog"), ("dog", "dog"), ("dog", "fox"), ("eel", "cat")]
+
+
+def test_confusions_and_rates_of_each_class() -> None:
+    names, counts = confusions(rows_of(ANIMALS))
+    assert names == ["cat", "dog", "eel", "fox"]
+    assert counts.tolist() == [[2, 1, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]]
+    wanted = [[2 / 3, 2 / 3, 2 / 3, 3], [1 / 2, 1 / 2, 1 / 2, 2], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert per_class(counts) == pytest.approx(np.array(wanted))
+
+
+def test_classes_are_in_natural_order() -> None:
+    given = ["sign 10", "sign 9", "Sign 1", "10", "9", "x", "09"]
+    assert confusions(rows_of([(name, name) for name in given]))[0] == [
+        "09",
+        "9",
+        "10",
+        "Sign 1",
+        "sign 9",
+        "sign 10",
+        "x",
+    ]
+
+
+def test_files_for_the_run_folder() -> None:
+    from PIL import Image
+
+    files = Classification().files(rows_of([*ANIMALS, ('newt, ñ"', "cat")]))
+    assert list(files) == ["confusion_matrix.png", "classes.csv"]
+    table = list(csv.reader(io.StringIO(files["classes.csv"].decode("utf-8"), newline="")))
+    assert table[0] == ["class", "precision", "recall", "f1", "support"]
+    assert table[1] == ["cat", "0.500000", "0.666667", "0.571429", "3"]
+    assert [line[0] for line in table[1:]] == ["cat", "dog", "eel", "fox", 'newt, ñ"']
+    with Image.open(io.BytesIO(files["confusion_matrix.png"])) as image:
+        assert image.format == "PNG" and min(image.size) > 300
+
+
+def dark(png: bytes) -> np.ndarray:
+    """Where a picture has the blue of a share of one."""
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    return np.abs(pixels - [8, 48, 107]).sum(-1) < 12  # the dark end of matplotlib's "Blues"
+
+
+def test_the_picture_has_a_row_for_each_true_class() -> None:
+    names = [f"class number {i}" for i in range(12)]
+    rows, columns = np.nonzero(dark(picture(names, np.diag(np.arange(1, 13)))))
+    side = np.ptp(rows) + 1  # of the square of cells, beyond which there is the bar of colours
+    inside = columns < columns.min() + side
+    assert np.corrcoef(rows[inside], columns[inside])[0, 1] > 0.95
+    top, left = rows.min(), columns.min()
+    counts = np.zeros((12, 12), np.int64)
+    counts[2, 9] = 5  # the third class is always taken for the tenth
+    rows, columns = np.nonzero(dark(picture(names, counts))[top : top + side, left : left + side])
+    assert np.median(rows) * 12 // side == 2 and np.median(columns) * 12 // side == 9
+
+
+@pytest.mark.parametrize("classes", [1, 2, 31, 250])
+def test_any_number_of_classes_and_any_name_can_be_drawn(classes: int, recwarn: pytest.WarningsRecorder) -> None:
+    names = [f"{'长' * (i % 3)}$ {i} _{{ \\frac$" + "long " * (i % 13) for i in range(classes)]
+    assert len(picture(names, np.eye(classes, dtype=np.int64))) > 1000
+    assert not len(recwarn)
+
+
+def test_the_table_shows_every_class_or_the_worst() -> None:
+    few = Classification().table(rows_of([*ANIMALS, ("[bold]", "[bold]")]))
+    for words in ("cat", "dog", "eel", "fox", "66.7 %", "dog (1)", "[bold]"):
+        assert words in few
+    names = [f"a class with a very long name {i}" for i in range(40)]
+    pairs = [(name, name) for name in names for _ in range(3)] + [(names[7], names[39])]
+    many = Classification().table(rows_of(pairs))
+    assert "20 of 40 classes" in many and max(map(len, many.splitlines())) <= 100
+    lines = [line for line in many.splitlines() if "a class" in line]
+    assert len(lines) == 20 and "name 7 " in lines[0] and "name 39 (1)" in lines[0]
+    assert "75.0 %" in lines[0]

@@ -1,0 +1,540 @@
+"""The task seq2seq: decoding against enumeration, the loss of both twins against numpy, what is measured."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toolkit.metrics import text as metrics
+from toolkit.tasks.seq2seq.spec import Hypothesis, Seq2Seq, beam_search, greedy, penalty
+
+Model = Callable[[int, tuple[int, ...]], np.ndarray]  # (example, tokens so far) -> log-probabilities
+
+
+# --- decoding --------------------------------------------------------------------------------------------------------
+
+
+def drawn(vocabulary: int, seed: int, steps: float | None = None, scale: float = 2.0) -> Model:
+    """A model whose answer depends on all that came before; with ``steps`` it is rounded, so that ties are common."""
+
+    def answer(example: int, prefix: tuple[int, ...]) -> np.ndarray:
+        key = zlib.crc32(bytes([example, *prefix]))
+        x = np.random.Generator(np.random.Philox(key=[seed, key])).standard_normal(vocabulary) * scale
+        x = (x - np.log(np.exp(x).sum())).astype(np.float32)
+        return x if steps is None else np.minimum(np.round(x * steps) / steps, 0).astype(np.float32)
+
+    return answer
+
+
+class Stepper:
+    """A step function over a :data:`Model`, as an engine makes one; it checks what it is asked."""
+
+    def __init__(self, model: Model, batch: int, width: int) -> None:
+        self.model, self.width = model, width
+        self.rows: list[tuple[int, ...]] = [()] * (batch * width)
+        self.steps = 0
+
+    def __call__(self, tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        assert tokens.dtype == parents.dtype == np.int32 and tokens.shape == parents.shape == (len(self.rows),)
+        assert np.array_equal(parents // self.width, np.arange(len(self.rows)) // self.width), "crosses examples"
+        if self.steps:
+            self.rows = [(*self.rows[p], int(t)) for t, p in zip(tokens, parents, strict=True)]
+        else:
+            assert not tokens.any(), "a translation begins with the boundary"
+        self.steps += 1
+        return np.stack([self.model(row // self.width, prefix) for row, prefix in enumerate(self.rows)])
+
+
+def logp(model: Model, example: int, ids: tuple[int, ...]) -> float:
+    """Log-probability of a whole translation, its end included."""
+    return float(sum(np.float64(model(example, ids[:n])[t]) for n, t in enumerate((*ids, 0))))
+
+
+def enumerate_all(model: Model, example: int, vocabulary: int, longest: int, alpha: float) -> Hypothesis:
+    every = (ids for n in range(longest + 1) for ids in itertools.product(range(1, vocabulary), repeat=n))
+    scored = [(logp(model, example, ids) / ((5 + len(ids) + 1) / 6) ** alpha, list(ids)) for ids in every]
+    score, ids = max(scored, key=lambda entry: entry[0])
+    return ids, score
+
+
+def plain_beam(model: Model, example: int, longest: int, width: int, alpha: float) -> Hypothesis:
+    """Beam search word for word: one example, sorted lists, to the bitter end."""
+    running: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    best: Hypothesis = ([], -np.inf)
+    for n in range(longest + 1):
+        candidates = []
+        for place, (score, ids) in enumerate(running):
+            answer = model(example, ids)
+            for token in range(len(answer)) if n < longest else [0]:
+                candidates.append((-(score + np.float64(answer[token])), place, token, ids))
+        candidates.sort(key=lambda c: c[:3])
+        for negative, _, token, ids in candidates[:width]:
+            if token == 0 and -negative / ((5 + n + 1) / 6) ** alpha > best[1]:
+                best = list(ids), -negative / ((5 + n + 1) / 6) ** alpha
+        running = [(-negative, (*ids, token)) for negative, _, token, ids in candidates if token][:width]
+    return best
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 3.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_wide_beam_finds_the_best_of_all_translations(seed: int, alpha: float) -> None:
+    vocabulary, longest = 4, np.array([3, 1, 4, 0])
+    model, width = drawn(vocabulary, seed), 3**4
+    found = beam_search(Stepper(model, 4, width), longest, width, alpha)
+    for example, (ids, score) in enumerate(found):
+        expected, best = enumerate_all(model, example, vocabulary, int(longest[example]), alpha)
+        assert ids == expected and score == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("steps", [None, 1.0])
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_beam_search_is_that_of_sorted_lists(width: int, alpha: float, steps: float | None) -> None:
+    """In a batch and stopped early, it gives what each example gives alone to the end; ties too."""
+    for seed in range(12):
+        longest = np.random.Generator(np.random.Philox(key=seed)).integers(0, 9, 7)
+        model = drawn(7, seed, steps)
+        found = beam_search(Stepper(model, 7, width), longest, width, alpha)
+        assert found == [plain_beam(model, i, int(n), width, alpha) for i, n in enumerate(longest)]
+
+
+def test_rounded_models_do_have_ties() -> None:
+    answers = [drawn(7, seed, 1.0)(0, ()) for seed in range(12)]
+    assert all(len(set(answer.tolist())) < 7 for answer in answers)
+
+
+def test_of_equal_candidates_the_lower_token_and_the_better_hypothesis_win() -> None:
+    def model(example: int, prefix: tuple[int, ...]) -> np.ndarray:
+        return np.log(np.full(5, 0.2, np.float32))
+
+    # no penalty: the empty translation is likelier than any other
+    assert beam_search(Stepper(model, 1, 2), np.array([3]), 2, 0.0) == [([], pytest.approx(np.log(0.2)))]
+    # the longest is the best, and all of them are equal
+    assert beam_search(Stepper(model, 1, 2), np.array([3]), 2, 9.0)[0][0] == [1, 1, 1]
+
+    def ends_at_two(example: int, prefix: tuple[int, ...]) -> np.ndarray:
+        ending = np.array([-1, -9, -9, -9, -9], np.float32)
+        return ending if len(prefix) == 2 else np.array([-np.inf, -2, -1, -1, -2], np.float32)
+
+    assert beam_search(Stepper(ends_at_two, 1, 3), np.array([3]), 3, 0.0) == [([2, 2], -3.0)]
+
+
+def test_scores_are_added_in_float64() -> None:
+    """In float32 the two would be equal after the first token, and the lower one would win."""
+
+    def model(example: int, prefix: tuple[int, ...]) -> np.ndarray:
+        if not prefix:
+            return np.array([-np.inf, -4e7, -4e7, -4e7], np.float32)
+        if len(prefix) == 1:
+            return np.array([-3 if prefix != (2,) else -2.5, *[-np.inf] * 3], np.float32)
+        raise AssertionError
+
+    assert np.float32(-4e7) - np.float32(2.5) == np.float32(-4e7) - np.float32(3)
+    assert beam_search(Stepper(model, 1, 3), np.array([1]), 3, 0.0) == [([2], -4e7 - 2.5)]
+
+
+def always(*log_probs: float) -> Model:
+    return lambda example, prefix: np.array(log_probs, np.float32)
+
+
+def test_a_search_ends_at_the_boundary_or_at_the_longest() -> None:
+    longest = np.array([4, 2])
+    for decode in (lambda s: greedy(s, longest, 0.0), lambda s: beam_search(s, longest, 1, 0.0)):
+        never = Stepper(always(-50.0, -1.0, -2.0), 2, 1)
+        assert decode(never) == [([1] * 4, -54.0), ([1] * 2, -52.0)]  # the end that was forced on it counts
+        assert never.steps == 5
+        at_once = Stepper(always(-0.5, -1.0, -2.0), 2, 1)
+        assert decode(at_once) == [([], -0.5)] * 2
+        assert at_once.steps == 1
+
+
+def test_a_search_stops_when_nothing_can_win() -> None:
+    """The empty translation has -1; one that runs has -2 n, which is divided by (15 / 6) ** alpha at most."""
+    for alpha, steps in ((0.0, 1), (1.0, 2), (2.0, 4)):
+        stepper = Stepper(always(-1.0, -2.0, -9.0), 1, 2)
+        assert beam_search(stepper, np.array([9]), 2, alpha) == [([], -1.0)]
+        assert stepper.steps == steps
+
+
+def test_a_search_waits_for_what_can_win_by_its_length() -> None:
+    def model(example: int, prefix: tuple[int, ...]) -> np.ndarray:
+        return np.array([-2.0 if len(prefix) in (0, 6) else -30.0, -0.25, -30.0], np.float32)
+
+    assert beam_search(Stepper(model, 1, 2), np.array([9]), 2, 0.0)[0] == ([], -2.0)
+    score = (-6 * 0.25 - 2.0) / (12 / 6)
+    assert beam_search(Stepper(model, 1, 2), np.array([9]), 2, 1.0)[0] == ([1] * 6, pytest.approx(score))
+
+
+def test_an_unlikely_end_is_no_translation() -> None:
+    """What ends must be among the best of its step: else the empty one would beat every long translation."""
+
+    def model(example: int, prefix: tuple[int, ...]) -> np.ndarray:
+        return np.array([-8.0 if len(prefix) < 5 else -0.1, -3.0, -3.1, -3.2], np.float32)
+
+    assert beam_search(Stepper(model, 1, 3), np.array([9]), 3, 0.0)[0] == ([1] * 5, pytest.approx(-15.1))
+    assert beam_search(Stepper(model, 1, 4), np.array([9]), 4, 0.0)[0] == ([], -8.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_a_search_ends_on_broken_log_probabilities(bad: float) -> None:
+    longest = np.array([4, 3])
+    for decode in (lambda s: greedy(s, longest, 0.6), lambda s: beam_search(s, longest, 1, 0.6)):
+        stepper = Stepper(always(bad, bad, bad, bad), 2, 1)
+        assert len(decode(stepper)) == 2 and stepper.steps <= 5
+
+
+def test_a_step_may_return_memory_that_must_not_be_changed() -> None:
+    model = drawn(6, 1)
+
+    def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        answer = stepper(tokens, parents)
+        answer.setflags(write=False)
+        return answer
+
+    stepper = Stepper(model, 2, 3)
+    expected = beam_search(Stepper(model, 2, 3), np.array([5, 5]), 3, 0.6)
+    assert beam_search(step, np.array([5, 5]), 3, 0.6) == expected
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_greedy_takes_the_likeliest_each_time(alpha: float) -> None:
+    for seed in range(10):
+        longest = np.random.Generator(np.random.Philox(key=seed)).integers(0, 9, 5)
+        model = drawn(4, seed, 1.0 if seed % 2 else None)
+        for example, (ids, score) in enumerate(greedy(Stepper(model, 5, 1), longest, alpha)):
+            expected: tuple[int, ...] = ()
+            while len(expected) < longest[example] and (token := int(np.argmax(model(example, expected)))):
+                expected = (*expected, token)
+            assert tuple(ids) == expected
+            assert score == pytest.approx(logp(model, example, expected) / ((6 + len(ids)) / 6) ** alpha, rel=1e-12)
+
+
+def test_penalty_is_equation_14() -> None:
+    assert penalty(1, 0.6) == 1.0
+    assert penalty(np.array([1, 7, 13]), 1.0).tolist() == [1.0, 2.0, 3.0]
+    assert penalty(7, 0.5) == pytest.approx(2**0.5)
+    assert penalty(100, 0.0) == 1.0
+
+
+def test_the_longest_translation_grows_with_the_source() -> None:
+    spec = Seq2Seq(max_length_ratio=1.5, max_length_extra=10)
+    assert spec.longest(np.array([1, 2, 3, 100], np.int32)).tolist() == [11, 13, 14, 160]
+    assert spec.longest(np.array([1, 2, 3, 100], np.int32), positions=14).tolist() == [11, 13, 13, 13]
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+class Engine:
+    """Hands out steps of a model and made losses; keeps the widths it was asked for."""
+
+    def __init__(self, answer: Model, **fields: int) -> None:
+        self.answer, self.widths = answer, list[int]()
+        self.model = SimpleNamespace(spec=SimpleNamespace(**fields))
+
+    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
+        return {"example": np.array([7, 3]), "loss": np.array([1.5, 2.5], np.float32), "tokens": np.array([3, 1])}
+
+    def stepper(self, batch: Any, width: int) -> Stepper:
+        self.widths.append(width)
+        return Stepper(self.answer, 2, width)
+
+
+class Tokenizer:
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(f"w{i}" for i in ids)
+
+
+@pytest.mark.parametrize("decoder, final, width", [("beam", True, 4), ("beam", False, 1), ("greedy", True, 1)])
+def test_evaluate_searches_at_the_end_and_is_greedy_between_epochs(decoder: Any, final: bool, width: int) -> None:
+    spec, model = Seq2Seq(decoder=decoder, beam_width=4, max_length_extra=2), drawn(6, 5)
+    engine, lengths = Engine(model), np.array([4, 1], np.int32)
+    rows = dict(spec.evaluate(engine, {"source_lengths": lengths}, Tokenizer(), final))
+    assert engine.widths == [width]
+    if width == 1:
+        expected = greedy(Stepper(model, 2, 1), spec.longest(lengths), 0.6)
+    else:
+        expected = beam_search(Stepper(model, 2, width), spec.longest(lengths), width, 0.6)
+    assert rows == {
+        7: {"hypothesis": Tokenizer().decode(expected[0][0]), "score": expected[0][1], "loss": 1.5, "tokens": 3},
+        3: {"hypothesis": Tokenizer().decode(expected[1][0]), "score": expected[1][1], "loss": 2.5, "tokens": 1},
+    }
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_no_translation_outgrows_the_models_positions(final: bool) -> None:
+    def endless(example: int, prefix: tuple[int, ...]) -> np.ndarray:
+        assert len(prefix) < 6, "one position more than the model has"
+        return np.array([-9, -0.1, -3], np.float32)
+
+    lengths = np.array([4, 1], np.int32)
+    rows = dict(Seq2Seq().evaluate(Engine(endless, max_positions=6), {"source_lengths": lengths}, Tokenizer(), final))
+    assert [rows[i]["hypothesis"] for i in (7, 3)] == ["w1 w1 w1 w1 w1"] * 2
+
+
+def test_greedy_and_beam_differ_in_this_test() -> None:
+    spec, model, lengths = Seq2Seq(max_length_extra=2), drawn(6, 5), np.array([4, 1])
+    one, other = (greedy(Stepper(model, 2, 1), spec.longest(lengths), 0.6), spec.decode)
+    assert one != other(lambda width: Stepper(model, 2, width), lengths)
+    assert one == other(lambda width: Stepper(model, 2, width), lengths, final=False)
+
+
+def test_measures_are_of_the_corpus_and_the_loss_of_all_tokens() -> None:
+    rows = [
+        {"reference": "The cat sat on the mat.", "hypothesis": "the cat sat on the mat.", "loss": 1.0, "tokens": 9},
+        {"reference": "It rained all day long.", "hypothesis": "It rained all day long.", "loss": 3.0, "tokens": 1},
+    ]
+    found = Seq2Seq().measure(rows)
+    assert found["loss"] == pytest.approx(1.2)
+    assert found["bleu_lc"] == pytest.approx(100) and found["bleu"] < 95
+    references, hypotheses = [r["reference"] for r in rows], [r["hypothesis"] for r in rows]
+    assert found["bleu"] == metrics.bleu(references, hypotheses)
+    assert found["chrf"] == metrics.chrf(references, hypotheses) < 100
+    assert set(found) <= set(metrics.OWN_SCALE)
+
+
+def test_signatures_and_details() -> None:
+    found = Seq2Seq().signatures()
+    assert found["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert found["bleu_lc"].startswith("nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|version:")
+    assert found["chrf"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
+    assert Seq2Seq().detail({"reference": "a b c", "hypothesis": "a b c"}) == {"chrf": 100.0}
+    assert Seq2Seq().detail({"reference": "a b c", "hypothesis": ""}) == {"chrf": 0.0}
+
+
+# --- the loss of the twins -------------------------------------------------------------------------------------------
+
+VOCABULARY = 7
+# name -> tokens of each translation, of how many the batch has room, label smoothing, scale of the logits
+CASES: dict[str, tuple[list[list[int]], int, float, float]] = {
+    "usual": ([[3, 1, 2, 6], [5], [], [4, 4]], 4, 0.1, 1.0),
+    "not smoothed": ([[3, 1, 2, 6], [5], [], [4, 4]], 4, 0.0, 3.0),
+    "mostly smoothing": ([[1, 2], [3, 4]], 2, 0.9, 1.0),
+    "much padding": ([[3, 1, 2, 6], [5], [], [4, 4]], 9, 0.1, 1.0),
+    "large logits": ([[3, 1, 2, 6], [5]], 5, 0.1, 5000.0),
+    "all empty": ([[], []], 0, 0.1, 1.0),
+}
+
+# In each framework a process: the losses of every case, then the task's methods on a stub whose logits are a table's
+# rows for the previous tokens plus something that depends on the source.
+TORCH = """
+import sys, numpy as np, torch
+torch.set_num_threads(1)
+from toolkit.tasks.seq2seq.spec import Seq2Seq as Spec
+from toolkit.tasks.seq2seq.torch import Seq2Seq, smoothed_losses
+data, out = dict(np.load(sys.argv[1])), {}
+
+class Features(torch.nn.Module):
+    def forward(self, source, lengths):
+        return source - 1, lengths
+
+class Model(torch.nn.Module):
+    def __init__(self, table):
+        super().__init__()
+        self.table = torch.nn.Parameter(table)
+    def forward(self, source, source_lengths, previous):
+        logits = self.table[previous] + source.sum(1)[:, None, None] * self.table[0]
+        return logits * (2 if self.training else 1), {"previous": previous}
+    def start(self, source, source_lengths, width):
+        return {"seen": source.sum(1).repeat_interleave(width)}
+    def step(self, state, tokens, parents):
+        seen = state["seen"][parents]
+        return self.table[tokens] + seen[:, None] * self.table[0], {"seen": seen}
+
+for name in sorted({k.split("/")[0] for k in data}):
+    batch = {k.split("/")[1]: torch.from_numpy(v) for k, v in data.items() if k.startswith(name + "/")}
+    table, smoothing = batch.pop("table"), float(batch.pop("smoothing"))
+    batch["source"] += 1  # which the features undo
+    for kind in ("float32", "float64", "bfloat16"):
+        task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), Model(table.to(getattr(torch, kind))))
+        loss = task.batch_loss(batch, True)
+        assert task.training and loss.dtype == (torch.float64 if kind == "float64" else torch.float32)
+        loss.backward()
+        out[f"{name}/{kind}/loss"] = loss.detach().numpy()
+        out[f"{name}/{kind}/gradient"] = task.model.table.grad.to(loss.dtype).numpy()
+        out |= {f"{name}/{kind}/evaluate/{k}": v.detach().numpy() for k, v in task.evaluate_batch(batch).items()}
+        assert not task.training
+        out[f"{name}/{kind}/previous"] = task(batch)[1]["previous"].numpy()
+        task.train()
+        state = task.start(batch, 2)
+        assert not task.training
+        rows = torch.arange(2 * len(batch["source"]), dtype=torch.int32)
+        for tokens in (0 * rows, rows % 7):
+            log_probs, state = task.step(state, tokens, rows // 2 * 2)
+        assert log_probs.dtype == torch.float32
+        out[f"{name}/{kind}/log_probs"] = log_probs.detach().numpy()
+task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
+assert task.configure_optimizers() is task.optimizer
+assert float(task.training_step(batch, 0)) == float(loss)
+np.savez(sys.argv[2], **out)
+"""
+
+TF = """
+import sys, keras, numpy as np, tensorflow as tf
+from toolkit.tasks.seq2seq.spec import Seq2Seq as Spec
+from toolkit.tasks.seq2seq.tf import Seq2Seq, smoothed_losses
+from toolkit.data.loaders.tf import signature
+data, out = dict(np.load(sys.argv[1])), {}
+
+class Features(keras.layers.Layer):
+    def call(self, source, lengths):
+        return source - 1, lengths
+
+class Model(keras.Model):
+    def __init__(self, table):
+        super().__init__(autocast=False)
+        self.table = self.add_weight(shape=table.shape, dtype=table.dtype.name, trainable=True, name="table")
+        self.table.assign(table)
+    def call(self, source, source_lengths, previous, training=False):
+        table = self.table.value
+        seen = tf.cast(tf.reduce_sum(source, 1), table.dtype)
+        logits = tf.gather(table, previous) + seen[:, None, None] * table[0]
+        return logits * (2 if training else 1), {"previous": previous}
+    def start(self, source, source_lengths, width):
+        return {"seen": tf.repeat(tf.reduce_sum(source, 1), width)}
+    def step(self, state, tokens, parents):
+        table, seen = self.table.value, tf.gather(state["seen"], parents)
+        return tf.gather(table, tokens) + tf.cast(seen, table.dtype)[:, None] * table[0], {"seen": seen}
+
+for name in sorted({k.split("/")[0] for k in data}):
+    batch = {k.split("/")[1]: tf.constant(v) for k, v in data.items() if k.startswith(name + "/")}
+    table, smoothing = batch.pop("table"), float(batch.pop("smoothing"))
+    batch["source"] += 1  # which the features undo
+    for kind in ("float32", "float64", "bfloat16"):
+        model = Model(tf.cast(table, kind))
+        task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), model)
+
+        @tf.function(input_signature=[signature(Spec.fields)])
+        def compute(batch):
+            with tf.GradientTape() as tape:
+                loss = task.batch_loss(batch, True)
+            gradient = tf.convert_to_tensor(tape.gradient(loss, model.table.value))
+            return loss, tf.cast(gradient, loss.dtype), task.evaluate_batch(batch), task(batch)[1]["previous"]
+
+        loss, gradient, found, previous = compute(batch)
+        assert loss.dtype == (tf.float64 if kind == "float64" else tf.float32)
+        out[f"{name}/{kind}/loss"], out[f"{name}/{kind}/gradient"] = loss.numpy(), gradient.numpy()
+        out |= {f"{name}/{kind}/evaluate/{k}": v.numpy() for k, v in found.items()}
+        out[f"{name}/{kind}/previous"] = previous.numpy()
+        state = task.start(batch, 2)
+        rows = tf.range(2 * len(batch["source"]))
+        for tokens in (0 * rows, rows % 7):
+            log_probs, state = task.step(state, tokens, rows // 2 * 2)
+        assert log_probs.dtype == tf.float32
+        out[f"{name}/{kind}/log_probs"] = log_probs.numpy()
+
+# under the stock fit: the raw loss of each batch, and a step that was clipped
+model = Model(tf.cast(table, "float32"))
+task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), model)
+task.clip_norm = 1e-3
+task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
+history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
+out["fit/loss"], out["fit/moved"] = history["loss"][0], np.linalg.norm(model.table.numpy() - table.numpy())
+out["fit/name"] = name
+np.savez(sys.argv[2], **out)
+"""
+
+
+def made(name: str) -> dict[str, np.ndarray]:
+    translations, room, smoothing, scale = CASES[name]
+    draw = np.random.Generator(np.random.Philox(key=zlib.crc32(name.encode())))
+    tokens = np.zeros((len(translations), room), np.int32)
+    for row, ids in zip(tokens, translations, strict=True):
+        row[: len(ids)] = ids
+    return {
+        "example": np.arange(len(translations)),
+        "source": draw.integers(0, 3, (len(translations), 4)).astype(np.int32),
+        "source_lengths": np.full(len(translations), 4, np.int32),
+        "tokens": tokens,
+        "token_lengths": np.array([len(ids) for ids in translations], np.int32),
+        "table": np.asarray((draw.standard_normal((VOCABULARY, VOCABULARY)) * scale).astype(np.float32)),
+        "smoothing": np.array(smoothing),
+    }
+
+
+def reference(name: str) -> dict[str, np.ndarray]:
+    """Loss, gradient by the table and evaluation in float64, a target at a time, by the definition with one-hots."""
+    translations, _, smoothing, _ = CASES[name]
+    data = made(name)
+    table = data["table"].astype(np.float64)
+    total, gradient, means = 0.0, np.zeros_like(table), []
+    count = sum(len(ids) + 1 for ids in translations)
+    for ids, seen in zip(translations, data["source"].sum(1), strict=True):
+        plain = []
+        for previous, target in zip([0, *ids], [*ids, 0], strict=True):
+            hot = np.eye(VOCABULARY)[target]
+            logits = table[previous] + seen * table[0]
+            plain.append(-log_softmax(logits)[target])
+            wanted = (1 - smoothing) * hot + smoothing / VOCABULARY
+            total -= wanted @ log_softmax(2 * logits)
+            slope = 2 * (np.exp(log_softmax(2 * logits)) - wanted) / count
+            gradient[previous] += slope
+            gradient[0] += seen * slope
+        means.append(np.mean(plain))
+    return {"loss": np.array(total / count), "gradient": gradient, "evaluate/loss": np.array(means)}
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    x = x - x.max()
+    return x - np.log(np.exp(x).sum())
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("seq2seq")
+    np.savez(folder / "in.npz", **{f"{name}/{key}": value for name in CASES for key, value in made(name).items()})
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    for backend, code in (("torch", TORCH), ("tf", TF)):
+        command = [sys.executable, "-c", code, str(folder / "in.npz"), str(folder / f"{backend}.npz")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        assert done.returncode == 0, done.stderr[-3000:]
+    return {backend: dict(np.load(folder / f"{backend}.npz")) for backend in ("torch", "tf")}
+
+
+BOTH = pytest.mark.parametrize("backend", ["torch", "tf"])
+
+
+@BOTH
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("kind, near", [("float64", 1e-12), ("float32", 2e-6)])
+def test_loss_is_that_of_the_definition(name: str, backend: str, kind: str, near: float, twins: Any) -> None:
+    for key, expected in reference(name).items():
+        found = twins[backend][f"{name}/{kind}/{key}"]
+        assert found.dtype == kind and found.shape == expected.shape
+        assert np.abs(found - expected).max() <= near * max(np.abs(expected).max(), 1.0), key
+
+
+@BOTH
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_counted_and_what_the_model_sees(name: str, backend: str, twins: Any) -> None:
+    found, data = twins[backend], made(name)
+    assert np.array_equal(found[f"{name}/float32/evaluate/tokens"], data["token_lengths"] + 1)
+    assert np.array_equal(found[f"{name}/float32/previous"], np.pad(data["tokens"], ((0, 0), (1, 0))))
+    assert np.isfinite(found[f"{name}/bfloat16/loss"])
+
+
+@BOTH
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_gives_log_probabilities(name: str, backend: str, twins: Any) -> None:
+    """After two steps, the parents of which are the first rows of their examples."""
+    data, found = made(name), twins[backend][f"{name}/float64/log_probs"]
+    table, seen = data["table"].astype(np.float64), np.repeat(data["source"].sum(1), 2)
+    for row, log_probs in enumerate(found):
+        expected = log_softmax(table[row % VOCABULARY] + seen[row] * table[0])
+        assert np.allclose(log_probs, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_stock_fit_clips_and_reports_the_raw_loss(twins: Any) -> None:
+    tf = twins["tf"]
+    assert tf["fit/loss"] == pytest.approx(tf[f"{tf['fit/name']}/float32/loss"], rel=1e-6)
+    assert tf["fit/moved"] == pytest.approx(1e-3, rel=1e-2)

@@ -1,0 +1,81 @@
+"""``trainer=tpu`` as far as it goes without a TPU: the step under XLA, the rows of replicas, what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.twins import cases
+from tests.twins.tolerances import FLOAT64
+
+MODELS = cases.components("models")
+
+
+def every(domain):
+    """All models; those but the first of one domain by ``-m long`` alone, for a compilation takes half a minute."""
+    first = cases.of_domain("models", domain)
+    return pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.long] * (m != first)) for m in MODELS])
+
+
+# Of the loss and the gradient's norm over two steps of small models, relative. Float32: some hundred roundings of
+# 6e-8. Bfloat16, of 8 bits: XLA keeps float32 between the operations that it fuses, and each leaves 4e-3.
+NEAR = {"32": 1e-5, "bf16": 0.05}
+
+
+def worker(job, precision, *models):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.workers.tpu", job, precision, *models],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@every("speech")  # a loss with a loop
+def test_the_step_under_xla_is_the_step(model):
+    """Forward, loss, gradients, statistics, the optimizer's update and the averages, with dropout and augmentation."""
+    (found,) = worker("xla", "64", model)
+    assert found["steps"] < FLOAT64 and found["held"] < FLOAT64, found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("precision", NEAR)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_step_under_xla_is_near_in_less_precision(model, precision):
+    (found,) = worker("xla", precision, model)
+    assert found["steps"] < NEAR[precision], found
+
+
+@every("images")  # a batch norm across the devices
+def test_replicas_that_are_given_their_rows_have_the_trajectory_of_one_device(model):
+    """Two logical CPUs in the place of a TPU's cores; one trace for each of two shapes."""
+    (found,) = worker("parts", "64", model)
+    assert found["steps"] < FLOAT64 and found["held"] < FLOAT64, found
+    assert found["traces"] == 2
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        (None, "trainer.strategy: found tpu, but no TPU: neither TPU_NAME nor /dev/accel* nor "),
+        ("nowhere", "trainer.strategy: found tpu, but no TPU answers as 'nowhere': "),
+    ],
+)
+def test_where_there_is_no_tpu_one_line_says_so_before_the_data_are_read(name, said, tmp_path):
+    words = ["recipe=asr", "backend=tf", "trainer=tpu", f"run_dir={tmp_path / 'run'}"]
+    environment = {key: value for key, value in os.environ.items() if key != "TPU_NAME"}
+    environment |= {"TPU_NAME": name} if name else {}
+    environment["TOOLKIT_CACHE"] = str(tmp_path / "cache")
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "toolkit.run", *words], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(said), done.stderr
+    assert "trainer=mirrored" in done.stderr and "docs/scaling.md" in done.stderr
+    assert time.monotonic() - began < 60 and not (tmp_path / "cache").exists()

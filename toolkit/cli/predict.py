@@ -1,0 +1,142 @@
+"""Use a trained run: ``python -m toolkit.cli.predict RUN_FOLDER INPUT...``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import ConfigError
+
+REFERRING = ("reference", "loss", "tokens")  # what a row says of a reference, which there is not
+
+USAGE = """\
+usage: python -m toolkit.cli.predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
+
+Transcribes audio files, translates lines or classifies pictures with the best checkpoint of a run, in the order given.
+
+inputs
+  FILE ...                  audio files or pictures
+  TEXT ...                  for a translation: lines to translate; a file of lines; - for standard input.
+                            A blank line is answered by a blank line
+
+overrides
+  backend=torch|tf          the framework, whichever the run was trained with
+  task.FIELD=VALUE          decoding, as task.decoder=beam
+  dataset.on_bad=drop       leave bad inputs out, with a message, instead of refusing them all
+  trainer.batch_examples=N  inputs at a time
+
+flags
+  --json                    a JSON object a line, with scores, instead of plain text
+  --                        what follows is input, even if it looks like KEY=VALUE
+
+exit codes
+  0 done   1 failed   2 bad config or inputs
+
+examples
+  python -m toolkit.cli.predict outputs/asr/torch/2030-01-01_12-00-00 *.wav
+  python -m toolkit.cli.predict outputs/translation/tf/2030-01-01_12-00-00 backend=torch < lines.txt -
+"""
+
+
+def main() -> None:
+    """Entry point of ``python -m toolkit.cli.predict``."""
+    from toolkit.run import guarded
+
+    argv = sys.argv[1:]
+    if len(argv) < 1 or {"-h", "--help"} & set(argv[:1]):
+        print(USAGE.rstrip())
+        sys.exit(0)
+    sys.exit(guarded(lambda: _main(argv)))
+
+
+def _main(argv: Sequence[str]) -> int:
+    folder, overrides, inputs, as_json = _parse(argv)
+    if not inputs:
+        raise ConfigError("no input: give files, lines of text, or - for standard input")
+    rows, line = predict(Path(folder), inputs, overrides)
+    for row in rows:
+        if as_json:
+            kept = {k: v for k, v in row.items() if k not in REFERRING}
+            print(json.dumps(kept, ensure_ascii=False))
+        else:
+            print(line.format(**row))
+    return 0
+
+
+def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) -> tuple[list[dict[str, Any]], str]:
+    """Decode ``inputs`` with a run's best checkpoint.
+
+    Args:
+        folder: of the run.
+        inputs: files, or lines of text.
+        overrides: of the run's config.
+
+    Returns:
+        a row for each input, in their order, with id, hypothesis and score; and how a row is shown as a line of text.
+
+    Raises:
+        ConfigError, DataError: the folder, the overrides or the inputs are not usable; with every problem.
+    """
+    from toolkit.config import build
+    from toolkit.config import schema as config
+    from toolkit.data import corpus
+
+    quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
+    # one device answers, whatever the run was trained on
+    alone = ["trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto"]
+    run = config.check([f"evaluate='{quoted}'", *alone, *overrides])
+    build.isolate(run.backend)
+    from toolkit.runs import checkpoint, job, resume
+    from toolkit.training import loop
+
+    found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
+    domain = job.domain_of(run)
+    resume.check(run, config.plain(run), found, domain.load)
+    learned = domain.load(run, found.path)
+    given = domain.given(run, inputs, learned)
+    report = corpus.judge(given.problems, run.dataset.on_bad, "a prediction")
+    for line in report.lines:
+        print(f"left out: {line}", file=sys.stderr)
+    rows = []
+    if len(given.split):
+        engine = job.load_engine(run, learned)
+        job.put(engine, found)
+        rows = loop.decode(run, engine, domain.data(run, given.split, learned, False), learned.tokenizer)
+    for place, name in given.blank:
+        rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
+    return rows, domain.ANSWER
+
+
+def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
+    """``(run folder, overrides, inputs, whether JSON is wanted)``"""
+    from toolkit.config.schema import Run
+
+    keys = "|".join(f.name for f in dataclasses.fields(Run))
+    overrides: list[str] = []
+    inputs: list[str] = []
+    as_json = False
+    words = list(argv[1:])
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            inputs += words
+            break
+        if word == "--json":
+            as_json = True
+        elif re.match(rf"\+{{0,2}}({keys})(\.\w+)*=", word):
+            overrides.append(word)
+        elif word.startswith("--"):
+            raise ConfigError(f"{word}: no such flag; there is --json, and -- before inputs that begin with dashes")
+        else:
+            inputs.append(word)
+    return argv[0], overrides, inputs, as_json
+
+
+if __name__ == "__main__":
+    main()

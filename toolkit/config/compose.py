@@ -1,0 +1,379 @@
+"""Composing a config with Hydra, with everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from toolkit.config import source
+from toolkit.config.source import (
+    GROUPS,
+    NOTHING,
+    Request,
+    SearchPath,
+    Source,
+    chosen,
+    leaves,
+    locate,
+    one_line,
+    options,
+    read,
+)
+from toolkit.errors import ConfigError
+
+HEADLINE = "the config cannot be run:"
+
+
+@dataclass
+class Composed:
+    """A config, and what is wrong with it so far.
+
+    Args:
+        config: plain nested dicts, interpolations resolved; ``???`` where a value is missing.
+        problems: one line each.
+        absent: groups without a valid choice and keys without a value; a problem tells why.
+        origins: dotted key -> the file or override that set it last.
+        allow: see :class:`Request`.
+    """
+
+    config: dict[str, Any]
+    problems: list[str]
+    absent: set[str]
+    origins: dict[str, str]
+    allow: tuple[str, ...]
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name most like ``name``, if any is. Of dotted names, one beside it comes before one elsewhere."""
+    names = list(names)
+    parent, _, last = name.rpartition(".")
+
+    def closest(among: Iterable[str], cutoff: float) -> str | None:
+        ends = {full.rpartition(".")[2]: full for full in reversed(list(among))}
+        close = difflib.get_close_matches(last, ends, n=1, cutoff=cutoff)
+        return ends[close[0]] if close else None
+
+    beside = [full for full in names if full.rpartition(".")[0] == parent]
+    if found := closest(beside, 0.6):
+        return found
+    if not beside and (close := difflib.get_close_matches(name, names, n=1, cutoff=0.6)):
+        return close[0]
+    return closest(names, 0.8)
+
+
+def unknown(key: str, names: Iterable[str], origin: str | None = None) -> str:
+    """The line about a key that does not exist."""
+    names = list(names)
+    place = f" (in {origin})" if origin else ""
+    if close := nearest(key, names):
+        return f"{key}: unknown key{place}; did you mean {close}?"
+    parent = key.rpartition(".")[0]
+    beside = sorted({name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == parent})
+    return f"{key}: unknown key{place}" + (f" (there are: {', '.join(beside)})" if beside else "")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key of a sweep and what it may be.
+
+    Args:
+        key: dotted name or group.
+        values: as they stand in an override; empty for an interval.
+        ordered: the values are a range, and like ones are near each other.
+        low, high: of an interval, both included.
+        log: an interval by its logarithm.
+        whole: an interval of integers only.
+    """
+
+    key: str
+    values: tuple[str, ...] = ()
+    ordered: bool = False
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Values that stand for all of them in a check."""
+        return self.values or (repr(self.low), repr(self.high))
+
+
+def swept(arguments: Sequence[str]) -> bool:
+    """Whether overrides ask for a sweep by themselves, without ``-m``.
+
+    Raises:
+        ConfigError: they do not, but say how one is to go.
+    """
+    if any(re.match(r"\+*(seeds|sweep)=", argument) for argument in arguments):
+        return True
+    if found := [argument for argument in arguments if re.match(r"\+*(launcher|objectives|ranges)\b", argument)]:
+        raise ConfigError([f"{argument}: is about a sweep; add -m" for argument in found], HEADLINE)
+    return False
+
+
+def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list[Axis]]:
+    """The overrides with one value, as they are, and those with several.
+
+    ``a,b,c``, ``choice(a,b)``, ``range(1,10)``, ``interval(1e-4,1e-2)``, ``tag(log,interval(1e-4,1e-2))`` and
+    ``int(interval(1,8))`` are Hydra's own forms.
+    """
+    fixed, found = [], []
+    for override in _parse(arguments, problems):
+        line = str(override.input_line)
+        if re.match(r"hydra([./]|$)", override.key_or_group):
+            problems.append(f"{line}: a sweep has no settings of Hydra's; give sweep=, launcher= and run_dir=")
+        elif not override.is_sweep_override():
+            fixed.append(line)
+        elif (axis := _axis(override)) is None:
+            problems.append(f"{line}: expected values a,b,c or choice, range or interval, not shuffled")
+        else:
+            found.append(axis)
+    return fixed, found
+
+
+def _axis(override: Override) -> Axis | None:
+    key, value = override.get_key_element().lstrip("+"), override.value()
+    if isinstance(value, Glob) or getattr(value, "shuffle", False):
+        return None  # only a sweeper of Hydra's could tell, or another order each time
+    if isinstance(value, IntervalSweep):
+        low, high = value.start, value.end
+        if low is None or high is None or not low < high:
+            return None
+        whole = isinstance(low, int) and isinstance(high, int)
+        return Axis(key, low=low, high=high, log="log" in value.tags, whole=whole)
+    if override.is_choice_sweep() or override.is_range_sweep():
+        values = tuple(dict.fromkeys(str(item) for item in override.sweep_string_iterator()))
+        return Axis(key, values, isinstance(value, RangeSweep)) if values else None
+    return None
+
+
+def _parse(arguments: Sequence[str], problems: list[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for argument in arguments:
+        try:
+            override = parser.parse_override(argument)
+        except HydraException as error:
+            problems.append(f"{argument}: not an override, expected KEY=VALUE ({one_line(error)})")
+            continue
+        if override.key_or_group:
+            parsed.append(override)
+        else:
+            problems.append(f"{argument}: not an override, expected KEY=VALUE")
+    return parsed
+
+
+def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[list[Override], list[str]]:
+    """Make Hydra find the toolkit's files, read for these arguments.
+
+    Returns:
+        the overrides that can be parsed, and problems.
+    """
+    version.setbase("1.3")
+    problems: list[str] = []
+    overrides = _parse(arguments, problems)
+    single = {o.key_or_group: o.value() for o in overrides if not o.is_sweep_override() and not o.is_delete()}
+    source.request = Request(folders=tuple(Path(folder).resolve() for folder in folders))
+    source.origins.clear()
+    read.cache_clear()
+    problems += [f"--config-dir {folder}: no such folder" for folder in source.request.folders if not folder.is_dir()]
+    allow = single.get("allow", [])
+    source.request.allow = tuple(map(str, allow if isinstance(allow, list) else [allow]))
+    source.request.choices = {
+        group: name
+        for group, name in single.items()
+        if group in GROUPS and isinstance(name, str) and locate(group, name)
+    }
+    if single.get("resume") == "auto" and "run_dir" not in single:
+        problems.append("resume=auto: also give run_dir=FOLDER, the run to go on with or to begin")
+    for key in ("evaluate", "resume"):
+        if single.get(key) not in (None, "auto"):
+            source.request.earlier = True
+            try:
+                base, source.request.base_file = earlier(key, Path(str(single[key])))
+            except ConfigError as error:
+                problems += error.problems
+            else:
+                source.request.base = None if "recipe" in single else base
+                source.request.run_dir = str(single[key]) if key == "resume" else None
+    Plugins.instance().register(Source)
+    Plugins.instance().register(SearchPath)
+    setup_globals()
+    return overrides, problems
+
+
+def earlier(key: str, folder: Path) -> tuple[dict[str, Any], str]:
+    """The config in a run folder, and the name of its file.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    file = folder / "config.yaml"
+    if not folder.is_dir():
+        raise ConfigError(f"{key}: {folder} is not a folder, expected a run folder")
+    if not file.is_file():
+        raise ConfigError(f"{key}: {folder} has no config.yaml, expected a run folder")
+    return read(file)[0], str(file)
+
+
+def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
+    """Compose the config of one run as Hydra does, going on past every problem.
+
+    Args:
+        arguments: the overrides of the command line.
+        folders: more folders of groups and recipes, in the shape of ``conf/``.
+    """
+    overrides, problems = prepare(arguments, folders)
+    for override in list(overrides):
+        if override.is_sweep_override():
+            problems.append(f"{override.input_line}: several values; add -m for a run of each, or write a list [a,b]")
+            overrides.remove(override)
+    choices, hydras, values = _sorted(overrides, problems)
+    picked, absent = _pick(choices, problems)
+    config = _load(picked, hydras, problems)
+    with open_dict(config):
+        del config["hydra"]
+    known = {*leaves(_container(config)), *GROUPS}
+    for override in values:
+        if override.key_or_group.partition(".")[0] not in absent:
+            problems += _apply(config, override, known)
+    resolved = _resolved(config, problems, absent)
+    return Composed(resolved, problems, absent, dict(source.origins), source.request.allow)
+
+
+def _sorted(
+    overrides: Sequence[Override], problems: list[str]
+) -> tuple[list[Override], list[Override], list[Override]]:
+    choices, hydras, values = [], [], []
+    for override in overrides:
+        key = override.key_or_group
+        if re.match(r"hydra([./]|$)", key):
+            if key == "hydra.run.dir":
+                problems.append(f"{override.input_line}: give run_dir=FOLDER")
+            hydras.append(override)
+        elif key in GROUPS and not isinstance(override.value(), dict):
+            choices.append(override)
+        else:
+            values.append(override)
+    return choices, hydras, values
+
+
+def _pick(choices: Sequence[Override], problems: list[str]) -> tuple[list[str], set[str]]:
+    """The option of every group that has to be named to Hydra, and the groups that are left without.
+
+    A wrong name is reported and the nearest valid one taken, so that the rest can be checked.
+    """
+    picked: dict[str, str] = {}
+    for override in choices:
+        group, name = override.key_or_group, override.value()
+        names = options(group)
+        if override.is_delete() or override.is_add() or override.is_force_add() or override.package:
+            problems.append(f"{override.input_line}: found a changed defaults list, expected {group}=NAME")
+        elif isinstance(name, str) and locate(group, name):
+            picked[group] = name
+        else:
+            close = nearest(str(name), names)
+            hint = f"; did you mean {close}?" if close else ""
+            problems.append(f"{override.input_line}: no such option{hint} (there are: {', '.join(names)})")
+            if close:
+                picked[group] = close
+    if source.request.base is not None:
+        return [f"{group}={name}" for group, name in picked.items()], set()
+    named = {override.key_or_group for override in choices}
+    recipe = picked.get("recipe")
+    absent = {g for g in GROUPS if g not in picked and not (g != "recipe" and chosen(recipe, g))}
+    for group in sorted(absent - named, key=GROUPS.index):
+        if recipe or (group == "recipe" and not source.request.earlier):
+            missing = "not given" if group == "recipe" else f"not chosen by recipe {recipe}"
+            problems.append(f"{group}: {missing}; give {group}=NAME (there are: {', '.join(options(group))})")
+    picked |= dict.fromkeys(absent, NOTHING)
+    return [f"{group}={name}" for group, name in picked.items()], absent
+
+
+def _load(picked: list[str], hydras: Sequence[Override], problems: list[str]) -> DictConfig:
+    source.request.choices = dict(item.split("=", 1) for item in picked if not item.endswith(f"={NOTHING}"))
+    own = [str(override.input_line) for override in hydras]
+    for extra in (own, []):
+        loader = ConfigLoaderImpl(create_config_search_path(None))
+        try:
+            config = loader.load_configuration("config", [*picked, *extra], RunMode.RUN, from_shell=False)
+        except (HydraException, ConfigError, OmegaConfBaseException, ValueError) as error:
+            lines = error.problems if isinstance(error, ConfigError) else [one_line(error)]
+            problems += [line for line in lines if line not in problems]
+            continue
+        problems += [f"hydra.{key}: {value} is refused" for key, value in _code(_container(config.hydra))]
+        HydraConfig.instance().set_config(config)  # for interpolations such as ${hydra:runtime.cwd}
+        return config
+    raise ConfigError(problems, HEADLINE)
+
+
+def _code(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What would make Hydra or its logging run code other than Hydra's own and its installed plugins'."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            where = f"{path}.{key}" if path else str(key)
+            fine: tuple[str, ...] | None = {
+                "_target_": ("hydra._internal.core_plugins.", "hydra_plugins."),
+                "class": ("logging.StreamHandler", "logging.FileHandler"),
+                "searchpath": (),
+                "()": (),
+            }.get(str(key))
+            if fine is not None and value and not str(value).startswith(fine):
+                yield where, value
+            yield from _code(value, where)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _code(value, f"{path}.{index}")
+    elif isinstance(node, str) and node.startswith("ext://") and node not in ("ext://sys.stdout", "ext://sys.stderr"):
+        yield path, node
+
+
+def _apply(config: DictConfig, override: Override, known: set[str]) -> list[str]:
+    key = re.sub(r"\[(\w+)\]", r".\1", override.key_or_group)
+    value = override.value()
+    keys = [key, *(leaves(value, f"{key}.") if isinstance(value, dict) else ())]
+    strange = [name for name in keys if name not in known and not (override.is_add() or override.is_force_add())]
+    if strange:
+        return [unknown(name, known) for name in strange]
+    source.origins.update(dict.fromkeys(keys, "the command line"))
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([override], config)
+    except (HydraException, OmegaConfBaseException) as error:
+        return [f"{override.input_line}: {one_line(error)}"]
+    return []
+
+
+def _container(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
+
+
+def _resolved(config: DictConfig, problems: list[str], absent: set[str]) -> dict[str, Any]:
+    """Plain data with interpolations resolved; those that cannot be are left without a value."""
+    quiet = bool(absent)  # what refers to a group that is not there cannot be told from a mistake
+    while True:
+        try:
+            return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+        except OmegaConfBaseException as error:
+            key = error.full_key or ""
+            absent.add(key)
+            if not quiet:
+                problems.append(f"{key}: {str(error).splitlines()[0]}")
+            OmegaConf.update(config, key, None, force_add=True)

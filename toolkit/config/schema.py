@@ -1,0 +1,392 @@
+"""The run's schema, and the check of a config against it: every problem at once, before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from toolkit.config import build
+from toolkit.config.compose import HEADLINE, Composed, compose, unknown
+from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
+from toolkit.config.spec import is_spec, option, out_of_bounds, problems
+from toolkit.errors import ConfigError
+from toolkit.training.spec import STRATEGIES
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
+EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+Accepted = Literal["dataset", "seed", "accumulate", "plan", "tokenizer", "features"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, checked: what is trained, with what, from which seed, and where its results go."""
+
+    recipe: str = option(doc="what to train: the name of a file in recipes/")
+    dataset: Any = option(doc="where the examples come from")
+    features: Any = option(doc="what the model sees of an example")
+    tokenizer: Any = option(doc="how text becomes numbers")
+    model: Any = option(doc="the network")
+    task: Any = option(doc="loss, decoding, and what is measured")
+    optimizer: Any = option(doc="how a gradient becomes a step")
+    schedule: Any = option(doc="the learning rate as a function of the step")
+    trainer: Any = option(doc="batches, length, precision, checkpoints")
+    run_dir: str = option(doc="folder of the results")
+    backend: Literal["torch", "tf"] = option("torch", "the framework")
+    seed: int = option(0, "of the initial weights, the order of the batches and all augmentation", ge=0, lt=2**63)
+    resume: str | None = option(None, "run folder to go on from; auto: this run's own folder, if it has a checkpoint")
+    evaluate: str | None = option(None, "run folder to measure again, without training")
+    accept: tuple[Accepted, ...] = option((), "with resume: what may be another than the checkpoint was trained with")
+    allow: tuple[str, ...] = option((), "packages of your own whose specs may be named; on the command line only")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What of a config is about the sweep and not about its runs."""
+
+    sweep: Any = option(doc="which jobs a sweep has")
+    launcher: Any = option(doc="where the jobs of a sweep run")
+    ranges: tuple[str, ...] = option((), "axes beside those of the command line, each an override with several values")
+    seeds: int = option(1, "each job so often, with seed, seed + 1, ...", ge=1)
+    objectives: tuple[str, ...] = option((), "what a sweep looks for; none: what the task monitors, on validation")
+
+
+def check(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Run:
+    """Compose and check the config that command-line arguments describe.
+
+    Args:
+        arguments: Hydra overrides.
+        folders: more folders of groups and recipes, in the shape of ``conf/``.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    return check_both(arguments, folders)[0]
+
+
+def check_both(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Run, Sweep]:
+    """The same, and what the config says of the sweep that the run may be a job of.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    run, sweep, found = _checked(arguments, folders, complete=True)
+    if found or run is None or sweep is None:
+        raise ConfigError(found, HEADLINE)
+    return run, sweep
+
+
+def check_shown(arguments: Sequence[str], folders: Sequence[Path] = ()) -> None:
+    """The same for a config that is only shown: values may be missing, and the framework too.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    *_, found = _checked(arguments, folders, complete=False)
+    if found:
+        raise ConfigError(found, HEADLINE)
+
+
+def _checked(
+    arguments: Sequence[str], folders: Sequence[Path], complete: bool
+) -> tuple[Run | None, Sweep | None, list[str]]:
+    composed = compose(arguments, folders)
+    found = list(composed.problems)
+    values = _values(composed, Sweep, found, complete)
+    sweep = Sweep(**values) if values is not None else None
+    run = _run(composed, found, complete)
+    backend = composed.config.get("backend")
+    if complete and backend in build.FRAMEWORKS and (line := build.missing(backend)):
+        found.append(line)
+    return run, sweep, list(dict.fromkeys(found))
+
+
+def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
+    """A run from a composed config, such as a run folder's ``config.yaml``.
+
+    Args:
+        config: plain nested data, or an OmegaConf node.
+        allow: packages beside the toolkit whose specs may be named. What the config itself says of it does not count,
+            since a config may come from someone else.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    found: list[str] = []
+    run = _run(Composed(dict(typing.cast(Mapping[str, Any], plain)), [], set(), {}, tuple(allow)), found, complete=True)
+    if found or run is None:
+        raise ConfigError(found, HEADLINE)
+    return run
+
+
+def plain(run: Run) -> dict[str, Any]:
+    """The config that describes ``run``: nested data for YAML or JSON; :func:`resolve` is its inverse."""
+    return {f.name: _plain(getattr(run, f.name)) for f in dataclasses.fields(run)}
+
+
+def _plain(value: Any, nested: bool = False) -> Any:
+    kind = type(value)
+    if not is_spec(kind):
+        return [_plain(item, True) for item in value] if isinstance(value, tuple) else value
+    named = {} if nested else {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
+    return named | {f.name: _plain(getattr(value, f.name), True) for f in dataclasses.fields(value)}
+
+
+def _values(composed: Composed, kind: type[Any], found: list[str], complete: bool) -> dict[str, Any] | None:
+    """The values of the top-level keys that are fields of ``kind``; None when one is bad or missing."""
+    reader, values, hints = _Reader(composed, complete), {}, typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if field.name in composed.absent:
+            continue
+        node = composed.config.get(field.name, field.default)
+        if field.name in PACKAGES:
+            values[field.name] = reader.component(field.name, node)
+        else:
+            values[field.name] = reader.field(field.name, node, hints[field.name], field)
+    found += reader.found
+    return None if reader.found or len(values) < len(hints) or _BAD in values.values() else values
+
+
+def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
+    names = [*Run.__dataclass_fields__, *OF_A_SWEEP]
+    found += [unknown(str(key), names, composed.origins.get(str(key))) for key in composed.config.keys() - set(names)]
+    values = _values(composed, Run, found, complete)
+    if composed.config.get("allow") and list(composed.config["allow"]) != list(composed.allow):
+        origin = composed.origins.get("allow", "the config")
+        found.append(f"allow: found in {origin}; give it on the command line, where only you can")
+    if found or values is None or composed.absent:
+        return None
+    run = Run(**values | {"allow": composed.allow})
+    if run.resume and run.evaluate:
+        found.append("evaluate: found beside resume, expected one of them")
+    if run.dataset.split and not run.evaluate:
+        found.append(
+            f"dataset.split: found {run.dataset.split!r} without evaluate=RUN_FOLDER, which alone takes one split"
+        )
+    found += _foreign(run)
+    found += _unshared(run)
+    found += _unstreamed(run)
+    if getattr(run.model, "share_embeddings", False) and not getattr(run.tokenizer, "joint", True):
+        found.append(
+            "model.share_embeddings: found true beside tokenizer.joint=false, expected one vocabulary for both "
+            "languages; give tokenizer.joint=true or model.share_embeddings=false"
+        )
+    rates = [getattr(part, "sample_rate", None) for part in (run.dataset, run.features)]
+    if None not in rates and rates[0] != rates[1]:
+        found.append(f"features.sample_rate: found {rates[1]}, expected dataset.sample_rate, {rates[0]}")
+    return run
+
+
+def _foreign(run: Run) -> Iterator[str]:
+    """A line for each component that is not made for what the dataset holds."""
+    domain = run.dataset.domains[0]
+    for group in PARTS:
+        domains = getattr(getattr(run, group), "domains", (domain,))
+        if domain not in domains:
+            kind, dataset = type(getattr(run, group)).__name__, type(run.dataset).__name__
+            yield f"{group}: {kind} is for {' and '.join(domains)}, the dataset {dataset} is {domain}"
+
+
+def _unstreamed(run: Run) -> Iterator[str]:
+    """A line for each reason why the run cannot read its training split as a stream."""
+    if not run.dataset.streaming:
+        return
+    name = type(run.dataset).__name__
+    if not hasattr(run.dataset, "shards"):
+        yield f"dataset.streaming: found true, but {name} does not come in shards, expected false"
+    if run.trainer.max_steps is None and not run.evaluate:
+        yield "trainer.max_steps: not given, but dataset.streaming=true has no number of steps of its own"
+    if run.trainer.loop == "stock":
+        yield "trainer.loop: found stock with dataset.streaming=true, expected neutral, which keeps the place in it"
+    if run.dataset.split == "train":
+        yield "dataset.split: found train with dataset.streaming=true; dataset.streaming=false measures it"
+    if run.trainer.accumulate > max(1, run.dataset.pool // run.trainer.batch_examples):
+        yield (
+            f"trainer.accumulate: found {run.trainer.accumulate} with dataset.streaming=true, whose steps take batches "
+            f"of one pool: expected at most dataset.pool / trainer.batch_examples, "
+            f"{run.dataset.pool} / {run.trainer.batch_examples}"
+        )
+    if run.trainer.strategy == "tpu":
+        yield "trainer.strategy: found tpu with dataset.streaming=true, which cannot give it static shapes"
+    elif run.trainer.static_shapes:
+        yield (
+            "trainer.static_shapes: found true with dataset.streaming=true, expected false: the edges that lengths are "
+            "rounded to follow from all of them"
+        )
+    if run.trainer.workers:
+        found = f"trainer.workers: found {run.trainer.workers} with dataset.streaming=true"
+        yield f"{found}, expected 0: threads of the process itself read ahead"
+
+
+def _unshared(run: Run) -> Iterator[str]:
+    """A line for each reason why the run's devices cannot share its batches."""
+    trainer, able = run.trainer, list(dict.fromkeys(itertools.chain(*STRATEGIES[run.backend])))
+    if trainer.strategy not in ("auto", *able):
+        yield (
+            f"trainer.strategy: found {trainer.strategy} beside backend={run.backend}, which can do "
+            f"{', '.join(able[:-1])}{' and ' * (len(able) > 1)}{able[-1]}"
+        )
+    elif trainer.strategy not in ("auto", "tpu", *(fitting := STRATEGIES[run.backend][trainer.nodes > 1])):
+        expected = " or ".join(fitting)
+        yield f"trainer.strategy: found {trainer.strategy} with trainer.nodes={trainer.nodes}, expected {expected}"
+    if trainer.shares > 1 and getattr(run.features, "mixup", 0):
+        yield (
+            f"features.mixup: found {run.features.mixup} with {trainer.shares} devices, expected 0: the picture that "
+            "is mixed in may lie on another device"
+        )
+    if trainer.shares > 1 and getattr(run.model, "native_dropout", False):
+        yield (
+            f"model.native_dropout: found true with {trainer.shares} devices, expected false: only the toolkit's own "
+            "masks are those of the whole batch"
+        )
+
+
+_BAD = object()  # stands for a value that was reported
+
+
+class _Reader:
+    """Turns plain data into typed values by the type hints, and keeps a line about everything that does not fit."""
+
+    def __init__(self, composed: Composed, complete: bool) -> None:
+        self.composed = composed
+        self.complete = complete
+        self.found: list[str] = []
+
+    def unknown(self, key: str, names: Sequence[str]) -> None:
+        parent = key.rpartition(".")[0]
+        names = [f"{parent}.{name}" if parent else name for name in names]
+        self.found.append(unknown(key, names, self.composed.origins.get(key)))
+
+    def component(self, group: str, node: Any) -> Any:
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            found = "???" if node is dataclasses.MISSING else node
+            self.found.append(f"{group}: found {found!r}, expected a component with _target_ and its fields")
+            return _BAD
+        try:
+            kind = build.find(node["_target_"], self.composed.allow, PACKAGES[group])
+        except ConfigError as error:
+            self.found += [f"{group}._target_: {line}" for line in error.problems]
+            return _BAD
+        return self.spec(group, {key: value for key, value in node.items() if key != "_target_"}, kind)
+
+    def spec(self, path: str, node: Mapping[str, Any], kind: type[Any]) -> Any:
+        """An instance of a spec class; ``_BAD`` when a field is bad, after looking at all of them."""
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        hints = typing.get_type_hints(kind)
+        before = len(self.found)
+        for key in node.keys() - fields.keys():
+            if str(key).startswith("_") and str(key).endswith("_"):
+                self.found.append(f"{path}.{key}: not allowed in a config, which names specs and their fields only")
+            else:
+                self.unknown(f"{path}.{key}", list(fields))
+        values = {
+            name: self.field(f"{path}.{name}", node.get(name, field.default), hints[name], field)
+            for name, field in fields.items()
+        }
+        if any(value is _BAD for value in values.values()):
+            for name, value in values.items():
+                if value is not _BAD and not is_spec(type(value)):
+                    self.found += [f"{path}.{name}: {line}" for line in out_of_bounds(value, fields[name].metadata)]
+            return _BAD
+        made = kind(**values)
+        self.found += [f"{path}.{name}: {line}" for name, line in problems(made)]
+        return made if len(self.found) == before else _BAD
+
+    def field(self, path: str, value: Any, hint: Any, field: Any) -> Any:
+        if path in self.composed.absent:
+            return _BAD
+        if value is dataclasses.MISSING or value == "???":
+            if self.complete:
+                expected = "" if hint is Any else f"{_name(hint)}: "
+                self.found.append(f"{path}: not given ({expected}{field.metadata['doc']}); give {path}=...")
+            return _BAD
+        made = self.value(path, value, hint)
+        if made is not _BAD and "." not in path:
+            self.found += [f"{path}: {line}" for line in out_of_bounds(made, field.metadata)]
+        return made
+
+    def value(self, path: str, value: Any, hint: Any) -> Any:
+        """``value`` as ``hint`` wants it."""
+        origin, inner = typing.get_origin(hint), typing.get_args(hint)
+        if is_spec(hint):
+            if isinstance(value, hint):
+                return value  # a spec's own default
+            if isinstance(value, Mapping):
+                return self.spec(path, value, hint)
+        elif origin in (Union, types.UnionType):
+            if value is None and type(None) in inner:
+                return None
+            for kind in inner:
+                made = self.value(path, value, kind) if _nested(kind, value) else _scalar(value, kind)
+                if made is not _BAD or _nested(kind, value):
+                    return made
+        elif origin is tuple:
+            if isinstance(value, (list, tuple)):
+                hints = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+                if len(hints) == len(value):
+                    made = [
+                        self.value(f"{path}.{i}", item, h) for i, (item, h) in enumerate(zip(value, hints, strict=True))
+                    ]
+                    return _BAD if any(item is _BAD for item in made) else tuple(made)
+        elif (made := _scalar(value, hint)) is not _BAD:
+            return made
+        self.found.append(f"{path}: found {_shown(value)}, expected {_name(hint)}")
+        return _BAD
+
+
+def _nested(hint: Any, value: Any) -> bool:
+    """Whether ``value`` has parts, each with a type of its own, that ``hint`` describes."""
+    kind = Mapping if is_spec(hint) else (list, tuple) if typing.get_origin(hint) is tuple else ()
+    return isinstance(value, kind)
+
+
+def _scalar(value: Any, hint: Any) -> Any:
+    if hint is Any:
+        return value
+    if typing.get_origin(hint) is Literal:
+        for choice in typing.get_args(hint):
+            # precision=32 is a number to YAML, and "32" to the spec
+            if type(value) is type(choice) and value == choice:
+                return choice
+            if isinstance(choice, str) and type(value) is int and str(value) == choice:
+                return choice
+        return _BAD
+    if hint is float and not isinstance(value, bool):
+        if isinstance(value, (int, float)):
+            return float(value)
+        if isinstance(value, str) and NUMBER.fullmatch(value):
+            return float(value)
+    if hint is str and type(value) is int:
+        return str(value)  # a folder called 2024
+    return value if type(value) is hint else _BAD
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _name(hint: Any) -> str:
+    """A type in words."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if kind is type(None) else _name(kind) for kind in inner)
+    if origin is tuple:
+        if inner[-1] is Ellipsis:
+            return f"a list, each of it {_name(inner[0])}"
+        return f"a list of {len(inner)} values ({', '.join(map(_name, inner))})"
+    if is_spec(hint):
+        return f"the fields of {hint.__name__}"
+    return EXPECTED.get(hint, getattr(hint, "__name__", str(hint)))

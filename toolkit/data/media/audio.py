@@ -1,0 +1,232 @@
+"""Audio files to waveforms: decoded, mixed to mono and resampled once, alike for both frameworks.
+
+WAV (8, 16, 24, 32 bit, float), FLAC, Ogg (Vorbis, Opus), MP3, AIFF and AU are decoded by libsndfile, everything else
+(MP4, WebM, AAC, AMR, raw G.722) by FFmpeg. Mono is the mean of the channels; resampling is soxr's "HQ" recipe.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from toolkit.data.cache import Undecodable
+
+# Goes into the cache key: raise it when the same file would give other samples than before.
+VERSION = 1
+
+# Below, speech is not intelligible; above, no recorder works. Such a rate in a header is a damaged header.
+SAMPLE_RATES = (4_000, 384_000)  # Hz
+
+# Floats may pass full scale a little; 16 (24 dB) over it they are integers that somebody stored as floats.
+LARGEST_PEAK = 16.0
+
+_BLOCK = 1 << 20  # samples decoded at a time
+
+_SUFFIXES = {
+    "WAV": (".wav", ".wave"),
+    "FLAC": (".flac",),
+    "Ogg": (".ogg", ".oga", ".opus"),
+    "MP3": (".mp3",),
+    "AIFF": (".aif", ".aiff", ".aifc"),
+    "AU": (".au", ".snd"),
+    "MP4": (".m4a", ".mp4", ".m4b", ".mov", ".3gp"),
+    "Matroska/WebM": (".webm", ".mkv", ".mka"),
+    "AAC": (".aac",),
+    "AMR": (".amr",),
+    "G.722": (".g722",),
+}
+FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
+_SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
+
+
+class BadAudio(Undecodable):
+    """A recording that cannot be used."""
+
+
+def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
+    """Decode one recording.
+
+    Args:
+        data: the whole file.
+        name: its file name; the suffix must agree with the content (a name without a known suffix always does).
+        sample_rate: of the result, in Hz.
+
+    Returns:
+        ``(samples,)`` float32, full scale is 1.0.
+
+    Raises:
+        BadAudio: empty, unreadable, truncated, mislabelled, silent, not finite, out of scale or of an absurd rate.
+    """
+    import soxr
+
+    if not data:
+        raise BadAudio("empty", "the file has 0 bytes")
+    kind = _format(data, PurePath(name).suffix.lower())
+    _require_whole(data, kind)
+    channels, rate = _by_soundfile(data, kind) if kind in _SOUNDFILE else _by_ffmpeg(data, kind)
+    _require_usable(channels, rate)
+    mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float64).astype(np.float32)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
+    if not len(mono):
+        raise BadAudio("empty", f"{len(channels)} samples at {rate} Hz are none at {sample_rate} Hz")
+    return np.ascontiguousarray(mono, np.float32)
+
+
+def sniff(data: bytes) -> str | None:
+    """The format that the first bytes of a file show, or None."""
+    if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
+        return "WAV"
+    if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    if data[4:8] == b"ftyp":
+        return "MP4"
+    starts = {
+        b"fLaC": "FLAC",
+        b"OggS": "Ogg",
+        b"ID3": "MP3",
+        b".snd": "AU",
+        b"\x1a\x45\xdf\xa3": "Matroska/WebM",
+        b"#!AMR": "AMR",
+    }
+    for start, name in starts.items():
+        if data.startswith(start):
+            return name
+    # An MPEG audio frame: 11 bits of sync, then version and layer. Layer 0 is AAC in ADTS.
+    if len(data) > 3 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
+        return "AAC" if data[1] & 0x06 == 0 else "MP3"
+    if data[:2] == b"PK":
+        return "a ZIP archive"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:512]):
+        return "text"
+    return None
+
+
+def _format(data: bytes, suffix: str) -> str:
+    expected, found = FORMATS.get(suffix), sniff(data)
+    if found == expected or (expected is None and found in _SUFFIXES):
+        return str(found)
+    if expected == "G.722" and found != "text":
+        return expected  # raw codec bytes: any beginning is valid
+    if found is None:
+        raise BadAudio("unreadable", f"begins with bytes {data[:4].hex(' ')}, expected {expected or 'an audio file'}")
+    if found in _SUFFIXES:
+        raise BadAudio("mislabelled", f"named {suffix} but holds {found}: rename it to {_SUFFIXES[found][0]}")
+    raise BadAudio(
+        "mislabelled", f"named {suffix or 'without suffix'} but holds {found}, expected {expected or 'audio'}"
+    )
+
+
+def _require_whole(data: bytes, kind: str) -> None:
+    """libsndfile silently reads what is left of a truncated WAV or Ogg, so compare with what their headers promise."""
+    if kind == "WAV":
+        promised = _wav_promise(data)
+    elif kind == "Ogg":
+        promised = _ogg_promise(data)
+    else:
+        return
+    if promised > len(data):
+        raise BadAudio("truncated", f"the header promises {promised:,} bytes, the file has {len(data):,}")
+
+
+def _wav_promise(data: bytes) -> int:
+    """Bytes that the file must have to hold its ``data`` chunk; 0 where the header does not say (a stream, RF64)."""
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"data":
+            return 0 if size == 0xFFFFFFFF else at + 8 + size
+        at += 8 + size + size % 2
+    return at + 8  # the file ends before its data chunk begins
+
+
+def _ogg_promise(data: bytes) -> int:
+    """Bytes that the file must have to hold its last page, and one more where that page does not end the stream."""
+    last = data.rfind(b"OggS")
+    header = data[last : last + 27]
+    if len(header) < 27:
+        return last + 27
+    lacing = data[last + 27 : last + 27 + header[26]]
+    end = last + 27 + header[26] + sum(lacing)
+    ends_stream = header[5] & 0x04
+    return end if ends_stream else max(end, len(data) + 1)
+
+
+class _Stream(io.BytesIO):
+    """libsndfile seeks before the beginning of some damaged files; an error in its callback would only be printed."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return super().seek(0)
+
+
+def _by_soundfile(data: bytes, kind: str) -> tuple[np.ndarray, int]:
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(_Stream(data))
+    except soundfile.LibsndfileError as error:
+        raise BadAudio("unreadable", f"not a valid {kind} file: {_reason(error)}") from None
+    with file:
+        try:
+            # In blocks, because a damaged header may promise more than memory holds.
+            blocks = [file.read(_BLOCK, dtype="float32", always_2d=True)]
+            while len(blocks[-1]) == _BLOCK:
+                blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
+        except soundfile.LibsndfileError as error:
+            raise BadAudio("truncated", f"decoding stopped in the middle: {_reason(error)}") from None
+        channels = np.concatenate(blocks)
+        # An MP3 or FLAC stream without a count says 0 or an absurdly large one.
+        if len(channels) < file.frames < 2**62:
+            raise BadAudio("truncated", f"the header promises {file.frames:,} samples, {len(channels):,} are there")
+        return channels, file.samplerate
+
+
+def _reason(error: Any) -> str:
+    return str(error.error_string).removeprefix("Error : ").rstrip(".")
+
+
+def _by_ffmpeg(data: bytes, kind: str) -> tuple[np.ndarray, int]:
+    import av
+
+    raw = "g722" if kind == "G.722" else None
+    try:
+        with av.open(io.BytesIO(data), "r", format=raw) as container:
+            if not container.streams.audio:
+                raise BadAudio("unreadable", f"the {kind} file has no audio track")
+            stream = container.streams.audio[0]
+            as_float = av.AudioResampler(format="fltp")
+            blocks = [b.to_ndarray() for frame in container.decode(stream) for b in as_float.resample(frame)]
+            blocks += [b.to_ndarray() for b in as_float.resample(None)]
+            promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            rate = int(stream.rate)
+    except av.FFmpegError as error:
+        raise BadAudio("unreadable", f"not a valid {kind} file: {error.strerror}") from None
+    channels = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1), np.float32)
+    # A codec's delay and padding may be missing at the ends: 0.1 s and 1 % are more than any has.
+    if not raw and len(channels) / rate < 0.99 * promised - 0.1:
+        raise BadAudio("truncated", f"the header promises {promised:.2f} s, {len(channels) / rate:.2f} s are there")
+    return channels, rate
+
+
+def _require_usable(channels: np.ndarray, rate: int) -> None:
+    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
+        raise BadAudio("sample rate", f"found {rate} Hz, expected {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]} Hz")
+    if not channels.size:
+        raise BadAudio("empty", "the file has a header and 0 samples")
+    finite = np.isfinite(channels).all(axis=1)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise BadAudio(
+            "not finite", f"{np.sum(~finite)} samples are NaN or infinite, the first one at {first / rate:.3f} s"
+        )
+    low, high = float(channels.min()), float(channels.max())
+    if max(-low, high) > LARGEST_PEAK:
+        raise BadAudio("out of scale", f"the peak is {max(-low, high):g}, expected full scale to be 1.0")
+    if low == high:
+        raise BadAudio("silent", f"all {len(channels):,} samples have the value {low:g}, expected speech")

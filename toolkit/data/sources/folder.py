@@ -1,0 +1,83 @@
+"""What datasets in a folder of one's own share."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit.data.corpus import Problem, nearest
+
+# Other names of splits
+ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "testing": "test"}
+
+
+def split_of(folder: Path) -> str:
+    """The split that a folder's name may mean."""
+    name = folder.name.lower()
+    return ALIASES.get(name, name)
+
+
+def unusable(root: Path, holds: str, layouts: str) -> Problem | None:
+    """What is wrong with a path that should be a folder with something in it.
+
+    Args:
+        root: the path.
+        holds: what is in such a folder.
+        layouts: how it may lie there.
+    """
+    where = f"dataset.path={root}"
+    if not root.exists():
+        siblings = [p.name for p in root.parent.iterdir()] if root.parent.is_dir() else []
+        message = f"no such folder (looked for {root.absolute()}){nearest(root.name, siblings)}"
+        return Problem("missing folder", where, message, fatal=True)
+    if not root.is_dir():
+        return Problem("not a folder", where, f"found a file, expected the folder that holds the {holds}", fatal=True)
+    if not any(root.iterdir()):
+        return Problem("empty folder", where, f"found nothing, expected {layouts}", fatal=True)
+    return None
+
+
+def name_in(root: Path, path: Path) -> str:
+    """A path as the user sees it: relative to the dataset's folder."""
+    return path.relative_to(root).as_posix() if path != root else str(root)
+
+
+def cut(
+    examples: Sequence[Any],
+    groups: Mapping[str, Sequence[Any]],
+    validation: float,
+    test: float,
+    seed: int,
+    too_large: str,
+) -> Iterator[Any]:
+    """Move groups of the training split to validation and test, in the order of a hash of seed and the group's key.
+
+    Args:
+        examples: of all splits, dataclasses with ``id`` and ``split``.
+        groups: those of the training split, which stay together.
+        validation, test: fractions of the training split.
+        seed: another one gives other splits.
+        too_large: message for a split that is to be cut and stays empty.
+
+    Yields:
+        a problem for each such split, then the examples.
+    """
+    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "replace")).digest())
+    total = sum(len(group) for group in groups.values())
+    moved: dict[str, str] = {}
+    for split, fraction in (("test", test), ("validation", validation)):
+        room = round(fraction * total) or int(fraction > 0)
+        for key in keys:
+            # One group must stay for training. A group too large for what is left waits for the next split.
+            if key not in moved and len(groups[key]) <= room and len(moved) + 1 < len(keys):
+                moved[key] = split
+                room -= len(groups[key])
+        if fraction and groups and split not in moved.values():
+            yield Problem("no split", split, too_large, fatal=split == "test")
+    new = {example.id: split for key, split in moved.items() for example in groups[key]}
+    for example in examples:
+        own = example.split == "train" and new.get(example.id)
+        yield dataclasses.replace(example, split=own) if own else example

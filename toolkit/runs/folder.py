@@ -1,0 +1,299 @@
+"""The run folder: everything a run leaves behind, in files that any program reads."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from toolkit.errors import RunError, room, writing
+from toolkit.runs import checkpoint
+from toolkit.runs.checkpoint import LEARNED, About, Progress, State, write
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOGS = ("metrics.jsonl", "examples.jsonl")  # a row an event; a resumed run goes on as if it had never stopped
+BOARD_SECONDS = 10  # between two writings of the TensorBoard file, each of which waits for the disk
+PACKAGES = (
+    "torch",
+    "lightning",
+    "tensorflow",
+    "tensorflow-text",
+    "keras",
+    "numpy",
+    "hydra-core",
+    "safetensors",
+    "soxr",
+)
+
+
+class RunFolder:
+    """Writes ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``examples.jsonl``, ``tensorboard/``,
+    ``predictions/``, ``results.json``, ``run.log`` and the checkpoints under ``path``; holds it until it is closed.
+
+    Raises:
+        RunError: ``path`` cannot be written, or another run holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the run
+        except OSError as error:
+            why = f"{error.strerror}; {room(path)}"
+            raise RunError(f"run_dir: {path} cannot be written ({why}); give another folder") from error
+        self._files: dict[str, BinaryIO] = {}
+        self._bytes: dict[str, int] = {}
+        self._board: Any = None
+        self._about = About()
+        if warning := hold(self._lock, path):
+            self.say(warning)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def describe(self, config: Mapping[str, Any], command: list[str]) -> None:
+        """Write ``config.yaml`` and ``environment.json``; every checkpoint has them too, and what was learned."""
+        from omegaconf import OmegaConf
+
+        with writing(self.path):
+            write(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))).encode())
+            path, now = self.path / "environment.json", environment(command)
+            if path.exists():  # a run that goes on
+                first = json.loads(path.read_text("utf-8"))
+                now = first | {"resumed": [*first.get("resumed", []), now]}
+            write(path, json.dumps(now, indent=1).encode())
+        learned = {
+            file.relative_to(self.path).as_posix(): file.read_bytes()
+            for name in LEARNED
+            for file in sorted((self.path / name).rglob("*"))
+            if file.is_file()
+        }
+        self._about = About(config, config["backend"], {"python": platform.python_version(), **packages()}, learned)
+
+    def learned(self, known: Mapping[str, bytes], groups: Iterable[str] = LEARNED) -> None:
+        """Put what a run learned, files by relative path, in the place of what is there of these groups."""
+        with writing(self.path):
+            for name in groups:
+                shutil.rmtree(self.path / name, ignore_errors=True)
+                (self.path / name).mkdir()
+            for name, blob in known.items():
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                write(self.path / name, blob)
+
+    def save(self, state: State, at: Progress, keep: int) -> Path:
+        """Leave a checkpoint (:func:`toolkit.runs.checkpoint.save`), once the logs that lead to it are on the disk."""
+        for name, file in self._files.items():
+            with writing(self.path / name):
+                file.flush()
+                os.fsync(file.fileno())
+        if self._board is not None:
+            with writing(self.path / "tensorboard"):
+                self._board.flush()
+        at.log_bytes = {name: self._bytes[name] for name in LOGS if name in self._bytes}
+        return checkpoint.save(self.checkpoints, state, at, keep, self._about)
+
+    def say(self, text: str = "") -> None:
+        """Print a line and keep it in ``run.log``."""
+        print(text, flush=True)
+        self._append("run.log", text)
+
+    def rewind(self, at: Progress) -> None:
+        """Drop the rows of the logs that a resumed run is going to write again."""
+        for name in LOGS:
+            path = self.path / name
+            if path.exists():
+                length = min(at.log_bytes.get(name, 0), path.stat().st_size)
+                with writing(path), open(path, "r+b") as file:
+                    file.truncate(length)
+                    os.fsync(file.fileno())
+                self._bytes[name] = length
+
+    def record(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
+        """Append a row to ``metrics.jsonl`` and to the TensorBoard event file."""
+        row = {"step": step, "epoch": epoch, "split": split, **values, "time": round(time.time(), 3)}
+        self._append("metrics.jsonl", json.dumps(row))
+        with writing(self.path / "tensorboard"):
+            self._board = self._board or _Board(self.path / "tensorboard", step)
+            self._board.add(step, {f"{split}/{name}": value for name, value in values.items()})
+
+    def record_examples(self, step: int, epoch: int, ids: list[str]) -> None:
+        """Append a row to ``examples.jsonl``: what an optimizer step was made of, in the order of the plan."""
+        self._append("examples.jsonl", json.dumps({"step": step, "epoch": epoch, "ids": ids}, ensure_ascii=False))
+
+    def _append(self, name: str, line: str) -> None:
+        blob = f"{line}\n".encode()
+        with writing(self.path / name, len(blob)):
+            if name not in self._files:
+                self._files[name] = open(self.path / name, "ab")  # noqa: SIM115
+            self._files[name].write(blob)
+            self._files[name].flush()
+        self._bytes[name] = self._bytes.get(name, 0) + len(blob)
+
+    def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self.prediction_file(f"{split}.jsonl", text.encode())
+
+    def prediction_file(self, name: str, content: bytes) -> None:
+        """A file below ``predictions/``."""
+        path = self.path / "predictions" / name
+        with writing(path, len(content)):
+            path.parent.mkdir(exist_ok=True)
+            write(path, content)
+
+    def results(self, values: Mapping[str, Any]) -> None:
+        blob = json.dumps(values, indent=1).encode()
+        with writing(self.path / "results.json", len(blob)):
+            write(self.path / "results.json", blob)
+
+    def close(self) -> None:
+        for file in (*self._files.values(), self._board, self._lock):
+            if file is not None:
+                with contextlib.suppress(OSError):  # the run has said already that the disk is full
+                    file.close()
+
+
+class Onlooker(RunFolder):
+    """The folder of a run for those of its processes that must not write: it only knows where things are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _nothing(self, *_: Any, **__: Any) -> Any:
+        return None
+
+    describe = learned = save = say = rewind = record = record_examples = _nothing
+    predictions = prediction_file = results = close = _nothing
+
+
+class _Board:
+    """A TensorBoard event file, written by the run itself.
+
+    tensorboardX's own writer hands its events to a thread, and waits for ever once a full disk has ended that thread.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter  # framework-neutral, unlike torch's and TensorFlow's
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        folder.mkdir(exist_ok=True)
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._writer = EventsWriter(str(folder / "events"), f".{step}")  # beside one of the same second
+        self.close, self.flush = self._writer.close, self._writer.flush
+        self._due = 0.0
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        # hides what a run that was resumed from an earlier checkpoint wrote from here on
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, session_log=start))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        found = self._summary(value=[self._summary.Value(tag=k, simple_value=v) for k, v in values.items()])
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=found))
+        if time.monotonic() > self._due:
+            self.flush()
+            self._due = time.monotonic() + BOARD_SECONDS
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process holds a folder at the moment."""
+    if fcntl is None or not (folder / ".lock").exists():
+        return False
+    with open(folder / ".lock", "r+", encoding="utf-8") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
+
+
+def hold(lock: TextIO, folder: Path) -> str:
+    """Lock a run folder for this process, and write into the lock who holds it.
+
+    The system lets go of the lock when the process ends, however it ends. A POSIX lock, unlike one of ``flock``, is not
+    inherited by the loader's workers, which may outlive it.
+
+    Returns:
+        a line to be shown where there are no locks.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    if fcntl is None:
+        return f"{folder}: this system has no file locks: see to it yourself that no second run writes there"
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return f"{folder}: no file locks there ({error.strerror}): see to it that no second run writes there"
+        lock.seek(0)
+        holder = lock.read().strip() or "it has not written yet which"
+        lock.close()
+        raise RunError(
+            f"run_dir: {folder} is in use by another run ({holder}); wait for it, stop it, or give another folder"
+        ) from error
+    since, command = time.strftime("%Y-%m-%d %H:%M:%S"), textwrap.shorten(" ".join(sys.argv), 200)
+    with writing(folder / ".lock"):
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}\n")
+        lock.flush()
+    return ""
+
+
+def environment(command: list[str]) -> dict[str, Any]:
+    """Versions, hardware, commit and command, for whoever wants to run it again."""
+    return {
+        "command": ["python", "-m", "toolkit.run", *command],
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": packages(),
+    }
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that numbers depend on."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with ``+`` behind it where files differ from it; None outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "") if commit.returncode == 0 else None
