@@ -14,12 +14,13 @@ from typing import Any, Literal, Union
 
 from toolkit.config import build
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
-from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
+from toolkit.config.source import OF_A_SWEEP, PACKAGES
 from toolkit.config.spec import is_spec, option, out_of_bounds, problems
 from toolkit.errors import ConfigError
 from toolkit.training.spec import STRATEGIES
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
+OPTIONAL = ("features", "tokenizer")  # groups of which a run may have none
 EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 Accepted = Literal["dataset", "seed", "accumulate", "plan", "tokenizer", "features"]
 
@@ -30,8 +31,8 @@ class Run:
 
     recipe: str = option(doc="what to train: the name of a file in recipes/")
     dataset: Any = option(doc="where the examples come from")
-    features: Any = option(doc="what the model sees of an example")
-    tokenizer: Any = option(doc="how text becomes numbers")
+    features: Any = option(doc="what the model sees of audio or an image; none where the task has neither")
+    tokenizer: Any = option(doc="how text becomes numbers; none where the task has no text")
     model: Any = option(doc="the network")
     task: Any = option(doc="loss, decoding, and what is measured")
     optimizer: Any = option(doc="how a gradient becomes a step")
@@ -172,7 +173,7 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
         found.append(
             f"dataset.split: found {run.dataset.split!r} without evaluate=RUN_FOLDER, which alone takes one split"
         )
-    found += _foreign(run)
+    found += [f"{key}: {message}" for key, message in run.dataset.check_run(run)]
     found += _unshared(run)
     found += _unstreamed(run)
     if getattr(run.model, "share_embeddings", False) and not getattr(run.tokenizer, "joint", True):
@@ -186,22 +187,12 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     return run
 
 
-def _foreign(run: Run) -> Iterator[str]:
-    """A line for each component that is not made for what the dataset holds."""
-    domain = run.dataset.domains[0]
-    for group in PARTS:
-        domains = getattr(getattr(run, group), "domains", (domain,))
-        if domain not in domains:
-            kind, dataset = type(getattr(run, group)).__name__, type(run.dataset).__name__
-            yield f"{group}: {kind} is for {' and '.join(domains)}, the dataset {dataset} is {domain}"
-
-
 def _unstreamed(run: Run) -> Iterator[str]:
     """A line for each reason why the run cannot read its training split as a stream."""
     if not run.dataset.streaming:
         return
     name = type(run.dataset).__name__
-    if not hasattr(run.dataset, "shards"):
+    if not run.dataset.sharded:
         yield f"dataset.streaming: found true, but {name} does not come in shards, expected false"
     if run.trainer.max_steps is None and not run.evaluate:
         yield "trainer.max_steps: not given, but dataset.streaming=true has no number of steps of its own"
@@ -267,6 +258,8 @@ class _Reader:
         self.found.append(unknown(key, names, self.composed.origins.get(key)))
 
     def component(self, group: str, node: Any) -> Any:
+        if group in OPTIONAL and not node:
+            return None
         if not isinstance(node, Mapping) or "_target_" not in node:
             found = "???" if node is dataclasses.MISSING else node
             self.found.append(f"{group}: found {found!r}, expected a component with _target_ and its fields")

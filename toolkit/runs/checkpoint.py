@@ -24,7 +24,7 @@ import numpy as np
 from toolkit.errors import DataError, RunError, room
 
 FORMAT = 3
-LEARNED = ("tokenizer", "features")  # folders of a checkpoint, as of a run folder
+LEARNED = "learned"  # folder of a checkpoint and of a run folder: tokenizer, classes, state of the features
 STATE = "state.json"
 Tensors = dict[str, np.ndarray]
 
@@ -78,7 +78,7 @@ class About:
         config: the whole config, as plain data.
         backend: that trained it last.
         versions: of Python and the packages, by name.
-        learned: contents of the files below ``tokenizer/`` and ``features/``, by relative path.
+        learned: contents of the files below ``learned/``, by relative path.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -311,7 +311,7 @@ def load(folder: Path) -> Checkpoint:
         _tensors(folder / "ema.safetensors", blobs) if "ema.safetensors" in blobs else {},
     )
     progress = Progress(**{f.name: facts[f.name] for f in fields(Progress) if f.name in facts})
-    learned = {name: blob for name, blob in blobs.items() if name.partition("/")[0] in LEARNED}
+    learned = {name: blob for name, blob in blobs.items() if name.partition("/")[0] == LEARNED}
     return Checkpoint(folder, state, progress, About(facts["config"], facts["backend"], facts["versions"], learned))
 
 
@@ -338,7 +338,7 @@ def _allowed(name: str) -> bool:
     top, *below = PurePosixPath(name).parts
     if not below:
         return name in (STATE, "model.safetensors", "optimizer.safetensors", "ema.safetensors")
-    return top in LEARNED and ".." not in below and "\\" not in name and "\0" not in name
+    return top == LEARNED and ".." not in below and "\\" not in name and "\0" not in name
 
 
 def _read(path: Path) -> bytes:

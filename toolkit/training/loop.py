@@ -14,19 +14,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from toolkit.data.batch import Collate, NoBatch, Part
-from toolkit.data.corpus import Data
+from toolkit.data.split import Data
 from toolkit.errors import DataError, Interrupted, RunError, listed
 from toolkit.layers.spec import match
-from toolkit.metrics import text as metrics
 from toolkit.runs.checkpoint import Progress, State
 from toolkit.runs.folder import RunFolder
+from toolkit.tasks.spec import Row
 
 from .spec import GROW_AFTER, LARGEST_SCALE, SCALE
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 class NonFinite(Exception):
@@ -71,8 +74,11 @@ class Engine(Protocol):
     def fit_stock(self, stock: Stock) -> None:
         """Train under the framework's stock loop, which calls ``stock`` back."""
 
-    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
-        """What the task's ``evaluate_batch`` returns, as numpy, and the batch's ``example``."""
+    def evaluate(self, batch: Any) -> dict[str, np.ndarray]:
+        """What the task's ``evaluate`` returns for a batch with targets, as numpy."""
+
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        """What the task's ``predict`` returns for a batch of inputs, as numpy."""
 
     def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """For a task that searches: a function that goes one token on in ``width`` hypotheses of each example.
@@ -308,13 +314,13 @@ class Stock:
         return over or _patience_over(trainer, at)
 
 
-def evaluate(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = True) -> Evaluation:
+def evaluate(run: Run, engine: Engine, data: Data, target: Any, final: bool = True) -> Evaluation:
     """Decode a whole split (see :func:`decode`) and measure it."""
-    rows = decode(run, engine, data, tokenizer, final)
+    rows = decode(run, engine, data, target, final)
     return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | run.task.measure(rows), rows)
 
 
-def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = True) -> list[dict[str, Any]]:
+def decode(run: Run, engine: Engine, data: Data, target: Any, final: bool = True) -> list[dict[str, Any]]:
     """A row for each example of a split, in its order: id, reference, hypothesis, score, loss, what the task adds.
 
     It is the averaged weights that answer, where the run keeps them.
@@ -333,10 +339,34 @@ def decode(run: Any, engine: Engine, data: Data, tokenizer: Any, final: bool = T
     rows: list[tuple[int, dict[str, Any]]] = []
     with named(data), engine.averaged():
         for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
-            rows += run.task.evaluate(engine, batch, tokenizer, final)
+            rows += answers(run, engine, batch, target, data.split.target is not None, quick=not final)
     # all have decoded all of it, if sharded; the first is believed, so that no last bit makes them decide differently
     found = dict(gather(engine, [] if engine.sharded and engine.rank else rows))
-    return [{"id": data.split.ids[i], "reference": data.split.texts[i]} | found[i] for i in range(len(data.split))]
+    split = data.split
+    known = [{}] * len(split) if split.target is None else [{"reference": text} for text in split.references]
+    return [{"id": split.ids[i]} | known[i] | found[i] for i in range(len(split))]
+
+
+def answers(run: Run, engine: Engine, batch: Any, target: Any, labelled: bool, quick: bool) -> list[tuple[int, Row]]:
+    """Position and answer of each example of a batch.
+
+    Args:
+        target: learned by the target column.
+        labelled: the batch has targets; then the answers have the task's figures too, such as the loss.
+        quick: between epochs, where a task may search with less effort.
+    """
+    task = run.task
+    outputs = figures = engine.evaluate(batch) if labelled else {}
+    if task.autoregressive:
+        search = task.search(run, batch, quick)
+        outputs = search.run(engine.stepper(batch, search.width))
+    elif not labelled:
+        outputs = engine.predict(batch)
+    rows = task.decode(outputs, target)
+    for name in task.measured if labelled else ():
+        for row, value in zip(rows, figures[name].tolist(), strict=True):
+            row[name] = value
+    return list(zip(np.asarray(batch["example"]).tolist(), rows, strict=True))
 
 
 def _validate(
@@ -346,13 +376,12 @@ def _validate(
     folder.record(at.step, at.epoch, "validation", found.metrics)
     at.validated = at.step
     value = found.metrics[run.task.monitor]
-    sign = 1 if metrics.smaller_is_better(run.task.monitor) else -1
-    better = at.best is None or not sign * value >= sign * at.best  # and so than one that is not a number
+    better = run.task.metric(run.task.monitor).improves(value, at.best)
     if better:
         at.best, at.best_step, at.stale = value, at.step, 0
     else:
         at.stale += 1
-    shown = "  ".join(f"{k} {metrics.shown(k, v)}" for k, v in found.metrics.items())
+    shown = "  ".join(f"{k} {run.task.metric(k).format(v)}" for k, v in found.metrics.items())
     mark = "  best" if better else ""
     folder.say(f"epoch {at.epoch}  step {at.step}  train loss {loss:.3f}  validation {shown}{mark}")
     # the same few examples each time, so that one sees them become right

@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from toolkit.config.build import build
-from toolkit.data.batch import PART, Collate, Part, rows, rows_of
-from toolkit.data.corpus import Learned
+from toolkit.data.batch import PART, Collate, rows, rows_of
+from toolkit.data.columns.column import columns_of
 from toolkit.data.loaders import tf as loaders
+from toolkit.data.split import Learned, batch_fields
 from toolkit.errors import ConfigError
 from toolkit.layers import parameters as weights
 from toolkit.layers import tf as layers
@@ -36,7 +37,8 @@ def make_task(run: Any, learned: Learned) -> Any:
     model = build(run.model, "tf", learned.inputs, learned.outputs)
     layers.set_weights(model, weights.initial(run.model.parameters(learned.inputs, learned.outputs), run.seed))
     layers.bind(model, run.seed)
-    return build(run.task, "tf", build(run.features, "tf", learned.features), model)
+    features = run.features and build(run.features, "tf", learned.features)
+    return build(run.task, "tf", features, model)
 
 
 def connect(run: Any) -> tf.distribute.Strategy:
@@ -109,7 +111,7 @@ class Engine:
     """
 
     def __init__(self, run: Any, learned: Learned, link: tf.distribute.Strategy | None = None) -> None:
-        self.trainer, self.fields = run.trainer, run.task.fields
+        self.trainer = run.trainer
         tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is to mean float32 on a GPU too
         self.strategy = link or connect(run)
         self.parts = self.strategy.num_replicas_in_sync
@@ -137,20 +139,30 @@ class Engine:
             own = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.SUM}
             own = own if self.parts > 1 else {}
             self.sums = [tf.Variable(tf.zeros_like(v), trainable=False, **own) for v in self.variables] if many else []
+        columns = columns_of(run)
+        self.fields = batch_fields(columns, "training")
         batch = None if self.static else loaders.signature(self.fields)
+        labelled = None if self.static else loaders.signature(batch_fields(columns, "evaluation"))
+        given = None if self.static else loaders.signature(batch_fields(columns, "prediction"))
         part = batch | loaders.signature(PART) if batch and self.ranks > 1 else batch
         self._step = self._function(self._replica_step, part)
         self._add = self._function(self._replica_add, part, tf.TensorSpec([], tf.int32))
         self._apply = self._function(self._replica_apply, tf.TensorSpec([], tf.float64))
         self._average = self._function(self._replica_average)
         # a batch is evaluated by one device alone; of a TPU by all of them alike, for they have one program
-        evaluate, alone = self.task.evaluate_batch, self.parts == 1 or self.static
-        self._evaluate = self._function(evaluate, batch) if alone else tf.function(evaluate, input_signature=[batch])
+        alone = self.parts == 1 or self.static
+
+        def by_one(replica: Callable[..., Any], signature: Any) -> Any:
+            return self._function(replica, signature) if alone else tf.function(replica, input_signature=[signature])
+
+        self._evaluate = by_one(self.task.evaluate, labelled)
         if self.ranks > 1:
             self._total = self._function(self._replica_total, tf.TensorSpec([None], tf.float64))
-        if hasattr(self.task, "start"):
-            self._start = tf.function(self.task.start, reduce_retracing=True)
-            self._next = tf.function(self.task.step, reduce_retracing=True)
+        if run.task.autoregressive:
+            self._begin = tf.function(self.task.begin, reduce_retracing=True)
+            self._next = tf.function(self.task.advance, reduce_retracing=True)
+        else:
+            self._predict = by_one(self.task.predict, given)
 
     def _function(self, replica: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
@@ -162,8 +174,7 @@ class Engine:
         return tf.function(run, input_signature=None if None in signature else list(signature), jit_compile=False)
 
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
-        fields = self.fields | PART if isinstance(collator, Part) else self.fields
-        return loaders.loader(collator, batches, fields, epoch, self.trainer.workers)
+        return loaders.loader(collator, batches, collator.fields, epoch, self.trainer.workers)
 
     def set_step(self, lr: float, position: int) -> None:
         self.optimizer.learning_rate.assign(lr)
@@ -209,11 +220,14 @@ class Engine:
             for (slot, _), value in zip(self.averages, kept, strict=True):
                 slot.variable.assign(value)
 
-    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
-        return {k: v.numpy() for k, v in self._evaluate(batch).items()} | {"example": batch["example"].numpy()}
+    def evaluate(self, batch: Any) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self._evaluate(batch).items()}
+
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self._predict(batch).items()}
 
     def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        state = self._start(batch, width)
+        state = self._begin(batch, width)
 
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             nonlocal state
@@ -241,7 +255,7 @@ class Engine:
         if self.parts > 1:
             batch, share = self._own(batch)
         with tf.GradientTape() as tape:
-            loss = self.task.batch_loss(batch, True)
+            loss = self.task.loss(batch)
             loss = loss / tf.cast(parts, loss.dtype)
             if share is not None:
                 loss *= tf.cast(share, loss.dtype)
@@ -335,15 +349,39 @@ class Engine:
 
     def fit_stock(self, stock: Stock) -> None:
         run = stock.run.trainer
-        self.task.clip_norm = run.clip_norm
-        self.task.compile(optimizer=self.optimizer, jit_compile=False)
+        model = _StockModel(self.task, run.clip_norm)
+        model.compile(optimizer=self.optimizer, jit_compile=False)
         with stock.signals:
-            self.task.fit(
+            model.fit(
                 _StockData(stock),
                 epochs=run.max_epochs - stock.at.epoch,
                 shuffle=False,  # the plan has shuffled
                 callbacks=[_StockCallback(stock)],
             )
+
+
+class _StockModel(keras.Model):
+    """A task under the stock ``fit``."""
+
+    def __init__(self, task: Any, clip_norm: float | None) -> None:
+        super().__init__(autocast=False)
+        self.task, self.clip_norm = task, clip_norm
+        self.built = True
+
+    @property
+    def metrics(self) -> list[Any]:
+        """None: ``fit`` would replace the loss of :meth:`train_step` by its running mean, which is empty."""
+        return []
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Train on one batch. The loss is that batch's own."""
+        batch = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            loss = self.task.loss(batch)
+        variables = self.trainable_variables
+        gradients, _ = optimizers.clip(tape.gradient(loss, variables), self.clip_norm or float("inf"))
+        self.optimizer.apply(gradients, variables)
+        return {"loss": loss}
 
 
 class _StockData(keras.utils.PyDataset):

@@ -19,8 +19,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from toolkit.config.build import build
 from toolkit.data.batch import Collate
-from toolkit.data.corpus import Learned
 from toolkit.data.loaders import torch as loaders
+from toolkit.data.split import Learned
 from toolkit.layers import parameters as weights
 from toolkit.layers import torch as layers
 from toolkit.optimizers import torch as optimizers
@@ -112,7 +112,8 @@ def make_task(run: Any, learned: Learned) -> Any:
     model = build(run.model, "torch", learned.inputs, learned.outputs)
     layers.set_weights(model, weights.initial(run.model.parameters(learned.inputs, learned.outputs), run.seed))
     layers.bind(model, run.seed)
-    return build(run.task, "torch", build(run.features, "torch", learned.features), model)
+    features = run.features and build(run.features, "torch", learned.features)
+    return build(run.task, "torch", features, model)
 
 
 class Engine:
@@ -140,9 +141,8 @@ class Engine:
         trained = self.model.named_parameters() if run.trainer.ema_decay else ()
         self.averages = {name: p.detach().clone() for name, p in trained if p.requires_grad}
         self._move = get_ema_multi_avg_fn(run.trainer.ema_decay or 0.0)
-        for method in ("batch_loss", "evaluate_batch", "start", "step"):
-            if hasattr(self.task, method):
-                self.module.mark_forward_method(method)
+        for method in ("loss", "evaluate", *(("begin", "advance") if run.task.autoregressive else ("predict",))):
+            self.module.mark_forward_method(method)
 
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         return iter(loaders.loader(collator, batches, epoch, self.trainer.workers))
@@ -185,10 +185,10 @@ class Engine:
     def _loss(self, batch: Any) -> torch.Tensor:
         """This process's part of a batch's loss: the parts of all add up to it."""
         if self.ranks == 1:
-            return self.module.batch_loss(self.fabric.to_device(batch), True)
+            return self.module.loss(self.fabric.to_device(batch))
         share = float(batch["share"])
         layers.set_rows(self.model, int(batch["before"]), share > 0)
-        return self.module.batch_loss(self.fabric.to_device(batch), True) * share
+        return self.module.loss(self.fabric.to_device(batch)) * share
 
     def total(self, values: np.ndarray) -> np.ndarray:
         if self.ranks == 1:
@@ -220,22 +220,28 @@ class Engine:
             other.copy_(kept)
 
     @torch.no_grad()
-    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
+    def evaluate(self, batch: Any) -> dict[str, np.ndarray]:
         with self.fabric.autocast():
-            found = self.module.evaluate_batch(self.fabric.to_device(batch))
-        return {k: v.cpu().numpy() for k, v in found.items()} | {"example": batch["example"].numpy()}
+            found = self.module.evaluate(self.fabric.to_device(batch))
+        return {name: value.cpu().numpy() for name, value in found.items()}
+
+    @torch.no_grad()
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        with self.fabric.autocast():
+            found = self.module.predict(self.fabric.to_device(batch))
+        return {name: value.cpu().numpy() for name, value in found.items()}
 
     @torch.no_grad()
     def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         with self.fabric.autocast():
-            state = self.module.start(self.fabric.to_device(batch), width)
+            state = self.module.begin(self.fabric.to_device(batch), width)
 
         @torch.no_grad()
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             nonlocal state
             rows = (torch.from_numpy(a).to(self.fabric.device) for a in (tokens, parents))
             with self.fabric.autocast():
-                log_probs, state = self.module.step(state, *rows)
+                log_probs, state = self.module.advance(state, *rows)
             if self.sharded:  # a search that another process ended sooner, by the last bit, would wait for ever
                 torch.distributed.broadcast(log_probs, 0)
             return log_probs.cpu().numpy()

@@ -51,7 +51,7 @@ class Image:
     shrinks (antialiasing), black beyond the edges. Where nothing is resized, pixels are copied.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("images",)
+    column: ClassVar[str] = "image"  # kind of column that these are features of
 
     size: int | None = option(None, "height and width of what the model sees; null = as the pictures are", ge=1)
     crop: Literal["none", "pad", "random_resized"] = option(

@@ -40,7 +40,7 @@ class LogMel:
     is rounded once, which makes both backends give the same float32 numbers.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("speech",)
+    column: ClassVar[str] = "audio"  # kind of column that these are features of
 
     sample_rate: int = option(16000, "of the waveforms, in Hz", ge=1000, le=384000)
     window: float = option(0.025, "length of a frame in seconds", gt=0, le=1)

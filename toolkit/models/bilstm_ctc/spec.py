@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
+from toolkit.models.spec import Model
 
 
 @spec
-class BiLSTMCTC:
+class BiLSTMCTC(Model):
     """A convolutional front end and bidirectional LSTMs, after Amodei et al. 2016, "Deep Speech 2".
 
     Two convolutions of stride 2 give a vector every fourth frame. Each layer normalises its input over the batch
@@ -24,7 +25,8 @@ class BiLSTMCTC:
     normalisations one and zero.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("speech",)
+    input: ClassVar[str] = "audio"
+    output: ClassVar[str] = "frames"
 
     units: int = option(256, "width of the LSTM in each direction and of the vectors between layers", ge=1)
     layers: int = option(2, "bidirectional layers", ge=1)

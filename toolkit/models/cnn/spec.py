@@ -9,12 +9,13 @@ from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
+from toolkit.models.spec import Model
 
 BLOCKS = 2
 
 
 @spec
-class CNN:
+class CNN(Model):
     """Two convolutions with pooling and a hidden layer, after LeCun et al. 1998, "Gradient-Based Learning [...]".
 
     It is the "2 Conv+pooling" of the table that comes with Fashion-MNIST (Xiao et al. 2017), and with ``batch_norm``
@@ -25,7 +26,8 @@ class CNN:
     Starts: convolutions He uniform, matrices Glorot uniform, biases zero, normalisations one and zero.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("images",)
+    input: ClassVar[str] = "image"
+    output: ClassVar[str] = "classes"
 
     channels: int = option(32, "channels of the first convolution; the second has twice as many", ge=1)
     kernel: int = option(3, "height and width of the convolutions in pixels; odd", ge=1)

@@ -9,10 +9,11 @@ from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Parameter, glorot
 from toolkit.layers.spec import Parameters, under
+from toolkit.models.spec import Model
 
 
 @spec
-class ConformerCTC:
+class ConformerCTC(Model):
     """Gulati et al. 2020, "Conformer: Convolution-augmented Transformer for Speech Recognition", encoder only.
 
     Two convolutions of stride 2 give a vector every fourth frame. Each block is half a feed-forward module, relative
@@ -29,7 +30,8 @@ class ConformerCTC:
     normalisations one and zero.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("speech",)
+    input: ClassVar[str] = "audio"
+    output: ClassVar[str] = "frames"
 
     dim: int = option(96, "width of a vector between modules", ge=2)
     layers: int = option(4, "blocks", ge=1)
@@ -40,6 +42,10 @@ class ConformerCTC:
     dropout: float = option(0.1, "probability of dropping a value at the end of a module and inside it", ge=0, lt=1)
     native_dropout: bool = option(False, "the framework's own dropout: faster, but other masks on each backend")
     max_positions: int = option(4096, "longest input in steps of four frames (40 ms at a hop of 10 ms)", ge=1)
+
+    @property
+    def longest(self) -> int | None:
+        return self.max_positions
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.dim % 2:

@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
+from toolkit.models.spec import Model
 
 
 @spec
-class LSTMAttention:
+class LSTMAttention(Model):
     """Global attention over the source, after Luong et al. 2015, "Effective Approaches to Attention-based NMT".
 
     Each layer of the encoder is an LSTM forwards and one backwards, of half the width each, side by side; the backward
@@ -35,7 +36,8 @@ class LSTMAttention:
     with variance ``1 / units``, biases zero but for one at the forget gates.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("translation",)
+    input: ClassVar[str] = "text"
+    output: ClassVar[str] = "tokens"
 
     embedding_dim: int = option(256, "width of the embeddings of both sides", ge=1)
     units: int = option(512, "width of the decoder, and of both directions of the encoder together; even", ge=2)

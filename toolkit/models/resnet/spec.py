@@ -10,6 +10,7 @@ from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Constant, Parameter
 from toolkit.layers.spec import Parameters, under
+from toolkit.models.spec import Model
 
 EXPANSION = {"basic": 1, "bottleneck": 4}  # channels after a block over those inside
 # table 1 of the paper: depth -> blocks in each of four stages
@@ -48,7 +49,7 @@ class Block(NamedTuple):
 
 
 @spec
-class ResNet:
+class ResNet(Model):
     """He et al. 2015, "Deep Residual Learning for Image Recognition".
 
     Each block adds what its convolutions, each with a batch norm, make of its input to that input; every stage but the
@@ -63,7 +64,8 @@ class ResNet:
     Starts: convolutions He uniform, the matrix Glorot uniform, biases zero, normalisations one and zero.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("images",)
+    input: ClassVar[str] = "image"
+    output: ClassVar[str] = "classes"
 
     depth: int = option(20, "layers with weights; which there are depends on stages and block", ge=8)
     stages: Literal[3, 4] = option(3, "3: the paper's networks for CIFAR, 4: those for ImageNet")

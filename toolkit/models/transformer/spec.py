@@ -9,10 +9,11 @@ from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
+from toolkit.models.spec import Model
 
 
 @spec
-class Transformer:
+class Transformer(Model):
     """Vaswani et al. 2017, "Attention Is All You Need".
 
     The encoder's layers are self-attention and a feed-forward network, the decoder's causal self-attention, attention
@@ -30,7 +31,8 @@ class Transformer:
     zero.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("translation",)
+    input: ClassVar[str] = "text"
+    output: ClassVar[str] = "tokens"
 
     dim: int = option(128, "width of a vector between sub-layers", ge=2)
     encoder_layers: int = option(4, "layers of the encoder", ge=1)
@@ -49,6 +51,10 @@ class Transformer:
     attention_dropout: float = option(0.0, "probability of dropping an attention weight", ge=0, lt=1)
     native_dropout: bool = option(False, "the framework's own dropout: faster, but other masks on each backend")
     max_positions: int = option(1024, "longest source, and longest translation with its end, in tokens", ge=1)
+
+    @property
+    def longest(self) -> int | None:
+        return self.max_positions
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.dim % 2:

@@ -10,12 +10,13 @@ from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Constant, Normal, Parameter
 from toolkit.layers.spec import Parameters, under
+from toolkit.models.spec import Model
 
 POSITION_STD = 0.02  # of the learned positions at the start, as in the authors' code
 
 
 @spec
-class ViT:
+class ViT(Model):
     """Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale".
 
     Square patches of the picture are mapped to vectors (equation 1 of the paper); a class token is put in front and
@@ -31,7 +32,8 @@ class ViT:
     normalisations one and zero.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("images",)
+    input: ClassVar[str] = "image"
+    output: ClassVar[str] = "classes"
 
     patch: int = option(4, "height and width of a patch in pixels; must divide those of the pictures", ge=1)
     dim: int = option(128, "width of the vector of a patch", ge=1)
