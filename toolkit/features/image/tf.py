@@ -26,35 +26,41 @@ class Image(keras.layers.Layer):
     def call(
         self,
         images: tf.Tensor,
-        boxes: tf.Tensor,
-        flips: tf.Tensor,
-        erased: tf.Tensor,
-        partners: tf.Tensor,
-        shares: tf.Tensor,
+        boxes: tf.Tensor | None = None,
+        flips: tf.Tensor | None = None,
+        erased: tf.Tensor | None = None,
+        partners: tf.Tensor | None = None,
+        shares: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Compute the pixels of a batch.
 
         Args:
             images: ``(batch, height, width, channels)`` uint8.
-            boxes: ``(batch, 4)`` int32, top, left, height and width of what is cut out, in pixels.
-            flips: ``(batch,)`` bool.
-            erased: ``(batch, 4)`` int32, a box of the result; height 0 = none.
-            partners: ``(batch,)`` int32, the place in the batch of the picture that is mixed in.
-            shares: ``(batch,)``, of the picture itself, 1 = nothing is mixed in.
+            boxes: ``(batch, 4)`` int32, top, left, height and width of the crop in pixels; None = the whole image.
+            flips: ``(batch,)`` bool; None = no flips.
+            erased: ``(batch, 4)`` int32, a box of the result, height 0 = none; None = no image is erased.
+            partners: ``(batch,)`` int32, the row of the image that is mixed in; None = no mixing.
+            shares: ``(batch,)``, weight of the image itself, 1 = nothing is mixed in; None = no mixing.
 
         Returns:
             ``(batch, height, width, channels)``.
         """
         spec, dtype = self.spec, self.compute_dtype
+        cropped = boxes is not None or flips is not None
+        batch, height, width, _ = tf.unstack(tf.shape(images))
+        if boxes is None:
+            boxes = tf.tile(tf.stack([0, 0, height, width])[None], [batch, 1])
+        if flips is None:
+            flips = tf.zeros([batch], tf.bool)
         if spec.resizes:
             pixels = self._resampled(images, boxes, flips)
         else:
-            pixels = tf.cast(_copied(images, boxes, flips) if spec.moves else images, dtype)
+            pixels = tf.cast(_copied(images, boxes, flips) if spec.moves and cropped else images, dtype)
         pixels = pixels * self.scale - self.shift
-        if spec.erase.probability:
+        if spec.erase.probability and erased is not None:
             covered = _covered(erased, tf.shape(pixels)[1], tf.shape(pixels)[2])
             pixels = tf.where(covered, tf.zeros([], dtype), pixels)
-        if spec.mixup:
+        if spec.mixup and partners is not None and shares is not None:
             share = tf.cast(shares, dtype)[:, None, None, None]
             pixels = share * pixels + (1 - share) * tf.gather(pixels, partners)
         return pixels

@@ -29,32 +29,43 @@ class Image(nn.Module):
         self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision that the module was cast to
 
     def forward(
-        self, images: Tensor, boxes: Tensor, flips: Tensor, erased: Tensor, partners: Tensor, shares: Tensor
+        self,
+        images: Tensor,
+        boxes: Tensor | None = None,
+        flips: Tensor | None = None,
+        erased: Tensor | None = None,
+        partners: Tensor | None = None,
+        shares: Tensor | None = None,
     ) -> Tensor:
         """Compute the pixels of a batch.
 
         Args:
             images: ``(batch, height, width, channels)`` uint8.
-            boxes: ``(batch, 4)`` int, top, left, height and width of what is cut out, in pixels.
-            flips: ``(batch,)`` bool.
-            erased: ``(batch, 4)`` int, a box of the result; height 0 = none.
-            partners: ``(batch,)`` int, the place in the batch of the picture that is mixed in.
-            shares: ``(batch,)``, of the picture itself, 1 = nothing is mixed in.
+            boxes: ``(batch, 4)`` int, top, left, height and width of the crop in pixels; None = the whole image.
+            flips: ``(batch,)`` bool; None = no flips.
+            erased: ``(batch, 4)`` int, a box of the result, height 0 = none; None = no image is erased.
+            partners: ``(batch,)`` int, the row of the image that is mixed in; None = no mixing.
+            shares: ``(batch,)``, weight of the image itself, 1 = nothing is mixed in; None = no mixing.
 
         Returns:
             ``(batch, channels, height, width)`` with the channels last in memory.
         """
         spec, dtype = self.spec, self.like.dtype
+        cropped = boxes is not None or flips is not None
+        if boxes is None:
+            boxes = images.new_tensor([0, 0, *images.shape[1:3]], dtype=torch.int32).expand(len(images), 4)
+        if flips is None:
+            flips = images.new_zeros(len(images), dtype=torch.bool)
         if spec.resizes:
             with torch.autocast(images.device.type, enabled=False):  # bfloat16 would spoil the pixels
                 pixels = self._resampled(images, boxes, flips)
         else:
-            pixels = (_copied(images, boxes, flips) if spec.moves else images).to(dtype)
+            pixels = (_copied(images, boxes, flips) if spec.moves and cropped else images).to(dtype)
         scale, shift = (self.get_buffer(f"{name}_bits").view(torch.float64).to(dtype) for name in ("scale", "shift"))
         pixels = pixels.mul_(scale).sub_(shift)
-        if spec.erase.probability:
+        if spec.erase.probability and erased is not None:
             pixels.masked_fill_(_covered(erased, pixels.shape[1], pixels.shape[2]), 0.0)
-        if spec.mixup:
+        if spec.mixup and partners is not None and shares is not None:
             share = shares.to(dtype)[:, None, None, None]
             pixels = share * pixels + (1 - share) * pixels[partners.long()]
         return pixels.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -26,15 +26,19 @@ class LogMel(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, waveforms: tf.Tensor, lengths: tf.Tensor, time_masks: tf.Tensor, frequency_masks: tf.Tensor
+        self,
+        waveforms: tf.Tensor,
+        lengths: tf.Tensor,
+        time_masks: tf.Tensor | None = None,
+        frequency_masks: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Compute the features of a batch.
 
         Args:
             waveforms: ``(batch, samples)``, full scale 1.0.
             lengths: ``(batch,)`` samples.
-            time_masks: ``(batch, masks, 2)`` int, (first frame, frames).
-            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands).
+            time_masks: ``(batch, masks, 2)`` int, (first frame, frames); None = no masks.
+            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands); None = no masks.
 
         Returns:
             ``(batch, frames, mel)``, zero where masked and beyond the end, and ``(batch,)`` frames.
@@ -48,7 +52,9 @@ class LogMel(keras.layers.Layer):
         time, band = tf.range(tf.shape(values)[1]), tf.range(spec.mels)
         valid = time < frame_lengths[:, None]
         values = self._normalize(values, valid[..., None], frame_lengths)
-        keep = (valid & ~_covered(time_masks, time))[:, :, None] & ~_covered(frequency_masks, band)[:, None, :]
+        keep = (valid if time_masks is None else valid & ~_covered(time_masks, time))[:, :, None]
+        if frequency_masks is not None:
+            keep = keep & ~_covered(frequency_masks, band)[:, None, :]
         zero = tf.zeros([], values.dtype)
         return tf.cast(tf.where(keep, values, zero), self.compute_dtype), frame_lengths
 

@@ -29,15 +29,19 @@ class LogMel(nn.Module):
         self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision that the module was cast to
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, time_masks: Tensor, frequency_masks: Tensor
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        time_masks: Tensor | None = None,
+        frequency_masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Compute the features of a batch.
 
         Args:
             waveforms: ``(batch, samples)``, full scale 1.0.
             lengths: ``(batch,)`` samples.
-            time_masks: ``(batch, masks, 2)`` int, (first frame, frames).
-            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands).
+            time_masks: ``(batch, masks, 2)`` int, (first frame, frames); None = no masks.
+            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands); None = no masks.
 
         Returns:
             ``(batch, frames, mel)``, zero where masked and beyond the end, and ``(batch,)`` frames.
@@ -51,7 +55,9 @@ class LogMel(nn.Module):
         time, band = (torch.arange(n, device=values.device) for n in values.shape[1:])
         valid = time < frame_lengths[:, None]
         values = self._normalize(values, valid[..., None], frame_lengths)
-        keep = (valid & ~_covered(time_masks, time))[:, :, None] & ~_covered(frequency_masks, band)[:, None, :]
+        keep = (valid if time_masks is None else valid & ~_covered(time_masks, time))[:, :, None]
+        if frequency_masks is not None:
+            keep = keep & ~_covered(frequency_masks, band)[:, None, :]
         return torch.where(keep, values, 0.0).to(self.like.dtype), frame_lengths
 
     def _normalize(self, values: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
