@@ -555,6 +555,41 @@ def dense(inputs: int, outputs: int, bias: bool = True, **options: Any) -> keras
     return built(keras.layers.Dense(outputs, use_bias=bias, **options), inputs)
 
 
+class Head(keras.layers.Dense):
+    """A linear layer that gives logits in the precision of its weights, also under mixed precision."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(outputs, dtype=keras.config.floatx())
+        self.build((None, inputs))
+
+
+def adopt(model: keras.layers.Layer, part: keras.layers.Layer) -> Callable[..., Any]:
+    """Register the children of ``part`` as children of ``model``, under their own names.
+
+    An encoder of a model adds no level to canonical names that way: ``blocks.0``, not ``encoder.blocks.0``. So initial
+    weights, dropout masks and checkpoints do not depend on what stands on the encoder.
+
+    Args:
+        model: the layer that computes with ``part``.
+        part: a layer with no variables of its own, only children.
+
+    Returns:
+        the forward pass of ``part``.
+
+    Raises:
+        ValueError: ``part`` has variables of its own, or ``model`` has a child of the same name.
+    """
+    own = [name for name, *_ in _leaves(part)]
+    if own:
+        raise ValueError(f"{type(part).__name__} has variables of its own: {', '.join(own)}")
+    children = dict(_children(part))
+    if taken := children.keys() & dict(_children(model)).keys():
+        raise ValueError(f"{type(model).__name__} already has {', '.join(sorted(taken))}")
+    for name, child in children.items():
+        setattr(model, name, child)
+    return part.call
+
+
 def valid_frames(lengths: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
     """``(batch,)`` lengths -> ``(batch, longest)`` bool, true where there is no padding."""
     return tf.range(longest) < tf.cast(lengths, tf.int32)[:, None]
@@ -640,13 +675,19 @@ def _transposed(*axes: int) -> tuple[Callable[[np.ndarray], np.ndarray], Callabl
 def _sublayers(layer: keras.layers.Layer, path: str = "") -> Iterator[tuple[str, keras.layers.Layer]]:
     """``layer`` and all below it with their paths of attributes; lists count from 0, as ``torch.nn.ModuleList``."""
     yield path, layer
-    for name, value in vars(layer).items():
-        if name.startswith("_"):
-            continue
+    for name, child in _children(layer):
         below = f"{path}.{name}" if path else name
-        if isinstance(value, keras.layers.Layer):
-            yield from _sublayers(value, below)
-        elif isinstance(value, list):
-            for number, item in enumerate(value):
+        if isinstance(child, keras.layers.Layer):
+            yield from _sublayers(child, below)
+        else:
+            for number, item in enumerate(child):
                 if isinstance(item, keras.layers.Layer):
                     yield from _sublayers(item, f"{below}.{number}")
+
+
+def _children(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer | list[Any]]]:
+    """Yield the layers and the lists of layers that ``layer`` holds, by attribute."""
+    for name, value in vars(layer).items():
+        items = value if isinstance(value, list) else [value]
+        if not name.startswith("_") and any(isinstance(item, keras.layers.Layer) for item in items):
+            yield name, value

@@ -238,6 +238,14 @@ def conv2d(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool =
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
 
 
+class Head(nn.Linear):
+    """A linear layer that gives logits in the precision of its weights, also under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
 KeyValue = tuple[Tensor, Tensor]  # keys and values, each (batch, heads, time, dim / heads)
 
 
@@ -379,6 +387,33 @@ class Subsample(nn.Module):
 def valid_frames(lengths: Tensor, longest: int) -> Tensor:
     """``(batch,)`` lengths -> ``(batch, longest)`` bool, true where there is no padding."""
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
+
+
+def adopt(model: nn.Module, part: nn.Module) -> Callable[..., Any]:
+    """Register the children of ``part`` as children of ``model``, under their own names.
+
+    An encoder of a model adds no level to canonical names that way: ``blocks.0``, not ``encoder.blocks.0``. So initial
+    weights, dropout masks and checkpoints do not depend on what stands on the encoder.
+
+    Args:
+        model: the module that computes with ``part``.
+        part: a module with no parameters or buffers of its own, only children.
+
+    Returns:
+        the forward pass of ``part``.
+
+    Raises:
+        ValueError: ``part`` has parameters or buffers of its own, or ``model`` has a child of the same name.
+    """
+    own = [name for name, _ in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))]
+    if own:
+        raise ValueError(f"{type(part).__name__} has parameters or buffers of its own: {', '.join(own)}")
+    children = dict(part.named_children())
+    if taken := children.keys() & dict(model.named_children()).keys():
+        raise ValueError(f"{type(model).__name__} already has {', '.join(sorted(taken))}")
+    for name, child in children.items():
+        model.add_module(name, child)
+    return part.forward
 
 
 # methods of a model and of its blocks that are called from outside as ``forward`` is

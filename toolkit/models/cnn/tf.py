@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from toolkit.layers.tf import BatchNorm, Conv2d, Dropout, dense
+from toolkit.layers.tf import BatchNorm, Conv2d, Dropout, Head, dense
 from toolkit.models.cnn import spec as cnn
 
 
@@ -44,7 +44,7 @@ class CNN(keras.Model):
         self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
         self.hidden = dense(self.flat, spec.hidden)
         self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
-        self.head = dense(spec.hidden, outputs, dtype=keras.config.floatx())
+        self.head = Head(spec.hidden, outputs)
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toolkit.layers.torch import BatchNorm, Dropout, conv2d
+from toolkit.layers.torch import BatchNorm, Dropout, Head, conv2d
 from toolkit.models.cnn import spec as cnn
 
 
@@ -42,7 +42,7 @@ class CNN(nn.Module):
         self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
         self.hidden = nn.Linear(spec.flat(height, width), spec.hidden)
         self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
-        self.head = nn.Linear(spec.hidden, outputs)
+        self.head = Head(spec.hidden, outputs)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -60,6 +60,5 @@ class CNN(nn.Module):
             x = block(x)
             intermediates[f"blocks.{number}"] = x.permute(0, 2, 3, 1)
         x = F.relu(self.hidden(self.dropout1(x.permute(0, 2, 3, 1).flatten(1))))
-        with torch.autocast(x.device.type, enabled=False):
-            logits = self.head(self.dropout2(x).to(self.head.weight.dtype))
+        logits = self.head(self.dropout2(x))
         return logits, intermediates | {"hidden": x, "logits": logits}

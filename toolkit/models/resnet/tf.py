@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from toolkit.layers.tf import BatchNorm, Conv2d, dense
+from toolkit.layers.tf import BatchNorm, Conv2d, Head
 from toolkit.models.resnet import spec as resnet
 
 
@@ -66,7 +66,7 @@ class ResNet(keras.Model):
         self.pool = spec.stem == "imagenet"
         self.stem = Normalised(spec.stem_conv(inputs[2]))
         self.blocks = [Block(block) for block in spec.blocks()]
-        self.head = dense(spec.blocks()[-1].outputs, outputs, dtype=keras.config.floatx())
+        self.head = Head(spec.blocks()[-1].outputs, outputs)
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

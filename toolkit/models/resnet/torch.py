@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toolkit.layers.torch import BatchNorm, conv2d
+from toolkit.layers.torch import BatchNorm, Head, conv2d
 from toolkit.models.resnet import spec as resnet
 
 
@@ -64,7 +64,7 @@ class ResNet(nn.Module):
         self.pool = spec.stem == "imagenet"
         self.stem = Normalised(spec.stem_conv(inputs[2]))
         self.blocks = nn.ModuleList(Block(block) for block in spec.blocks())
-        self.head = nn.Linear(spec.blocks()[-1].outputs, outputs)
+        self.head = Head(spec.blocks()[-1].outputs, outputs)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -86,5 +86,5 @@ class ResNet(nn.Module):
             intermediates[f"blocks.{number}"] = x.permute(0, 2, 3, 1)
         with torch.autocast(x.device.type, enabled=False):
             pooled = x.to(self.head.weight.dtype).mean((2, 3))
-            logits = self.head(pooled)
+        logits = self.head(pooled)
         return logits, intermediates | {"pooled": pooled, "logits": logits}

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from toolkit.layers import tf as layers
-from toolkit.layers.tf import Dropout, FeedForward, LayerNorm, dense, gelu
+from toolkit.layers.tf import Dropout, FeedForward, Head, LayerNorm, dense, gelu
 from toolkit.models.vit import spec as vit
 
 
@@ -62,7 +62,7 @@ class ViT(keras.Model):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
         self.blocks = [Block(spec) for _ in range(spec.layers)]
         self.norm = LayerNorm(spec.dim)
-        self.head = dense(spec.dim, outputs, dtype=keras.config.floatx())
+        self.head = Head(spec.dim, outputs)
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from toolkit.layers import spec as shared
 from toolkit.layers import torch as layers
-from toolkit.layers.torch import Dropout, FeedForward
+from toolkit.layers.torch import Dropout, FeedForward, Head
 from toolkit.models.vit import spec as vit
 
 
@@ -59,7 +59,7 @@ class ViT(nn.Module):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
         self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
-        self.head = nn.Linear(spec.dim, outputs)
+        self.head = Head(spec.dim, outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the logits of a batch.
@@ -84,7 +84,7 @@ class ViT(nn.Module):
         x = self.norm(x)
         with torch.autocast(x.device.type, enabled=False):
             chosen = x.mean(1) if self.class_token is None else x[:, 0]
-            logits = self.head(chosen.to(self.head.weight.dtype))
+        logits = self.head(chosen)
         return logits, intermediates | {"norm": x, "logits": logits}
 
     def _patches(self, images: Tensor) -> Tensor:
