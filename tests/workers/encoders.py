@@ -43,6 +43,7 @@ def run_torch() -> dict[str, Any]:
     from torch import nn
 
     from toolkit.layers import torch as layers
+    from toolkit.layers.basic.torch import Head
 
     class Classifier(nn.Module):
         """Another head on an encoder."""
@@ -50,7 +51,7 @@ def run_torch() -> dict[str, Any]:
         def __init__(self, encoder: nn.Module, width: int) -> None:
             super().__init__()
             self.encode = layers.adopt(self, encoder)
-            self.classes = layers.Head(width, CLASSES)
+            self.classes = Head(width, CLASSES)
 
         def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
             x, _, _ = self.encode(features, lengths)
@@ -82,6 +83,7 @@ def run_tf() -> dict[str, Any]:
     import tensorflow as tf
 
     from toolkit.layers import tf as layers
+    from toolkit.layers.basic.tf import Head, dense
 
     class Classifier(keras.Model):
         """Another head on an encoder."""
@@ -89,7 +91,7 @@ def run_tf() -> dict[str, Any]:
         def __init__(self, encoder: keras.layers.Layer, width: int) -> None:
             super().__init__()
             self.encode = layers.adopt(self, encoder)
-            self.classes = layers.Head(width, CLASSES)
+            self.classes = Head(width, CLASSES)
             self.built = True
 
         def call(self, features: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
@@ -113,7 +115,7 @@ def run_tf() -> dict[str, Any]:
             "shape": list(classifier(features, lengths).shape),
             "two encoders": refuses(lambda model=model, encoder=encoder: layers.adopt(model, encoder)),
         }
-    report["own parameters"] = refuses(lambda: layers.adopt(keras.layers.Layer(), layers.dense(2, 2)))
+    report["own parameters"] = refuses(lambda: layers.adopt(keras.layers.Layer(), dense(2, 2)))
     return report
 
 

@@ -6,11 +6,14 @@ import keras
 import tensorflow as tf
 
 from toolkit.encoders.bilstm import spec as bilstm
-from toolkit.layers.tf import LSTM, BatchNorm, Dropout, Subsample, valid_frames
+from toolkit.layers.basic.tf import Subsample, valid_frames
+from toolkit.layers.dropout.tf import Dropout
+from toolkit.layers.normalization.tf import BatchNorm
+from toolkit.layers.recurrent.tf import LSTM
 
 
 class Block(keras.layers.Layer):
-    """Batch norm, an LSTM in each direction, their sum."""
+    """Batch norm and the sum of an LSTM in each direction."""
 
     def __init__(self, spec: bilstm.BiLSTM) -> None:
         super().__init__()
@@ -21,7 +24,7 @@ class Block(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, lengths: tf.Tensor, valid: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, time, units)``, ``(batch,)``, ``(batch, time)`` -> ``(batch, time, units)``."""
+        """Map ``(batch, time, units)``, ``(batch,)`` lengths and ``(batch, time)`` mask to ``(batch, time, units)``."""
         x = self.batch_norm(x, valid, training=training)
         backwards = tf.reverse_sequence(self.backwards(tf.reverse_sequence(x, lengths, 1, 0)), lengths, 1, 0)
         return self.dropout(self.forwards(x) + backwards, training=training)

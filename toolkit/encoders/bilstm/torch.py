@@ -5,11 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from toolkit.encoders.bilstm import spec as bilstm
-from toolkit.layers.torch import LSTM, BatchNorm, Dropout, Subsample, reverse, valid_frames
+from toolkit.layers.basic.torch import Subsample, valid_frames
+from toolkit.layers.dropout.torch import Dropout
+from toolkit.layers.normalization.torch import BatchNorm
+from toolkit.layers.recurrent.torch import LSTM, reverse
 
 
 class Block(nn.Module):
-    """Batch norm, an LSTM in each direction, their sum."""
+    """Batch norm and the sum of an LSTM in each direction."""
 
     def __init__(self, spec: bilstm.BiLSTM) -> None:
         super().__init__()
@@ -19,7 +22,7 @@ class Block(nn.Module):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
 
     def forward(self, x: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
-        """``(batch, time, units)``, ``(batch,)``, ``(batch, time)`` -> ``(batch, time, units)``."""
+        """Map ``(batch, time, units)``, ``(batch,)`` lengths and ``(batch, time)`` mask to ``(batch, time, units)``."""
         x = self.batch_norm(x, valid)
         backwards = reverse(self.backwards(reverse(x, lengths)), lengths)
         return self.dropout(self.forwards(x) + backwards)

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from toolkit.encoders.conformer import spec as conformer
 from toolkit.layers import spec as shared
-from toolkit.layers.tf import BatchNorm, Dropout, FeedForward, LayerNorm, Subsample, built, dense, valid_frames
+from toolkit.layers.basic.tf import FeedForward, Subsample, built, dense, valid_frames
+from toolkit.layers.dropout.tf import Dropout
+from toolkit.layers.normalization.tf import BatchNorm, LayerNorm
 
 
 class Attention(keras.layers.Layer):
@@ -31,13 +33,13 @@ class Attention(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, positions: tf.Tensor, masking: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Attend.
+        """Attend from every step to every step.
 
         Args:
             x: ``(batch, time, dim)``.
             positions: ``(2 time, dim)``.
-            masking: ``(batch, 1, time)``, added to the scores: a great negative number for padding, else 0.
-            training: whether to drop values.
+            masking: ``(batch, 1, time)``, added to the scores: a large negative number for padding, else 0.
+            training: True applies dropout.
 
         Returns:
             ``(batch, time, dim)``.
@@ -61,10 +63,10 @@ class Attention(keras.layers.Layer):
 
 
 def _shift(scores: tf.Tensor) -> tf.Tensor:
-    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t)`` -> ``(.., t, t)``.
+    """Shift scores from relative to absolute positions (Dai et al. 2019, app. B): ``(.., t, 2 t)`` -> ``(.., t, t)``.
 
-    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``, hence in
-    column ``t - 1 - r + k``: in rows of one less than they have, all begin at ``t - 1``.
+    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``. Key ``k`` is at distance ``r - k``, hence in
+    column ``t - 1 - r + k``: if the flat scores are cut into rows that are one shorter, every row starts at ``t - 1``.
     """
     shape = tf.shape(scores)
     matrices, time = shape[0] * shape[1], shape[2]
@@ -89,10 +91,10 @@ class Convolution(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, valid: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, time, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
+        """Map ``(batch, time, dim)`` and a ``(batch, time)`` mask to ``(batch, time, dim)``."""
         values, gates = tf.split(self.pointwise1(self.norm(x)), 2, axis=-1)
         x = values * tf.sigmoid(gates)
-        x = x * tf.cast(valid[..., None], x.dtype)  # an utterance ends in zeros, as it would alone
+        x = x * tf.cast(valid[..., None], x.dtype)  # zeros follow an utterance, as they would without a batch
         x = tf.nn.silu(self.batch_norm(self.depthwise(x), valid, training=training))
         return self.dropout(self.pointwise2(x), training=training)
 
@@ -113,7 +115,7 @@ class Block(keras.layers.Layer):
     def call(
         self, x: tf.Tensor, positions: tf.Tensor, valid: tf.Tensor, masking: tf.Tensor, training: bool = False
     ) -> dict[str, tf.Tensor]:
-        """The output of every module of the block, in order; the last is the block's."""
+        """Return the output of every module, in order; the last is that of the block."""
         feed_forward1 = x + 0.5 * self.feed_forward1(x, training=training)
         attention = feed_forward1 + self.attention(feed_forward1, positions, masking, training=training)
         convolution = attention + self.convolution(attention, valid, training=training)

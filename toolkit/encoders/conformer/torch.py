@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from toolkit.encoders.conformer import spec as conformer
 from toolkit.layers import spec as shared
-from toolkit.layers.torch import BatchNorm, Dropout, FeedForward, Subsample, valid_frames
+from toolkit.layers.basic.torch import FeedForward, Subsample, valid_frames
+from toolkit.layers.dropout.torch import Dropout
+from toolkit.layers.normalization.torch import BatchNorm
 
 
 class Attention(nn.Module):
@@ -31,12 +33,12 @@ class Attention(nn.Module):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
 
     def forward(self, x: Tensor, positions: Tensor, masking: Tensor) -> Tensor:
-        """Attend.
+        """Attend from every step to every step.
 
         Args:
             x: ``(batch, time, dim)``.
             positions: ``(2 time, dim)``.
-            masking: ``(batch, 1, time)``, added to the scores: a great negative number for padding, else 0.
+            masking: ``(batch, 1, time)``, added to the scores: a large negative number for padding, else 0.
 
         Returns:
             ``(batch, time, dim)``.
@@ -58,10 +60,10 @@ class Attention(nn.Module):
 
 
 def _shift(scores: Tensor) -> Tensor:
-    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t)`` -> ``(.., t, t)``.
+    """Shift scores from relative to absolute positions (Dai et al. 2019, app. B): ``(.., t, 2 t)`` -> ``(.., t, t)``.
 
-    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``, hence in
-    column ``t - 1 - r + k``: in rows of one less than they have, all begin at ``t - 1``.
+    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``. Key ``k`` is at distance ``r - k``, hence in
+    column ``t - 1 - r + k``: if the flat scores are cut into rows that are one shorter, every row starts at ``t - 1``.
     """
     time = scores.shape[-2]
     return scores.flatten(-2)[..., time - 1 : -1].unflatten(-1, (time, 2 * time - 1))[..., :time]
@@ -82,9 +84,9 @@ class Convolution(nn.Module):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """``(batch, time, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
+        """Map ``(batch, time, dim)`` and a ``(batch, time)`` mask to ``(batch, time, dim)``."""
         x = F.glu(self.pointwise1(self.norm(x)), -1)
-        x = x * valid[..., None].to(x.dtype)  # an utterance ends in zeros, as it would alone
+        x = x * valid[..., None].to(x.dtype)  # zeros follow an utterance, as they would without a batch
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         return self.dropout(self.pointwise2(F.silu(self.batch_norm(x, valid))))
 
@@ -102,7 +104,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
 
     def forward(self, x: Tensor, positions: Tensor, valid: Tensor, masking: Tensor) -> dict[str, Tensor]:
-        """The output of every module of the block, in order; the last is the block's."""
+        """Return the output of every module, in order; the last is that of the block."""
         feed_forward1 = x + 0.5 * self.feed_forward1(x)
         attention = feed_forward1 + self.attention(feed_forward1, positions, masking)
         convolution = attention + self.convolution(attention, valid)

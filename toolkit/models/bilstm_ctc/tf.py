@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from toolkit.encoders.bilstm.tf import BiLSTM
-from toolkit.layers.tf import Head, adopt
+from toolkit.layers.basic.tf import Head
+from toolkit.layers.tf import adopt
 from toolkit.models.bilstm_ctc import spec as neutral
 
 

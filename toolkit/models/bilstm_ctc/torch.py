@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from toolkit.encoders.bilstm.torch import BiLSTM
-from toolkit.layers.torch import Head, adopt
+from toolkit.layers.basic.torch import Head
+from toolkit.layers.torch import adopt
 from toolkit.models.bilstm_ctc import spec as neutral
 
 

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from toolkit.encoders.conformer.tf import Conformer
-from toolkit.layers.tf import Head, adopt
+from toolkit.layers.basic.tf import Head
+from toolkit.layers.tf import adopt
 from toolkit.models.conformer_ctc import spec as neutral
 
 

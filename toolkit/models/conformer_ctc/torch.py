@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from toolkit.encoders.conformer.torch import Conformer
-from toolkit.layers.torch import Head, adopt
+from toolkit.layers.basic.torch import Head
+from toolkit.layers.torch import adopt
 from toolkit.models.conformer_ctc import spec as neutral
 
 
