@@ -46,13 +46,13 @@ def padding() -> Any:
     """All at the end, as ``same`` pads where the stride is 2."""
     import tensorflow as tf
 
-    from toolkit.layers import tf as layers
+    from toolkit.layers.basic.tf import Conv2d
 
     def wrong(self: Any, x: Any) -> Any:
         around = [0, sum(self.around)]
         return tf.nn.conv2d(tf.pad(x, [[0, 0], around, around, [0, 0]]), self.kernel, self.strides, "VALID")
 
-    return mock.patch.object(layers.Conv2d, "call", wrong)
+    return mock.patch.object(Conv2d, "call", wrong)
 
 
 def schedule() -> Any:

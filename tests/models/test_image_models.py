@@ -45,6 +45,7 @@ import re, torch, torchvision
 from torch import nn
 from torch.nn import functional as F
 from toolkit.layers import torch as layers
+from toolkit.layers.normalization.torch import BatchNorm
 torch.set_num_threads(1)
 
 def norm(made, kind, dtype, name):
@@ -60,8 +61,8 @@ def norm(made, kind, dtype, name):
     out.update({f"{name}/{kind}/{n}": v.numpy().copy() for n, v in found.items()})
 
 for dtype in (torch.float64, torch.float32):
-    norm(layers.BatchNorm(data["weight"].size).to(dtype), str(dtype)[6:], dtype, "batch")
-    norm(layers.BatchNorm(data["weight"].size).to(dtype), str(dtype)[6:], dtype, "alone")
+    norm(BatchNorm(data["weight"].size).to(dtype), str(dtype)[6:], dtype, "batch")
+    norm(BatchNorm(data["weight"].size).to(dtype), str(dtype)[6:], dtype, "alone")
 norm(nn.BatchNorm2d(data["weight"].size).double(), "stock", torch.float64, "batch")
 
 for depth, block in ((18, "basic"), (50, "bottleneck")):
@@ -106,9 +107,10 @@ TF = (
     + """
 import keras, tensorflow as tf
 from toolkit.layers import tf as layers
+from toolkit.layers.normalization.tf import BatchNorm
 
 def norm(dtype, name):
-    made = layers.BatchNorm(data["weight"].size)
+    made = BatchNorm(data["weight"].size)
     made.weight.assign(data["weight"]), made.bias.assign(data["bias"])
     x = tf.constant(data[name], dtype)
     with tf.GradientTape(persistent=True) as tape:
@@ -295,7 +297,7 @@ def test_every_depth_of_the_messages_exists() -> None:
 def test_pictures_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.patch: found 4 and pictures of 30 x 28, expected a number that div"):
         ViT().parameters((30, 28, 1), 10)
-    with pytest.raises(ConfigError, match=r"found pictures of 3 x 9, expected at least 4 x 4; set features\.size"):
+    with pytest.raises(ConfigError, match=r"found images of 3 x 9, expected at least 4 x 4; set features\.size"):
         CNN().parameters((3, 9, 1), 10)
     assert [field for field, _ in problems(ViT(dim=30))] == ["dim"]
     assert [field for field, _ in problems(CNN(kernel=4))] == ["kernel"]

@@ -21,6 +21,7 @@ from toolkit.data.split import Learned, batch_fields
 from toolkit.errors import ConfigError
 from toolkit.layers import parameters as weights
 from toolkit.layers import tf as layers
+from toolkit.layers.devices import tf as devices
 from toolkit.optimizers import tf as optimizers
 from toolkit.runs.checkpoint import State
 
@@ -263,7 +264,7 @@ class Engine:
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(scaled, self.variables)]
         if self.scale is not None:
             gradients = [g / self.scale for g in gradients]
-        return loss if share is None else layers.total(loss), gradients
+        return loss if share is None else devices.total(loss), gradients
 
     def _own(self, batch: Any) -> tuple[Any, Any]:
         """This device's rows of the process's batch, and their share of the loss of all processes' batch."""
@@ -314,11 +315,11 @@ class Engine:
     def _replica_total(self, values: Any) -> Any:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
         one = tf.cast(number % self.trainer.devices == 0, values.dtype)  # a process has one value, not one a device
-        return layers.total(one * values)
+        return devices.total(one * values)
 
     def _update(self, gradients: list[Any], loss: Any) -> Any:
         if self.parts > 1:
-            gradients = layers.total(gradients)
+            gradients = devices.total(gradients)
         gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm or float("inf"))
         with tf.control_dependencies([tf.debugging.assert_all_finite(x, "not finite") for x in (loss, norm)]):
             self.optimizer.apply([tf.identity(g) for g in gradients], self.variables)

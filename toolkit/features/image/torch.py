@@ -1,4 +1,4 @@
-"""Pictures as a model sees them, in PyTorch."""
+"""Image features in PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Image(nn.Module):
 
     Args:
         spec: the neutral description.
-        state: what ``spec.load`` returned.
+        state: result of ``spec.load``.
     """
 
     like: Tensor
@@ -24,9 +24,9 @@ class Image(nn.Module):
         super().__init__()
         self.spec = spec
         for name, array in zip(("scale", "shift"), spec.scale_shift(state), strict=True):
-            # float64 under the guise of integers: follows the module to a device, but not to another precision
+            # float64 stored as integers: follows the module to a device, but not to another precision
             self.register_buffer(f"{name}_bits", torch.from_numpy(array).view(torch.int64), persistent=False)
-        self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision that the module was cast to
+        self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision of the module
 
     def forward(
         self,
@@ -74,8 +74,8 @@ class Image(nn.Module):
         """Interpolate: a matrix product over columns, then one over rows."""
         batch, height, width, channels = images.shape
         out_height, out_width, _ = self.spec.shape(height, width, channels)
-        dtype, never = self.like.dtype, torch.zeros_like(flips)
-        rows = _sampling(boxes[:, 0], boxes[:, 2], never, out_height, height, dtype)
+        dtype, unflipped = self.like.dtype, torch.zeros_like(flips)
+        rows = _sampling(boxes[:, 0], boxes[:, 2], unflipped, out_height, height, dtype)
         columns = _sampling(boxes[:, 1], boxes[:, 3], flips, out_width, width, dtype)
         planes = images.permute(0, 3, 1, 2).contiguous().to(dtype)
         planes = (planes.view(batch, channels * height, width) @ columns.mT).view(batch, channels, height, out_width)
@@ -83,39 +83,39 @@ class Image(nn.Module):
 
 
 def _copied(images: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
-    """Boxes of the pictures' own size, black beyond the pictures."""
+    """Copy boxes of the size of the images, black beyond the images."""
     batch, height, width, channels = images.shape
     row, column = (torch.arange(n, device=images.device) for n in (height, width))
     rows = (boxes[:, 0, None] + row).clamp(-1, height) + 1
     columns = (boxes[:, 1, None] + torch.where(flips[:, None], width - 1 - column, column)).clamp(-1, width) + 1
-    framed = functional.pad(images, (0, 0, 1, 1, 1, 1))  # one black pixel around serves all that lies beyond
+    framed = functional.pad(images, (0, 0, 1, 1, 1, 1))  # one black pixel around stands for everything beyond
     first = torch.arange(batch, device=images.device)[:, None] * (height + 2)
     places = (first + rows)[:, :, None] * (width + 2) + columns[:, None, :]
     return framed.view(-1, channels).index_select(0, places.flatten()).view(images.shape)
 
 
 def _sampling(start: Tensor, extent: Tensor, flips: Tensor, size: int, length: int, dtype: torch.dtype) -> Tensor:
-    """``spec.sampling`` for a batch: ``(batch,)`` boxes to ``(batch, size, length)``.
+    """Compute ``spec.sampling`` for a batch: ``(batch,)`` boxes to ``(batch, size, length)``.
 
-    Centres are split into a pixel and a part of one in integers, so that float32 loses nothing however large the
-    picture is. No box is larger than the picture.
+    Centres are split into a pixel and a fraction in integers, so that float32 loses nothing in large images. No box is
+    larger than its image.
     """
     index = torch.arange(size, device=start.device)
     index = torch.where(flips[:, None], size - 1 - index, index)
-    centre = (2 * index + 1) * extent[:, None] - size  # from the centre of the box's first pixel, in 1 / (2 size)
+    centre = (2 * index + 1) * extent[:, None] - size  # from the centre of the first pixel of the box, in 1 / (2 size)
     pixel = centre.div(2 * size, rounding_mode="floor")
-    part = ((centre - pixel * 2 * size).to(dtype) / (2 * size))[..., None]
+    fraction = ((centre - pixel * 2 * size).to(dtype) / (2 * size))[..., None]
     support = (extent.to(dtype) / size).clamp(min=1)[:, None, None]
 
     reach = max(1, -(-length // size))
     taps = pixel[..., None] + torch.arange(-reach, reach + 2, device=start.device)
     in_box = (taps >= 0) & (taps < extent[:, None, None])
-    total = (_triangle((taps - pixel[..., None]).to(dtype) - part, support) * in_box).sum(-1, keepdim=True)
+    total = (_triangle((taps - pixel[..., None]).to(dtype) - fraction, support) * in_box).sum(-1, keepdim=True)
 
     place = torch.arange(length, device=start.device)
     in_box = ((place >= start[:, None]) & (place < (start + extent)[:, None]))[:, None]
     away = place.to(dtype) - (start[:, None] + pixel).to(dtype)[..., None]
-    return _triangle(away - part, support) * in_box / total
+    return _triangle(away - fraction, support) * in_box / total
 
 
 def _triangle(distance: Tensor, support: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def _triangle(distance: Tensor, support: Tensor) -> Tensor:
 
 
 def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Whether each pixel lies in its picture's box: ``(batch, 4)`` -> ``(batch, height, width, 1)``."""
+    """Mark pixels within the box of their image: ``(batch, 4)`` -> ``(batch, height, width, 1)`` bool."""
     row, column = (torch.arange(n, device=boxes.device) for n in (height, width))
     top, left, rows, columns = (value[:, None] for value in boxes.unbind(1))
     in_rows, in_columns = (row >= top) & (row < top + rows), (column >= left) & (column < left + columns)

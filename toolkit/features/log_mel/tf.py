@@ -14,7 +14,7 @@ class LogMel(keras.layers.Layer):
 
     Args:
         spec: the neutral description.
-        state: what ``spec.load`` returned.
+        state: result of ``spec.load``.
     """
 
     def __init__(self, spec: log_mel.LogMel, state: dict[str, np.ndarray]) -> None:
@@ -72,6 +72,6 @@ class LogMel(keras.layers.Layer):
 
 
 def _covered(masks: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """Whether each position lies in a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)``."""
+    """Mark positions within a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)`` bool."""
     first, width = masks[:, :, 0, None], masks[:, :, 1, None]
     return tf.reduce_any((index >= first) & (index < first + width), 1)

@@ -14,7 +14,7 @@ class LogMel(nn.Module):
 
     Args:
         spec: the neutral description.
-        state: what ``spec.load`` returned.
+        state: result of ``spec.load``.
     """
 
     like: Tensor
@@ -24,9 +24,9 @@ class LogMel(nn.Module):
         self.spec = spec
         constants = {"window": spec.window_function(), "mel": spec.mel_matrix(), **state}
         for name, array in constants.items():
-            # float64 under the guise of integers: follows the module to a device, but not to another precision
+            # float64 stored as integers: follows the module to a device, but not to another precision
             self.register_buffer(f"{name}_bits", torch.from_numpy(array).view(torch.int64), persistent=False)
-        self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision that the module was cast to
+        self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision of the module
 
     def forward(
         self,
@@ -76,6 +76,6 @@ class LogMel(nn.Module):
 
 
 def _covered(masks: Tensor, index: Tensor) -> Tensor:
-    """Whether each position lies in a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)``."""
+    """Mark positions within a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)`` bool."""
     first, width = masks[:, :, 0, None], masks[:, :, 1, None]
     return ((index >= first) & (index < first + width)).any(1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from toolkit.layers.tf import valid_frames
+from toolkit.layers.basic.tf import valid_frames
 from toolkit.tasks.tf import Task
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.layers.torch import valid_frames
+from toolkit.layers.basic.torch import valid_frames
 from toolkit.tasks.torch import Task
 
 
