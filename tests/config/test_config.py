@@ -337,7 +337,7 @@ HOSTILE = [
     "toolkit.models.conformer_ctc.torch.ConformerCTC",
     "toolkit.models.conformer_ctc.tf.ConformerCTC",
     "toolkit.models.conformer_ctc.ConformerCTC",
-    "toolkit.optimizers.spec.AdamW",  # a spec, of another kind
+    "toolkit.optimizers.adamw.spec.AdamW",  # a spec, of another kind
     "toolkit.training.spec.Trainer",
     "toolkit_evil.spec.Thing",
     "toolkit",

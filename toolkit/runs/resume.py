@@ -15,7 +15,7 @@ from toolkit.config.source import OWN_TO_A_RUN
 from toolkit.data.corpus import Learned
 from toolkit.errors import ConfigError, DataError
 from toolkit.layers import spec as layers
-from toolkit.optimizers.spec import check_state
+from toolkit.optimizers.state import check_state
 from toolkit.runs.checkpoint import LEARNED, Checkpoint
 
 HEADLINE = "the config does not go with this checkpoint:"
