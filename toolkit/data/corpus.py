@@ -8,18 +8,22 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from toolkit.config.contracts import Sharded
 from toolkit.config.spec import option, spec
 from toolkit.data.batch import Collate, Static
 from toolkit.data.plan import Plan, padding_efficiency, rounded
 from toolkit.errors import DataError
 from toolkit.runs.checkpoint import Progress
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 SPLITS = ("train", "validation", "test")
 
@@ -43,6 +47,16 @@ class Source:
     pool: int = option(1024, "streaming: examples of a pool, from which batches of like lengths are made", ge=1)
     lanes: int = option(8, "streaming: shards that are read beside each other; every process has as many of them", ge=1)
     sample: int = option(10_000, "streaming: first examples, from which tokenizer and features are learned", ge=1)
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between the dataset and the run."""
+        if self.split and not run.evaluate:
+            yield "split", f"{self.split} is not supported without evaluate=RUN_FOLDER; set dataset.split=null"
+        if self.streaming and not isinstance(self, Sharded):
+            name = type(self).__name__
+            yield "streaming", f"true is not supported by {name}, which has no shards; set dataset.streaming=false"
+        if self.streaming and self.split == "train":
+            yield "split", "train is not supported with dataset.streaming=true; set dataset.streaming=false"
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 @spec
@@ -31,6 +35,10 @@ class BiLSTMCTC:
     subsampling_channels: int = option(32, "channels of the two convolutions in front", ge=1)
     dropout: float = option(0.1, "probability of dropping a value after the front end and after each layer", ge=0, lt=1)
     native_dropout: bool = option(False, "the framework's own dropout: faster, but other masks on each backend")
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between this model and other components."""
+        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def output_length(self, frames: Any) -> Any:
         """Logits for so many frames of features; int, numpy array or tensor."""

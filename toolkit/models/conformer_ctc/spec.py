@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Parameter, glorot
 from toolkit.layers.spec import Parameters, under
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 @spec
@@ -48,6 +51,10 @@ class ConformerCTC:
             yield "dim", f"found {self.dim}, expected a multiple of heads ({self.heads})"
         if self.kernel % 2 == 0:
             yield "kernel", f"found {self.kernel}, expected an odd number"
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between this model and other components."""
+        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def output_length(self, frames: Any) -> Any:
         """Logits for so many frames of features; int, numpy array or tensor."""

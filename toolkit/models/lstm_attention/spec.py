@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 @spec
@@ -56,6 +59,10 @@ class LSTMAttention:
                 "units",
                 f"found {self.units}, expected an even number: each direction of the encoder has half of them",
             )
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between this model and other components."""
+        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def encoder_inputs(self, number: int) -> int:
         """Width of what a layer of the encoder sees."""

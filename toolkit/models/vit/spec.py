@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Constant, Normal, Parameter
 from toolkit.layers.spec import Parameters, under
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 POSITION_STD = 0.02  # of the learned positions at the start, as in the authors' code
 
@@ -45,6 +48,10 @@ class ViT:
     def check(self) -> Iterator[tuple[str, str]]:
         if self.dim % self.heads:
             yield "dim", f"found {self.dim}, expected a multiple of heads ({self.heads})"
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between this model and other components."""
+        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def parameters(self, inputs: tuple[int, int, int], outputs: int) -> Parameters:
         """What both twins have, by canonical name.
