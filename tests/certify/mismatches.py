@@ -20,16 +20,16 @@ from toolkit.config import build
 
 def adam_epsilon() -> Any:
     """Added before the bias correction, as Keras does."""
-    from toolkit.optimizers import tf as optimizers
+    from toolkit.optimizers.adamw.tf import AdamW
 
-    right = optimizers.AdamW._scalars
+    right = AdamW._scalars
 
     def wrong(self: Any, lr: Any, dtype: str) -> Any:
         import tensorflow as tf
 
         return right(self, lr, dtype) | {"eps": tf.cast(self.spec.eps, dtype)}
 
-    return mock.patch.object(optimizers.AdamW, "_scalars", wrong)
+    return mock.patch.object(AdamW, "_scalars", wrong)
 
 
 def norm_epsilon() -> Any:
@@ -57,7 +57,7 @@ def padding() -> Any:
 
 def schedule() -> Any:
     """One step ahead, as a counter that is raised before it is read."""
-    from toolkit.schedules import Cosine
+    from toolkit.schedules.cosine.spec import Cosine
 
     right = Cosine.factor
     return mock.patch.object(Cosine, "factor", lambda self, step, total: right(self, step + 1, total))

@@ -19,7 +19,7 @@ from toolkit.errors import Interrupted, RunError
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import Progress, State
 from toolkit.runs.folder import RunFolder
-from toolkit.schedules import Cosine
+from toolkit.schedules.cosine.spec import Cosine
 from toolkit.training import loop
 from toolkit.training.spec import Trainer
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tests.twins import cases
 from toolkit.data.batch import rows
 from toolkit.data.corpus import Learned
-from toolkit.optimizers.spec import AdamW
+from toolkit.optimizers.adamw.spec import AdamW
 from toolkit.training.spec import Trainer
 from toolkit.training.tf import Engine
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
-from toolkit.data.columns.column import Column, mismatches
+from toolkit.data.columns.column import Column
 from toolkit.data.example import SPLITS, Example
 from toolkit.data.problems import Problem
 
@@ -78,5 +78,11 @@ class Source:
         return examples
 
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Yield ``(field, message)`` for each part of the run that these columns do not fit."""
-        yield from mismatches(self.columns, run)
+        """Conditions between the dataset and the run."""
+        if self.split and not run.evaluate:
+            yield "split", f"{self.split} is not supported without evaluate=RUN_FOLDER; set dataset.split=null"
+        if self.streaming and not self.sharded:
+            name = type(self).__name__
+            yield "streaming", f"true is not supported by {name}, which has no shards; set dataset.streaming=false"
+        if self.streaming and self.split == "train":
+            yield "split", "train is not supported with dataset.streaming=true; set dataset.streaming=false"

@@ -16,7 +16,7 @@ from toolkit.data.columns.column import columns_of
 from toolkit.data.split import Learned
 from toolkit.errors import ConfigError, DataError
 from toolkit.layers import spec as layers
-from toolkit.optimizers.spec import check_state
+from toolkit.optimizers.state import check_state
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import Checkpoint
 

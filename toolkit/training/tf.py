@@ -125,7 +125,7 @@ class Engine:
             self.model = self.task.model
             self.slots = layers.canonical_variables(self.model)
             self.variables = self.model.trainable_variables
-            self.optimizer = optimizers.build(run.optimizer, self.slots)
+            self.optimizer = build(run.optimizer, "tf", self.slots)
             if self.parts > 1:
                 layers.share(self.model)
                 self.optimizer.summed = True

@@ -136,7 +136,7 @@ class Engine:
         self.task = make_task(run, learned)
         self.model = self.task.model
         self.module = self.fabric.setup_module(self.task)
-        optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))  # of the parts, if sharded
+        optimizer = build(run.optimizer, "torch", list(self.model.named_parameters()))  # of the parts, if sharded
         self.optimizer: Any = self.fabric.setup_optimizers(optimizer)
         trained = self.model.named_parameters() if run.trainer.ema_decay else ()
         self.averages = {name: p.detach().clone() for name, p in trained if p.requires_grad}

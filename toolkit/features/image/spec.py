@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from toolkit.config.spec import option, spec
 from toolkit.data.random import symmetric_beta, uniform
 from toolkit.errors import ConfigError
 from toolkit.features import statistics
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 STATISTICS = "image.json"  # written by `learn` into the run folder
 ATTEMPTS = 10  # to draw a box that fits into the image, as in torchvision
@@ -96,6 +99,11 @@ class Image:
             yield "normalize", f"found {self.normalize} beside a mean or std, expected given"
         elif len(self.mean) != len(self.std):
             yield "std", f"found {len(self.std)} values, expected {len(self.mean)}, one for each of mean"
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Mixup mixes images of one device."""
+        if self.mixup and run.trainer.shares > 1:
+            yield "mixup", f"{self.mixup} is not supported with {run.trainer.shares} devices; set features.mixup=0"
 
     @property
     def moves(self) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from toolkit.config.contracts import Sampled
 from toolkit.config.spec import option, spec
 from toolkit.features import statistics
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 STATISTICS = "log_mel.json"  # written by `learn` into the run folder
 
@@ -75,6 +79,11 @@ class LogMel:
             yield "mels", f"found {self.mels}: {empty} bands hold no Fourier bin; expected fewer, or a larger n_fft"
         if self.spec_augment.max_bands > self.mels:
             yield "spec_augment.max_bands", f"found {self.spec_augment.max_bands}, expected at most mels ({self.mels})"
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """The sample rate is that of the dataset."""
+        if isinstance(run.dataset, Sampled) and run.dataset.sample_rate != self.sample_rate:
+            yield "sample_rate", f"found {self.sample_rate}, expected dataset.sample_rate, {run.dataset.sample_rate}"
 
     @property
     def bands(self) -> int:

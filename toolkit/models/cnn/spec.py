@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 BLOCKS = 2
 
@@ -39,6 +42,10 @@ class CNN(Model):
     def check(self) -> Iterator[tuple[str, str]]:
         if self.kernel % 2 == 0:
             yield "kernel", f"found {self.kernel}, expected an odd number"
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between this model and other components."""
+        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def widths(self, channels: int) -> list[tuple[int, int]]:
         """Return input and output channels of each convolution, for images with ``channels``."""

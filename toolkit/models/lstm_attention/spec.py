@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 @spec
@@ -55,6 +58,10 @@ class LSTMAttention(Model):
                 "units",
                 f"found {self.units}, expected an even number; each encoder direction has half of it",
             )
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between this model and other components."""
+        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def encoder_inputs(self, number: int) -> int:
         """Return the input width of an encoder layer."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from toolkit.config.contracts import Bilingual
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 @spec
@@ -60,6 +64,16 @@ class Transformer(Model):
             yield "dim", f"found {self.dim}, expected an even number"
         if self.dim % self.heads:
             yield "dim", f"found {self.dim}, expected a multiple of heads ({self.heads})"
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between this model and other components."""
+        yield from layers.check_native_dropout(self.native_dropout, run)
+        if self.share_embeddings and isinstance(run.tokenizer, Bilingual) and not run.tokenizer.joint:
+            yield (
+                "share_embeddings",
+                "true is not supported with tokenizer.joint=false; set tokenizer.joint=true or "
+                "model.share_embeddings=false",
+            )
 
     def parameters(self, inputs: int, outputs: int) -> Parameters:
         """List the parameters of both twins by canonical name.

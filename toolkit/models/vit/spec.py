@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
@@ -11,6 +11,9 @@ from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Constant, Normal, Parameter
 from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 POSITION_STD = 0.02  # standard deviation of the initial positions, as in the authors' code
 
@@ -47,6 +50,10 @@ class ViT(Model):
     def check(self) -> Iterator[tuple[str, str]]:
         if self.dim % self.heads:
             yield "dim", f"found {self.dim}, expected a multiple of heads ({self.heads})"
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between this model and other components."""
+        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def parameters(self, inputs: tuple[int, int, int], outputs: int) -> Parameters:
         """List the parameters of both twins by canonical name.
