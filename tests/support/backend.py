@@ -4,8 +4,8 @@
     done = backends["tf"].run("toolkit.run", *arguments)     # as python -m toolkit.run ARGUMENTS, output captured
     job = backends["torch"].start("toolkit.run", *arguments) # the same, to be watched, signalled or killed
 
-Each call gets a process of its own, forked from ``tests/workers/serve.py``. pytest-xdist has one such server for each of
-its workers and each backend. A job that fails makes the test fail with the end of what it wrote.
+Each call gets a process of its own, forked from ``tests/workers/serve.py``. There is one such server for each worker of
+pytest-xdist and each backend. A job that fails makes the test fail with the end of what it wrote.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def test_a_job_is_a_process_of_its_own_with_its_framework(backends, backend, tmp
 
 
 def test_a_failure_is_shown_and_its_exit_code_is_that_of_a_program(backends):
-    with pytest.raises(AssertionError, match="exit code 1:(.|\n)*Traceback(.|\n)*ZeroDivisionError"):
+    with pytest.raises(AssertionError, match=r"exit code 1:[\s\S]*Traceback[\s\S]*ZeroDivisionError"):
         backends["torch"].run("tests.workers.probe", "divide")
     assert backends["torch"].run("tests.workers.probe", "exit", code=7).returncode == 7
     with pytest.raises(AssertionError, match="exit code -9"):

@@ -1,4 +1,4 @@
-"""A process that imports a framework once and forks one process for each job: ``python -m tests.workers.serve BACKEND``.
+"""Fork a process for each job, with a framework imported once before: ``python -m tests.workers.serve BACKEND``.
 
 Importing a framework takes longer than what most tests compute. A line of standard input is one job, a JSON object with
 
