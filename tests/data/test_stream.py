@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from toolkit.data.corpus import SPLITS
 
 from toolkit.config import schema as config
 from toolkit.data.batch import PLACES, Part
-from toolkit.data.corpus import SPLITS
 from toolkit.data.plan import columns
 from toolkit.data.stream import Reader, Stream
 from toolkit.datasets import hub, imagenet, parallel_hub, shards

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from toolkit.data.corpus import Data
 
 from toolkit.data.batch import NoBatch
-from toolkit.data.corpus import Data
 from toolkit.data.plan import Plan
 from toolkit.errors import Interrupted, RunError
 from toolkit.runs import checkpoint
