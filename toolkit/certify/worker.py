@@ -26,7 +26,8 @@ from toolkit.data.batch import Batch
 from toolkit.data.corpus import Data
 from toolkit.data.plan import Plan
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import Progress, State
+from toolkit.training.engine import NonFinite, StepResult
+from toolkit.training.progress import Progress, State
 
 NEVER = 10**9  # steps or epochs: no validation and no row of a log falls into a certificate
 
@@ -192,9 +193,7 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def train_step(self, batches: list[Any], *settings: Any) -> tuple[float, float]:
-        from toolkit.training.loop import NonFinite
-
+    def train_step(self, batches: list[Any], *settings: Any) -> StepResult:
         if not self.step:
             self.writer.write(0, self.side.first_step(self.engine, batches, *settings[:2]))
         try:
@@ -210,7 +209,7 @@ class Watched:
         self.writer.write(self.step, arrays)
         if self.step == self.steps:
             raise _Done
-        return loss, norm
+        return StepResult(loss, norm)
 
 
 def moved(state: State, key: int) -> State:

@@ -93,7 +93,7 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     run = config.check([f"evaluate='{quoted}'", *alone, *overrides])
     build.isolate(run.backend)
     from toolkit.runs import checkpoint, job, resume
-    from toolkit.training import loop
+    from toolkit.training.evaluation import decode
 
     found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
     domain = job.domain_of(run)
@@ -107,7 +107,7 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     if len(given.split):
         engine = job.load_engine(run, learned)
         job.put(engine, found)
-        rows = loop.decode(run, engine, domain.data(run, given.split, learned, False), learned.tokenizer)
+        rows = decode(run, engine, domain.data(run, given.split, learned, False), learned.tokenizer)
     for place, name in given.blank:
         rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
     return rows, domain.ANSWER

@@ -25,10 +25,10 @@ import numpy as np
 
 from toolkit.data.batch import Batch, Collate
 from toolkit.data.corpus import LISTED, Data, Learned, Problem, Report, cache_folder, judge
+from toolkit.data.exchange import gather
 from toolkit.data.plan import columns
+from toolkit.data.position import Position
 from toolkit.errors import DataError, RunError
-from toolkit.runs.checkpoint import Progress
-from toolkit.training.spec import processes
 
 Place = list[int]  # of a lane: which of its shards, which record of it
 NO_MATTER = ("path", "on_bad", "split", "sample", "lanes")  # fields of a dataset that other batches do not follow from
@@ -87,7 +87,7 @@ class Reader:
     def __init__(self, run: Any) -> None:
         self.run, self.dataset = run, run.dataset
         self.shards = self.dataset.shards("train", cache_folder())
-        count, wanted, ranks = len(self.shards.files), self.dataset.lanes, processes(run.backend, run.trainer)
+        count, wanted, ranks = len(self.shards.files), self.dataset.lanes, run.trainer.processes(run.backend)
         if not count:
             raise DataError("train: found no shard of it, expected at least one")
         self.lanes = next(n for n in range(min(count, wanted), 0, -1) if wanted % n == 0)
@@ -176,10 +176,10 @@ class Stream:
     def steps(self, trainer: Any) -> int:
         return trainer.max_steps
 
-    def position(self, at: Progress, accumulate: int) -> int:
+    def position(self, at: Position, accumulate: int) -> int:
         return at.step * accumulate
 
-    def passed(self, at: Progress) -> float:
+    def passed(self, at: Position) -> float:
         """Examples since this process began."""
         here = self._pool[1].planned[: at.batch] if self._pool else []
         return (self._earlier or 0) + sum(map(len, here))
@@ -187,7 +187,7 @@ class Stream:
     def efficiency(self) -> float | None:
         return None
 
-    def turn(self, engine: Any, at: Progress) -> None:
+    def turn(self, engine: Any, at: Position) -> None:
         """Go on to the next pool, where this one has no batch left, and after the last to the next epoch.
 
         Raises:
@@ -206,7 +206,7 @@ class Stream:
                 return
             at.batch, at.stream = 0, {"pool": at.stream.get("pool", 0) + 1, "places": pool.after}
 
-    def part(self, engine: Any, at: Progress) -> Pool:
+    def part(self, engine: Any, at: Position) -> Pool:
         """The pool at hand; the next one is read meanwhile."""
         key = (at.epoch, at.stream)
         if self._pool and self._pool[0] == key:
@@ -280,14 +280,12 @@ class Stream:
                     break
         raise RunError("train: its shards hold no usable example")
 
-    def _shared(self, engine: Any, found: _Found, at: Progress) -> Pool:
+    def _shared(self, engine: Any, found: _Found, at: Position) -> Pool:
         """The pool, once every process has told what it read.
 
         Raises:
             DataError: any of them has found bad data; all raise it.
         """
-        from toolkit.training.loop import gather
-
         error = None if found.error is None else [found.error.problems, found.error.headline]
         heard = gather(engine, [[error, found.report.dropped, found.report.lines[:LISTED], found.rows]])
         if bad := next((error for error, *_ in heard if error), None):

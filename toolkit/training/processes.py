@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ConfigError
-from toolkit.training.spec import processes
 
 REPORT = "TOOLKIT_REPORT"  # the file in which a rank leaves what it would have written to standard error
 RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK")
@@ -39,7 +38,7 @@ def started(run: Any, environment: Mapping[str, str] = os.environ) -> int | None
     Raises:
         ConfigError: as one of another number than the run is to have.
     """
-    wanted, count, rank, by = processes(run.backend, run.trainer), 1, 0, ""
+    wanted, count, rank, by = run.trainer.processes(run.backend), 1, 0, ""
     if run.backend == "torch" and "WORLD_SIZE" in environment:
         count, rank, by = int(environment["WORLD_SIZE"]), int(environment.get("RANK", 0)), "WORLD_SIZE"
     elif run.backend == "torch" and (tasks := int(environment.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
@@ -60,7 +59,7 @@ def launched(run: Any) -> bool:
     Raises:
         ConfigError: they are on several machines, on each of which something else has to.
     """
-    if processes(run.backend, run.trainer) == 1 or started(run) is not None:
+    if run.trainer.processes(run.backend) == 1 or started(run) is not None:
         return False
     if run.trainer.nodes == 1:
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
@@ -14,11 +14,6 @@ STRATEGIES = {
     "torch": (("ddp", "fsdp"), ("ddp", "fsdp")),
     "tf": (("mirrored", "tpu"), ("multi_worker",)),
 }
-
-# float16 has no room for small gradients: with precision=16 the loss is multiplied by a scale, and its gradients are
-# divided by it, in float32, before anything else is done with them. A step whose gradients are not finite is left out
-# and halves the scale; so many steps in a row without one double it, up to the largest
-SCALE, LARGEST_SCALE, GROW_AFTER = 2.0**15, 2.0**24, 2000
 
 
 @spec
@@ -94,6 +89,15 @@ class Trainer:
         """What the number of examples of a batch is to be a multiple of."""
         return self.shares if self.strategy == "tpu" else 1
 
+    def sharing(self, backend: str) -> str:
+        """Return the strategy of :data:`STRATEGIES` by which the devices of a run share its batches."""
+        return STRATEGIES[backend][self.nodes > 1][0] if self.strategy == "auto" else self.strategy
+
+    def processes(self, backend: str) -> int:
+        """Return the number of processes of a run: one a device with ddp and fsdp, one a machine with multi_worker."""
+        several = {"ddp": self.shares, "fsdp": self.shares, "multi_worker": self.nodes}
+        return several.get(self.sharing(backend), 1)
+
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:
             yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"
@@ -119,17 +123,6 @@ class Trainer:
                 f"found {self.nodes} with strategy=tpu, expected 1: one process drives all machines of a slice, and "
                 "devices counts the cores of all",
             )
-
-
-def sharing(backend: str, trainer: Any) -> str:
-    """The strategy of :data:`STRATEGIES` by which a run's devices share its batches."""
-    return STRATEGIES[backend][trainer.nodes > 1][0] if trainer.strategy == "auto" else trainer.strategy
-
-
-def processes(backend: str, trainer: Any) -> int:
-    """How many processes a run is made of: with ddp and fsdp one a device, with multi_worker one a machine."""
-    several = {"ddp": trainer.shares, "fsdp": trainer.shares, "multi_worker": trainer.nodes}
-    return several.get(sharing(backend, trainer), 1)
 
 
 def check_gpus(devices: int, gpus: int) -> None:

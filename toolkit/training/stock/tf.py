@@ -1,0 +1,60 @@
+"""Training under Keras' ``fit``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from toolkit.training.stock.session import StockSession
+
+if TYPE_CHECKING:
+    from toolkit.training.tf import TensorFlowEngine
+
+
+def fit(engine: TensorFlowEngine, stock: StockSession) -> None:
+    """Train the engine's task from the start of the current epoch."""
+    engine.task.clip_norm = stock.trainer.clip_norm
+    engine.task.compile(optimizer=engine.optimizer, jit_compile=False)
+    with stock:
+        engine.task.fit(
+            _Batches(stock),
+            epochs=stock.trainer.max_epochs - stock.progress.epoch,
+            shuffle=False,  # the plan has shuffled
+            callbacks=[_Callback(stock)],
+        )
+
+
+class _Batches(keras.utils.PyDataset):
+    """The batches of the current epoch, as planned."""
+
+    def __init__(self, stock: StockSession) -> None:
+        super().__init__(workers=max(1, stock.trainer.workers))
+        self.stock = stock
+        self.on_epoch_begin()
+
+    def __len__(self) -> int:
+        return len(self.planned)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.stock.train.collator(self.planned[index], self.epoch)
+
+    def on_epoch_begin(self) -> None:
+        self.epoch, self.planned = self.stock.progress.epoch, self.stock.planned()
+
+
+class _Callback(keras.callbacks.Callback):
+    """Calls the session back."""
+
+    def __init__(self, stock: StockSession) -> None:
+        super().__init__()
+        self.stock = stock
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.stock.batch_begin()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.model.stop_training |= self.stock.batch_end(logs["loss"])
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model.stop_training |= self.stock.epoch_end()
