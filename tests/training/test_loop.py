@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +48,33 @@ def test_a_run_that_ends_by_its_epochs_is_measured_and_saved(tmp_path):
     at = fit(tmp_path, Engine(), train=endless, max_epochs=3, validate_every=99, checkpoint_every=9999)
     assert (at.step, at.validated) == (3 * len(TRAIN.plan), at.step)
     assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == [f"step-{at.step:08d}"]
+
+
+class Pools:
+    """A stream whose epochs have two pools, of which the first has no usable example."""
+
+    def steps(self, trainer):
+        return 6
+
+    def position(self, at, accumulate):
+        return at.step
+
+    def part(self, engine, at):
+        planned = TRAIN.plan.epoch(at.epoch)[:3] if at.stream else []
+        return SimpleNamespace(split=TRAIN.split, collator=None, held=None, batches=lambda epoch: planned)
+
+    def turn(self, engine, at):
+        if at.batch >= len(self.part(engine, at).batches(at.epoch)):
+            epoch, stream = (at.epoch + 1, {}) if at.stream else (at.epoch, {"pool": 1})
+            at.batch, at.epoch, at.stream = 0, epoch, stream
+
+
+def test_a_pool_without_a_usable_example_costs_neither_a_step_nor_a_validation(tmp_path):
+    engine = Engine()
+    fit(tmp_path, engine, train=Pools(), validate_every=1)
+    batches = [b.tolist() for epoch in range(2) for b in TRAIN.plan.epoch(epoch)[:3]]
+    assert [group for group, *_ in engine.seen] == [[(b, i // 3)] for i, b in enumerate(batches)]
+    assert [row["step"] for row in log(tmp_path) if row["split"] == "validation"] == [3, 6]
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
