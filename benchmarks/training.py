@@ -27,15 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from toolkit.data.corpus import Data
 
 from toolkit.config import build
 from toolkit.config import schema as config
-from toolkit.data.corpus import Data
 from toolkit.data.plan import padding_efficiency
 from toolkit.runs import job
-from toolkit.runs.checkpoint import Progress
 from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
+from toolkit.training.progress import Progress
+from toolkit.training.stock.session import StockSession
 
 EPOCHS = 2  # in a round
 SECONDS = 5.0  # that an epoch takes about, where the data is larger
@@ -104,16 +105,16 @@ def shortened(run: Any, engine: Any, parts: job.Parts) -> Data:
     return job.domain_of(run).data(run, train.split.select(kept), parts.learned, True)
 
 
-class Timed(loop.Stock):
+class Timed(StockSession):
     """The stock loop, with the time of all but its first epoch."""
 
     def batch_begin(self) -> None:
-        if self.at.epoch == 1 and self.at.batch == 0:
+        if self.progress.epoch == 1 and self.progress.batch == 0:
             self.began = time.perf_counter()
         super().batch_begin()
 
-    def epoch_end(self, loss: float) -> bool:
-        over = super().epoch_end(loss)
+    def epoch_end(self) -> bool:
+        over = super().epoch_end()
         self.ended = time.perf_counter()
         return over
 

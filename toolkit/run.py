@@ -181,12 +181,11 @@ def _single(checked: Any, overrides: list[str], folders: list[Path]) -> int:
     from toolkit.config import build
     from toolkit.config import schema as config
     from toolkit.training import processes as ranks
-    from toolkit.training.spec import processes
 
     if ranks.launched(checked):
         words = [word for word in overrides if not word.startswith("run_dir=")]
         arguments = ranks.placed(words, checked.run_dir, folders)
-        return ranks.launch(arguments, processes(checked.backend, checked.trainer), checked.run_dir)
+        return ranks.launch(arguments, checked.trainer.processes(checked.backend), checked.run_dir)
     if ranks.started(checked):  # not the first of several, which alone shows what they do
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     build.isolate(checked.backend)

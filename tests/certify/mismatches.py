@@ -69,14 +69,14 @@ def clipping() -> Any:
     from toolkit.optimizers import tf as optimizers
     from toolkit.training import tf as trainer
 
-    def wrong(self: Any, batch: Any, parts: Any) -> Any:
-        loss, gradients = self._gradients(batch, parts)
+    def wrong(self: Any, batch: Any, count: Any) -> Any:
+        loss, gradients = self.gradients(batch, count)
         clipped, _ = optimizers.clip(gradients, self.trainer.clip_norm)
         for total, gradient in zip(self.sums, clipped, strict=True):
             total.assign_add(gradient)
         return loss
 
-    return mock.patch.object(trainer.Engine, "_replica_add", wrong)
+    return mock.patch.object(trainer.TensorFlowEngine, "_replica_add", wrong)
 
 
 def decay() -> Any:

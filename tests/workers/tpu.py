@@ -16,7 +16,7 @@ from tests.twins import cases
 from toolkit.data.batch import rows
 from toolkit.optimizers.adamw.spec import AdamW
 from toolkit.training.spec import Trainer
-from toolkit.training.tf import Engine
+from toolkit.training.tf import TensorFlowEngine as Engine
 
 STEPS = 2
 Steps = list[tuple[float, float]]  # loss and norm of the gradient

@@ -27,7 +27,8 @@ from toolkit.data.columns.column import columns_of
 from toolkit.data.plan import Plan
 from toolkit.data.split import Data, Split, batch_fields
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import Progress, State
+from toolkit.training.engine import NonFinite, StepResult
+from toolkit.training.progress import Progress, State
 
 NEVER = 10**9  # steps or epochs: no validation and no row of a log falls into a certificate
 
@@ -155,7 +156,7 @@ def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any], half:
 
 def _decode(run: Any, engine: Any, target: Any, folder: Path, name: str, told: dict[str, Any]) -> None:
     """Decode the test batches from the weights with which the first of ``DECODING`` ended."""
-    from toolkit.training.loop import answers
+    from toolkit.training.evaluation import answers
 
     path = folder / "checkpoints"
     if name == DECODING[0]:
@@ -212,9 +213,7 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def train_step(self, batches: list[Any], *settings: Any) -> tuple[float, float]:
-        from toolkit.training.loop import NonFinite
-
+    def train_step(self, batches: list[Any], *settings: Any) -> StepResult:
         if not self.step:
             self.writer.write(0, self.side.first_step(self.engine, batches, *settings[:2]))
         try:
@@ -230,7 +229,7 @@ class Watched:
         self.writer.write(self.step, arrays)
         if self.step == self.steps:
             raise _Done
-        return loss, norm
+        return StepResult(loss, norm)
 
 
 def moved(state: State, key: int) -> State:

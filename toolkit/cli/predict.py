@@ -96,7 +96,7 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     run = config.check([f"evaluate='{quoted}'", *alone, *overrides])
     build.isolate(run.backend)
     from toolkit.runs import checkpoint, job, resume
-    from toolkit.training import loop
+    from toolkit.training.evaluation import decode
 
     found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
     columns = columns_of(run)
@@ -110,7 +110,7 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     if len(given.split):
         engine = job.load_engine(run, learned)
         job.put(engine, found)
-        rows = loop.decode(run, engine, batched(run, columns, given.split, learned, False), learned.target)
+        rows = decode(run, engine, batched(run, columns, given.split, learned, False), learned.target)
     for place, name in given.blank:
         rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
     return rows, columns.input.answer

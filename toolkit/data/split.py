@@ -12,8 +12,8 @@ import numpy as np
 from toolkit.data.batch import Batch, Collate, Fields, Static
 from toolkit.data.columns.column import Batcher, Column, Columns
 from toolkit.data.plan import Plan, padding_efficiency, rounded
+from toolkit.data.position import Position
 from toolkit.data.problems import Report
-from toolkit.runs.checkpoint import Progress
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -118,24 +118,24 @@ class Data:
         steps = trainer.max_epochs * math.ceil(len(self.plan) / trainer.accumulate)
         return min(steps, trainer.max_steps or steps)
 
-    def turn(self, engine: Any, at: Progress) -> None:
+    def turn(self, engine: Any, at: Position) -> None:
         """Move to the next epoch where this one has no batch left."""
         at.stream = {}
         if at.batch >= len(self.plan):
             at.epoch, at.batch = at.epoch + 1, 0
 
-    def part(self, engine: Any, at: Progress) -> Data:
+    def part(self, engine: Any, at: Position) -> Data:
         """The examples from which the next batches are taken."""
         return self
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         return self.plan.epoch(epoch)
 
-    def position(self, at: Progress, accumulate: int) -> int:
+    def position(self, at: Position, accumulate: int) -> int:
         """Batches since the start, which key the dropout masks."""
         return at.epoch * len(self.plan) + at.batch
 
-    def passed(self, at: Progress) -> float:
+    def passed(self, at: Position) -> float:
         """Examples up to a position."""
         return (at.epoch + at.batch / len(self.plan)) * len(self.split)
 

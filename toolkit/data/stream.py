@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.data import exchange, pipeline
 from toolkit.data.batch import Batch, Collate, Fields
 from toolkit.data.columns.column import Columns
 from toolkit.data.example import Example
-from toolkit.data.pipeline import cache_folder, fitting, gather
+from toolkit.data.pipeline import cache_folder, fitting
 from toolkit.data.plan import columns
+from toolkit.data.position import Position
 from toolkit.data.problems import LISTED, Problem, Report, judge
 from toolkit.data.split import Data, Learned, Split, batched
 from toolkit.errors import DataError, RunError
-from toolkit.runs.checkpoint import Progress
-from toolkit.training.spec import processes
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -95,7 +95,7 @@ class Reader:
     def __init__(self, run: Run, columns: Columns) -> None:
         self.run, self.dataset, self.columns = run, run.dataset, columns
         self.shards = self.dataset.shards("train", cache_folder())
-        count, wanted, ranks = len(self.shards.files), self.dataset.lanes, processes(run.backend, run.trainer)
+        count, wanted, ranks = len(self.shards.files), self.dataset.lanes, run.trainer.processes(run.backend)
         if not count:
             raise DataError("train: found no shard of it, expected at least one")
         self.lanes = next(n for n in range(min(count, wanted), 0, -1) if wanted % n == 0)
@@ -149,7 +149,7 @@ class Reader:
 
     def gather(self, examples: Sequence[Example | Problem | None]) -> tuple[Split, list[Problem]]:
         """A split of examples, and the problems of the others."""
-        return gather(self.dataset, self.columns, [example for example in examples if example is not None])
+        return pipeline.gather(self.dataset, self.columns, [example for example in examples if example is not None])
 
 
 class Stream:
@@ -183,10 +183,10 @@ class Stream:
     def steps(self, trainer: Any) -> int:
         return trainer.max_steps
 
-    def position(self, at: Progress, accumulate: int) -> int:
+    def position(self, at: Position, accumulate: int) -> int:
         return at.step * accumulate
 
-    def passed(self, at: Progress) -> float:
+    def passed(self, at: Position) -> float:
         """Examples since this process began."""
         here = self._pool[1].planned[: at.batch] if self._pool else []
         return (self._earlier or 0) + sum(map(len, here))
@@ -194,7 +194,7 @@ class Stream:
     def efficiency(self) -> float | None:
         return None
 
-    def turn(self, engine: Any, at: Progress) -> None:
+    def turn(self, engine: Any, at: Position) -> None:
         """Go on to the next pool, where this one has no batch left, and after the last to the next epoch.
 
         Raises:
@@ -213,7 +213,7 @@ class Stream:
                 return
             at.batch, at.stream = 0, {"pool": at.stream.get("pool", 0) + 1, "places": pool.after}
 
-    def part(self, engine: Any, at: Progress) -> Pool:
+    def part(self, engine: Any, at: Position) -> Pool:
         """The pool at hand; the next one is read meanwhile."""
         key = (at.epoch, at.stream)
         if self._pool and self._pool[0] == key:
@@ -287,16 +287,14 @@ class Stream:
                     break
         raise RunError("train: its shards hold no usable example")
 
-    def _shared(self, engine: Any, found: _Found, at: Progress) -> Pool:
+    def _shared(self, engine: Any, found: _Found, at: Position) -> Pool:
         """The pool, once every process has told what it read.
 
         Raises:
             DataError: any of them has found bad data; all raise it.
         """
-        from toolkit.training.loop import gather
-
         error = None if found.error is None else [found.error.problems, found.error.headline]
-        heard = gather(engine, [[error, found.report.dropped, found.report.lines[:LISTED], found.rows]])
+        heard = exchange.gather(engine, [[error, found.report.dropped, found.report.lines[:LISTED], found.rows]])
         if bad := next((error for error, *_ in heard if error), None):
             raise DataError([*bad[0], MEND], bad[1])
         told = [lane for *_, lanes in heard for lane in lanes]

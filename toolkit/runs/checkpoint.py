@@ -19,55 +19,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from toolkit.errors import DataError, RunError, room
+from toolkit.training.progress import Progress, State, Tensors
 
 FORMAT = 3
 LEARNED = "learned"  # folder of a checkpoint and of a run folder: tokenizer, classes, state of the features
 STATE = "state.json"
-Tensors = dict[str, np.ndarray]
-
-
-@dataclass
-class Progress:
-    """Where a run stands; all of it is in ``state.json``.
-
-    Args:
-        step: optimizer steps done.
-        epoch, batch: the next batch of the plan; with a stream, of the pool at hand.
-        stream: where the pool at hand begins (``toolkit/data/stream.py``); empty at the start of an epoch.
-        best, best_step: best value of the monitored metric and the step that reached it.
-        stale: validations since then.
-        validated: step of the last validation.
-        scale: what the loss is multiplied with; None where the precision asks for nothing of the kind.
-        good: steps since it was last another.
-        log_bytes: length of each log of the run folder, by file name; of no account for equality, for the times that
-            the logs hold have more or fewer digits.
-        facts: what a position depends on: the data's fingerprint, the seed, the digest of the plan, and so on.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    stream: dict[str, Any] = field(default_factory=dict)
-    best: float | None = None
-    best_step: int | None = None
-    stale: int = 0
-    validated: int | None = None
-    scale: float | None = None
-    good: int = 0
-    log_bytes: dict[str, int] = field(default_factory=dict, compare=False)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class State:
-    """What an engine holds, by canonical name: weights, the optimizer's moments, averaged weights if there are any."""
-
-    model: Tensors
-    optimizer: Tensors
-    ema: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, TextIO
 
 from toolkit.errors import RunError, room, writing
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import LEARNED, About, Progress, State, write
+from toolkit.runs.checkpoint import LEARNED, About, write
+from toolkit.training.progress import Progress, State
 
 try:
     import fcntl

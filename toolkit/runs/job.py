@@ -22,12 +22,15 @@ from toolkit.data.split import Learned, batched
 from toolkit.data.stream import Reader, Stream
 from toolkit.errors import ConfigError, DataError, UserError, writing
 from toolkit.runs import checkpoint, resume
-from toolkit.runs.checkpoint import LEARNED, Checkpoint, Progress
+from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.tasks.spec import Task
 from toolkit.training import loop
 from toolkit.training import processes as ranks
-from toolkit.training.loop import Engine
+from toolkit.training.engine import Engine
+from toolkit.training.evaluation import evaluate
+from toolkit.training.progress import Progress
+from toolkit.training.stock.session import StockSession
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def load_engine(run: Any, learned: Learned, link: Any = None) -> Engine:
     """
     with _held_back():
         module = importlib.import_module(f"toolkit.training.{run.backend}")
-        return module.Engine(run, learned, link)
+        return module.load_engine(run, learned, link)
 
 
 @contextlib.contextmanager
@@ -237,7 +240,7 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
     folder.rewind(at)
     examples, began = train.passed(at), time.perf_counter()
     if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
-        engine.fit_stock(loop.Stock(run, engine, train, valid, parts.learned.target, folder, at))
+        engine.fit_stock(StockSession(run, engine, train, valid, parts.learned.target, folder, at))
     else:  # of a stock run this is what is left: its last validation, if a kill fell before it
         with contextlib.closing(train):
             loop.fit(run, engine, train, valid, parts.learned.target, folder, at)
@@ -269,7 +272,7 @@ def _finish(
     for name in [run.dataset.split] if run.dataset.split else [n for n in parts.data if n != "train"]:
         if len((data := parts.data[name]).split):
             since = time.perf_counter()
-            found = loop.evaluate(run, engine, data, parts.learned.target)
+            found = evaluate(run, engine, data, parts.learned.target)
             seconds = time.perf_counter() - since  # of the last split, so that it was compiled before, if ever
             speed["evaluation_ms_per_example"] = round(1000 * seconds / len(data.split), 3)
             measured[name] = found.metrics

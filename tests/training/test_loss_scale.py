@@ -7,20 +7,19 @@ import sys
 import numpy as np
 import pytest
 
-from toolkit.config import schema as config
-from toolkit.errors import ConfigError, RunError
+from tests.support import devices
+from tests.support import training as stand_ins
+from toolkit.errors import RunError
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import Progress
-from toolkit.training import loop
-from toolkit.training.spec import SCALE
-
-from . import test_devices, test_loop
+from toolkit.training import loss_scale
+from toolkit.training.engine import NonFinite
+from toolkit.training.progress import Progress
 
 BACKENDS = ("torch", "tf")
 ROUNDING = 1e-2  # ten times the rounding of one number, of losses and gradients' norms over three steps
 
 
-class Overflowing(test_loop.Engine):
+class Overflowing(stand_ins.Engine):
     """Gradients of the steps ``over`` are not finite with any scale."""
 
     def __init__(self, over=(), **others):
@@ -30,128 +29,58 @@ class Overflowing(test_loop.Engine):
     def train_step(self, batches, lr, position, scale=1.0):
         self.scales.append(scale)
         if len(self.scales) in self.over:
-            raise loop.NonFinite
+            raise NonFinite
         return super().train_step(batches, lr, position, scale)
 
 
 def test_a_step_that_overflows_is_left_out_and_the_scale_falls_and_rises(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "GROW_AFTER", 3)
+    monkeypatch.setattr(loss_scale, "GROW_AFTER", 3)
     engine = Overflowing(over=(2, 3, 5))
-    at = test_loop.fit(tmp_path, engine, precision="16", max_steps=9, validate_every=99)
-    assert engine.scales == [SCALE / factor for factor in (1, 1, 2, 4, 4, 8, 8, 8, 4)]
-    assert (at.step, at.scale, at.good) == (9, SCALE / 4, 1) and len(engine.seen) == 6
+    at = stand_ins.fit(tmp_path, engine, precision="16", max_steps=9, validate_every=99)
+    assert engine.scales == [loss_scale.INITIAL / factor for factor in (1, 1, 2, 4, 4, 8, 8, 8, 4)]
+    assert (at.step, at.scale, at.good) == (9, loss_scale.INITIAL / 4, 1) and len(engine.seen) == 6
     assert "step 2: left out, its gradient is not finite; loss scale 16,384" in capsys.readouterr().out
-    rows = [row for row in test_loop.log(tmp_path) if row["split"] == "train"]
-    assert [row["step"] for row in rows] == [1, 4, 6, 7, 8, 9] and rows[-1]["scale"] == SCALE / 4
+    rows = [row for row in stand_ins.log(tmp_path) if row["split"] == "train"]
+    assert [row["step"] for row in rows] == [1, 4, 6, 7, 8, 9] and rows[-1]["scale"] == loss_scale.INITIAL / 4
 
 
 def test_the_scale_stops_at_the_largest(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "GROW_AFTER", 1)
+    monkeypatch.setattr(loss_scale, "GROW_AFTER", 1)
     engine = Overflowing()
-    test_loop.fit(tmp_path, engine, precision="16", max_steps=12, validate_every=99)
-    assert max(engine.scales) == engine.scales[-1] == loop.LARGEST_SCALE
+    stand_ins.fit(tmp_path, engine, precision="16", max_steps=12, validate_every=99)
+    assert max(engine.scales) == engine.scales[-1] == loss_scale.LARGEST
 
 
 def test_a_run_that_no_scale_helps_is_given_up(tmp_path):
     engine = Overflowing(over=range(3, 99))
     with pytest.raises(RunError, match="step 18: the loss or its gradient is not finite"):
-        test_loop.fit(tmp_path, engine, precision="16", max_epochs=99, validate_every=99)
+        stand_ins.fit(tmp_path, engine, precision="16", max_epochs=99, validate_every=99)
     assert engine.scales[-1] == 1 and len(engine.seen) == 2
 
 
 def test_another_precision_has_no_scale(tmp_path):
     engine = Overflowing(over=(3,))
     with pytest.raises(RunError, match="step 3:"):
-        test_loop.fit(tmp_path, engine, Progress(scale=8.0), precision="bf16")
+        stand_ins.fit(tmp_path, engine, Progress(scale=8.0), precision="bf16")
     assert engine.scales == [1, 1, 1]
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 6])
 def test_the_scale_goes_on_where_it_was(tmp_path, monkeypatch, stop):
-    monkeypatch.setattr(loop, "GROW_AFTER", 2)
+    monkeypatch.setattr(loss_scale, "GROW_AFTER", 2)
     settings = {"precision": "16", "max_steps": 8, "validate_every": 99, "checkpoint_every": 1}
     whole = Overflowing(over=(2, 3, 7))
-    test_loop.fit(tmp_path, whole, **settings)
+    stand_ins.fit(tmp_path, whole, **settings)
     at = checkpoint.load(tmp_path / "checkpoints" / f"step-{stop:08d}").progress
     rest = Overflowing(over=[step - stop for step in whole.over])
-    test_loop.fit(tmp_path / "rest", rest, at, **settings)
+    stand_ins.fit(tmp_path / "rest", rest, at, **settings)
     assert whole.scales[stop:] == rest.scales
-
-
-def test_the_stock_loops_have_no_scale():
-    with pytest.raises(ConfigError, match="found stock with precision=16, expected neutral"):
-        config.check(["recipe=image_classification", "trainer=stock", "trainer.precision=16"])
-
-
-# What each backend does in a process of its own: three steps in either precision, a step that overflows, a whole run
-# whose first scale is too large, its second half again, and the second half of the other backend's run.
-JOB = """
-import json
-import sys
-from dataclasses import replace
-from pathlib import Path
-import numpy as np
-from toolkit.config import build
-from toolkit.config import schema as config
-folder, other, *words = sys.argv[1:]
-given = config.check(words)
-build.isolate(given.backend)
-from toolkit.runs import checkpoint
-from toolkit.runs import job
-from toolkit.runs.checkpoint import Progress
-from toolkit.runs.folder import RunFolder
-from toolkit.training import loop
-
-found = {}
-parts = job.prepare(given, RunFolder(Path(folder) / "prepared"))
-train, valid, tokenizer = parts.data["train"], parts.data["validation"], parts.learned.tokenizer
-
-def engine_of(precision):
-    run = replace(given, trainer=replace(given.trainer, precision=precision))
-    return run, job.load_engine(run, parts.learned)
-
-for precision in ("32", "16"):
-    run, engine = engine_of(precision)
-    batches = list(engine.batches(train.collator, [*train.plan.epoch(0), *train.plan.epoch(1)][:3], 0))
-    found[precision] = [engine.train_step([batch], 1e-3, i, 2.0**7 if precision == "16" else 1.0)
-                        for i, batch in enumerate(batches)]
-before = engine.state()
-try:
-    engine.train_step(batches[:1], 1e-3, 3, 2.0**60)
-except loop.NonFinite:
-    after = engine.state()
-    same = [np.array_equal(a[name], b[name]) for a, b in ((before.optimizer, after.optimizer),) for name in a]
-    same += [np.array_equal(before.model[name], after.model[name]) for name in before.model if "running" not in name]
-    found["untouched"] = [all(same)]
-found["finite again"] = engine.train_step(batches[:1], 1e-3, 3, 2.0**7)
-
-def fit(to, earlier=None):
-    run, engine = engine_of("16")
-    at = Progress(scale=2.0**26)
-    if earlier:
-        engine.load(earlier.state)
-        at = earlier.progress
-    goes = RunFolder(Path(folder) / to)
-    loop.fit(run, engine, train, valid, tokenizer, goes, at)
-    state = engine.state()
-    found[to] = np.concatenate([array.ravel() for array in (*state.model.values(), *state.optimizer.values())])
-    found[f"{to} at"] = [at.scale, at.step, state.optimizer["step"][0]]
-    rows = [json.loads(line) for line in (goes.path / "metrics.jsonl").read_text().splitlines()]
-    found[f"{to} log"] = [(row["step"], row["loss"], row["grad_norm"]) for row in rows if row["split"] == "train"]
-    goes.close()
-    return goes.checkpoints / f"step-{at.step // 2:08d}"
-
-middle = fit("whole")
-fit("again", checkpoint.load(middle))
-if other:
-    fit("other", checkpoint.load(Path(other)))
-np.savez(Path(folder) / "found.npz", middle=str(middle), **found)
-"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    yield from test_devices.folder.__wrapped__(tmp_path_factory)
+    with devices.own_cache(tmp_path_factory) as folder:
+        yield folder
 
 
 @pytest.fixture(
@@ -165,10 +94,13 @@ def found(request, folder):
         here = folder / f"{request.param}-{backend}-half"
         here.mkdir()
         length = ["trainer.max_steps=20", "trainer.checkpoint_every=1", "trainer.accumulate=2", "schedule=constant"]
-        words = test_devices.command(folder, request.param, backend, here / "run", *length)[3:]
+        words = devices.command(folder, request.param, backend, here / "run", *length)[3:]
         words = [word for word in words if word != "task.decoder=beam"]
         done = subprocess.run(
-            [sys.executable, "-c", JOB, str(here), middle, *words], capture_output=True, text=True, timeout=600
+            [sys.executable, "-m", "tests.workers.half", str(here), middle, *words],
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         results[backend] = dict(np.load(here / "found.npz"))
@@ -217,10 +149,10 @@ def assert_consistent(at):
 )
 def test_two_devices_leave_out_the_steps_of_one(folder, backend, how, tmp_path):
     own = ["trainer.precision=16", "trainer.max_steps=8", "schedule=constant"]
-    for run, devices in ((tmp_path / "one", "trainer.devices=1"), (tmp_path / "two", how)):
-        test_devices.train(folder, "images-vit", backend, run, *own, devices)
-    one, two = (test_devices.logged(tmp_path / run) for run in ("one", "two"))
+    for run, number in ((tmp_path / "one", "trainer.devices=1"), (tmp_path / "two", how)):
+        devices.train(folder, "images-vit", backend, run, *own, number)
+    one, two = (devices.logged(tmp_path / run) for run in ("one", "two"))
     assert 0 < len(one) < 8, "no step was left out"
     np.testing.assert_allclose(two, one, rtol=ROUNDING)
     scales = [checkpoint.choose(tmp_path / run / "checkpoints", "last", print).progress.scale for run in ("one", "two")]
-    assert scales[0] == scales[1] < SCALE
+    assert scales[0] == scales[1] < loss_scale.INITIAL
