@@ -42,8 +42,8 @@ class Predictor:
             inputs: paths of audio or image files; lines of text, or paths of text files with a line for each.
 
         Returns:
-            a row for each input, in their order: ``id``, ``hypothesis``, ``score``, and what the task adds. A blank line
-            is answered by a blank.
+            a row for each input, in their order: ``id``, ``hypothesis``, ``score``, and what the task adds. A blank
+            line is answered by a blank.
 
         Raises:
             DataError: an input cannot be used; with every problem. With ``dataset.on_bad=drop`` it is left out.
