@@ -8,9 +8,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UNWRITABLE, ConfigError, Interrupted, UserError, disk_error
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 USAGE = """\
 usage: python -m toolkit.run recipe=NAME [backend=torch|tf] [GROUP=OPTION] [KEY=VALUE ...]
@@ -177,7 +180,7 @@ def _hydra(argv: Sequence[str], task: Any) -> int:
     return 0
 
 
-def _single(checked: Any, overrides: list[str], folders: list[Path]) -> int:
+def _single(checked: Run, overrides: list[str], folders: list[Path]) -> int:
     from toolkit.config import build
     from toolkit.config import schema as config
     from toolkit.training import processes as ranks

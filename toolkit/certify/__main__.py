@@ -7,9 +7,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from toolkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 USAGE = """\
 usage: python -m toolkit.certify recipe=NAME [steps=100] [decode=64] [gates=all|semantics] [KEY=VALUE ...]
@@ -111,7 +114,7 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Pa
     return numbers, only, overrides, folders
 
 
-def _folder(run: Any, overrides: Sequence[str]) -> Path:
+def _folder(run: Run, overrides: Sequence[str]) -> Path:
     if any(word.startswith("run_dir=") for word in overrides):
         return Path(run.run_dir)
     return Path("outputs/certificates") / run.recipe / time.strftime("%Y-%m-%d_%H-%M-%S")

@@ -127,7 +127,16 @@ class Schedule(Component, Protocol):
         ...
 
 
-# --- what some components have, and others do not ---
+class Launcher(Component, Protocol):
+    """Machine or cluster that runs the jobs of a sweep."""
+
+    @property
+    def jobs(self) -> int:
+        """Jobs that run at the same time."""
+        ...
+
+
+# --- attributes that some components have ---
 
 
 @runtime_checkable
