@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from tests.training import test_loop
-from toolkit import run as command
+from toolkit.cli import guard
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import Progress
 from toolkit.runs.folder import RunFolder
@@ -232,7 +232,7 @@ def forked(path: Path, fault: str = "none", place: int = 0) -> End:
                 live(path)
             return 0
 
-        code = command.guarded(work)
+        code = guard.guarded(work)
         count.write_text(str(disk.done))
         sys.stderr.flush()
         os._exit(code)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -121,7 +120,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
         ),
     )
     learned = job.domain_of(run).load(run, Path(told["learned"]))
-    side: Any = importlib.import_module(f"toolkit.certify.{training.backend}")
+    side: Any = build.load_module("toolkit.certify", training.backend)
     side.prepare(training.threads)
     engine = job.load_engine(run, learned)
     if training.moved:

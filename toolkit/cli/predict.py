@@ -1,4 +1,4 @@
-"""Use a trained run: ``python -m toolkit.cli.predict RUN_FOLDER INPUT...``."""
+"""``toolkit predict``: apply a trained run to inputs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
 
 REFERRING = ("reference", "loss", "tokens")  # what a row says of a reference, which there is not
 
+SUMMARY = "apply a trained run to files or text"
 USAGE = """\
-usage: python -m toolkit.cli.predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
+usage: python -m toolkit predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
 
 Transcribes audio files, translates lines or classifies pictures with the best checkpoint of a run, in the order given.
 
@@ -39,20 +41,17 @@ exit codes
   0 done   1 failed   2 bad config or inputs
 
 examples
-  python -m toolkit.cli.predict outputs/asr/torch/2030-01-01_12-00-00 *.wav
-  python -m toolkit.cli.predict outputs/translation/tf/2030-01-01_12-00-00 backend=torch < lines.txt -
+  python -m toolkit predict outputs/asr/torch/2030-01-01_12-00-00 *.wav
+  python -m toolkit predict outputs/translation/tf/2030-01-01_12-00-00 backend=torch < lines.txt -
 """
 
 
-def main() -> None:
-    """Entry point of ``python -m toolkit.cli.predict``."""
-    from toolkit.run import guarded
-
-    argv = sys.argv[1:]
-    if len(argv) < 1 or {"-h", "--help"} & set(argv[:1]):
+def main(argv: Sequence[str]) -> int:
+    """Print the answers to the inputs and return the exit code."""
+    if not argv or {"-h", "--help"} & set(argv[:1]):
         print(USAGE.rstrip())
-        sys.exit(0)
-    sys.exit(guarded(lambda: _main(argv)))
+        return 0
+    return guarded(lambda: _main(argv))
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -83,21 +82,20 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     Raises:
         ConfigError, DataError: the folder, the overrides or the inputs are not usable; with every problem.
     """
-    from toolkit.config import build
-    from toolkit.config import schema as config
+    from toolkit.config import build, schema
     from toolkit.data import corpus
 
     quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
     # one device answers, whatever the run was trained on
     alone = ["trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto"]
-    run = config.check([f"evaluate='{quoted}'", *alone, *overrides])
+    run = schema.check([f"evaluate='{quoted}'", *alone, *overrides])
     build.isolate(run.backend)
     from toolkit.runs import checkpoint, job, resume
     from toolkit.training import loop
 
     found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
     domain = job.domain_of(run)
-    resume.check(run, config.plain(run), found, domain.load)
+    resume.check(run, schema.plain(run), found, domain.load)
     learned = domain.load(run, found.path)
     given = domain.given(run, inputs, learned)
     report = corpus.judge(given.problems, run.dataset.on_bad, "a prediction")
@@ -136,7 +134,3 @@ def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
         else:
             inputs.append(word)
     return argv[0], overrides, inputs, as_json
-
-
-if __name__ == "__main__":
-    main()
