@@ -16,10 +16,10 @@ import pytest
 from tests.certify.mismatches import NAMES, PLACES
 from tests.support import made, tiny
 from toolkit.certify import certificate, gates
-from toolkit.certify.__main__ import parse
 from toolkit.certify.certificate import FLOORS, Certificate, judge_float32, judge_relays
 from toolkit.certify.compare import Comparison, apart, drift
 from toolkit.certify.stream import Reader, Stopped, Writer
+from toolkit.cli.certify import parse
 from toolkit.config import schema as config
 from toolkit.errors import ConfigError
 from toolkit.runs import job
@@ -71,7 +71,7 @@ def command(module: str, *words: object, code: int = 0, **environment: str) -> s
 def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_path: Path) -> None:
     words = arguments(domain, tmp_path / "data", "trainer.accumulate=2", "trainer.ema_decay=0.9")
     folder = tmp_path / "out"
-    said = command("toolkit.certify", f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
+    said = command("toolkit", "certify", f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
     found = json.loads((folder / "certificate.json").read_text())
     assert "the twins are certified" in said
     assert found["passed"] and found["first_place"] is None and found["steps"] == STEPS
@@ -175,7 +175,7 @@ def test_the_command_says_where_the_twins_part_and_exits_with_1(mismatch: str, p
     ],
 )
 def test_bad_arguments_are_all_named(words: list[str], lines: list[str]) -> None:
-    said = command("toolkit.certify", *words, code=2)
+    said = command("toolkit", "certify", *words, code=2)
     assert all(line in said for line in lines), said
 
 

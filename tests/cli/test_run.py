@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.support import tiny
+from tests.support.made import tone_folder
 from toolkit.runs import checkpoint
-
-from . import tiny
-from .made import tone_folder
 
 BACKENDS = ("torch", "tf")
 SHORT = [

@@ -63,7 +63,7 @@ SMALL = """
 import subprocess, sys
 from pathlib import Path
 from tests.faults import disk
-from toolkit import run
+from toolkit.cli import guard
 
 mount = Path(sys.argv[1])
 def mounted(*options):
@@ -83,7 +83,7 @@ while True:
     subprocess.run(["rm", "-rf", str(mount / "run")], check=True)
     room = subprocess.run(["stat", "-f", "-c", "%a", str(mount)], capture_output=True, text=True, check=True)
     filler.write_bytes(bytes(4096 * (int(room.stdout) - pages)))
-    code = run.guarded(lambda: disk.live(mount / "run") or 0)
+    code = guard.guarded(lambda: disk.live(mount / "run") or 0)
     print("code", code, file=sys.stderr)
     filler.unlink()
     assert code in (0, 1)

@@ -17,7 +17,7 @@ PROGRAM = """
 import os, signal, sys, time
 from types import SimpleNamespace
 import numpy as np
-from toolkit import run
+from toolkit.cli import guard
 from toolkit.training.split import naming_examples
 
 class Collator:
@@ -55,7 +55,7 @@ if __name__ == "__main__":
         fields = {"example": (("batch",), np.int64)}
         load = lambda batches: loaders.loader(Collator(), batches, fields, 0, 2)
         loaded = lambda batches: ({"example": b["example"].numpy()} for b in load(batches))
-    sys.exit(run.guarded(work))
+    sys.exit(guard.guarded(work))
 """
 
 

@@ -1,4 +1,4 @@
-"""A trained run in use: ``toolkit.cli.predict`` and ``evaluate=``, in every domain and with either backend."""
+"""A trained run in use: ``toolkit predict`` and ``evaluate=``, in every domain and with either backend."""
 
 import json
 import os
@@ -16,9 +16,9 @@ INPUTS = {"speech": "test/*.wav", "images": "test/*/*.png", "translation": "line
 LONGER = {"translation": ["trainer.max_steps=200", "optimizer.lr=1e-2"]}  # with fewer, every translation is empty
 
 
-def call(module, *arguments, code=0, **options):
+def call(verb, *arguments, code=0, **options):
     environment = os.environ | {"OMP_NUM_THREADS": "1", **options.pop("env", {})}
-    command = [sys.executable, "-m", f"toolkit.{module}", *map(str, arguments)]
+    command = [sys.executable, "-m", "toolkit", verb, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
     assert done.returncode == code, done.stdout + done.stderr
     return done

@@ -63,7 +63,8 @@ def test_a_grid_leaves_a_table_and_a_page_sorted_by_the_objective(place):
     assert "6 of 6 done" in done.stdout and "run 5: done  validation.cer 49.00 %" in done.stdout
     before = (place / "s" / "sweep.csv").read_text()
     (place / "s" / "sweep.csv").unlink()
-    again = subprocess.run([sys.executable, "-m", "toolkit.sweeps", "s"], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "toolkit", "sweep", "s"]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert again.returncode == 0 and "6 of 6 done" in again.stdout
     assert (place / "s" / "sweep.csv").read_text() == before
 

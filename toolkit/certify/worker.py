@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -123,7 +122,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
         ),
     )
     learned = pipeline.load(columns_of(run), Path(told["learned"]) / checkpoint.LEARNED)
-    side: Any = importlib.import_module(f"toolkit.certify.{training.backend}")
+    side: Any = build.load_module("toolkit.certify", training.backend)
     side.prepare(training.threads)
     engine = job.load_engine(run, learned)
     if training.moved:

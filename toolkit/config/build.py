@@ -99,6 +99,16 @@ def build(spec: Any, backend: str, *args: Any) -> Any:
     return twin(spec, *args)
 
 
+def load_module(package: str, name: str) -> Any:
+    """Import a module of a package by its name, such as the side of a backend: ``toolkit.training``, ``torch``.
+
+    Args:
+        package: dotted name; of the toolkit's own packages, never from a config.
+        name: of the module in it.
+    """
+    return importlib.import_module(f"{package}.{name}")
+
+
 def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None

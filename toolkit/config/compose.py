@@ -232,7 +232,7 @@ def earlier(key: str, folder: Path) -> tuple[dict[str, Any], str]:
     if not file.is_file():
         raise ConfigError(f"{key}: {folder} has no config.yaml, expected a run folder")
     if (folder / "tokenizer").is_dir() and not (folder / "learned").is_dir():  # as run folders were before format 4
-        raise ConfigError(f"{key}: {folder} has the format of an earlier version; commit 7879d9e of the toolkit reads it")
+        raise ConfigError(f"{key}: {folder} was left by an earlier version; commit 7879d9e of the toolkit reads it")
     return read(file)[0], str(file)
 
 

@@ -9,15 +9,23 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from toolkit.config import build
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
-from toolkit.config.contracts import Component
+from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
 from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.config.spec import is_spec, option, out_of_bounds, problems
 from toolkit.data.columns.column import mismatches
 from toolkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from toolkit.data.source import Source
+    from toolkit.models.spec import Model
+    from toolkit.tasks.spec import Task
+    from toolkit.training.spec import Trainer
+else:
+    Source = Model = Task = Trainer = Any  # get_type_hints needs the names; config imports nothing above it
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
 OPTIONAL = ("features", "tokenizer")  # groups of which a run may have none
@@ -30,15 +38,15 @@ class Run:
     """One run, checked: what is trained, with what, from which seed, and where its results go."""
 
     recipe: str = option(doc="what to train: the name of a file in recipes/")
-    dataset: Any = option(doc="where the examples come from")
-    features: Any = option(doc="what the model sees of audio or an image; none where the task has neither")
-    tokenizer: Any = option(doc="how text becomes numbers; none where the task has no text")
-    model: Any = option(doc="the network")
-    task: Any = option(doc="loss, decoding, and what is measured")
-    optimizer: Any = option(doc="how a gradient becomes a step")
-    schedule: Any = option(doc="the learning rate as a function of the step")
-    trainer: Any = option(doc="batches, length, precision, checkpoints")
-    run_dir: str = option(doc="folder of the results")
+    dataset: Source = option(doc="source of the examples")
+    features: Features | None = option(doc="features of audio or images; none if the task has neither")
+    tokenizer: Tokenizer | None = option(doc="mapping from text to token ids; none if the task has no text")
+    model: Model = option(doc="network")
+    task: Task = option(doc="loss, decoding and metrics")
+    optimizer: Optimizer = option(doc="update rule")
+    schedule: Schedule = option(doc="learning rate as a function of the step")
+    trainer: Trainer = option(doc="batches, length, precision, checkpoints")
+    run_dir: str = option(doc="run folder")
     backend: Literal["torch", "tf"] = option("torch", "the framework")
     seed: int = option(0, "of the initial weights, the order of the batches and all augmentation", ge=0, lt=2**63)
     resume: str | None = option(None, "run folder to go on from; auto: this run's own folder, if it has a checkpoint")
@@ -51,8 +59,8 @@ class Run:
 class Sweep:
     """What of a config is about the sweep and not about its runs."""
 
-    sweep: Any = option(doc="which jobs a sweep has")
-    launcher: Any = option(doc="where the jobs of a sweep run")
+    sweep: Component = option(doc="search over the trials")
+    launcher: Launcher = option(doc="machine or cluster that runs the jobs")
     ranges: tuple[str, ...] = option((), "axes beside those of the command line, each an override with several values")
     seeds: int = option(1, "each job so often, with seed, seed + 1, ...", ge=1)
     objectives: tuple[str, ...] = option((), "what a sweep looks for; none: what the task monitors, on validation")

@@ -16,15 +16,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.config import compose
-from toolkit.config import schema as config
+from toolkit.config import compose, schema
 from toolkit.config.compose import Axis
+from toolkit.config.schema import Run
 from toolkit.config.source import OF_A_SWEEP
 from toolkit.errors import ConfigError, writing
 from toolkit.runs import checkpoint
 from toolkit.runs.folder import hold, in_use
 from toolkit.sweeps import page, search, state
 from toolkit.sweeps.launchers import Launcher, Process, launcher
+from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Job, Objective, State, Trial
 from toolkit.training.processes import handled, placed
 
@@ -51,21 +52,22 @@ class Plan:
     command: list[str]
     words: list[str]
     axes: list[Axis]
-    run: Any
-    sweep: config.Sweep
+    run: Run
+    sweep: schema.Sweep
     objectives: list[Objective]
     folders: Sequence[Path]
     run_dir: Path | None
 
     @property
     def identity(self) -> dict[str, Any]:
+        search = self.sweep.sweep
         return {
             "words": sorted(self.words),
             "axes": [asdict(axis) | {"values": list(axis.values)} for axis in self.axes],
             "seeds": self.sweep.seeds,
             "objectives": [objective.name for objective in self.objectives],
-            "sweep": type(self.sweep.sweep).__name__,
-            "study": [getattr(self.sweep.sweep, name, None) for name in ("storage", "study")],
+            "sweep": type(search).__name__,
+            "study": [search.storage, search.study] if isinstance(search, Optuna) else [None, None],
         }
 
     @property
@@ -135,9 +137,9 @@ def planned(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
 
 def _checked(
     words: Sequence[str], folders: Sequence[Path], problems: list[str]
-) -> tuple[Any | None, config.Sweep | None]:
+) -> tuple[Run | None, schema.Sweep | None]:
     try:
-        return config.check_both(words, folders)
+        return schema.check_both(words, folders)
     except ConfigError as error:
         problems += error.problems
         return None, None

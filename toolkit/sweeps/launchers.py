@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from toolkit.config import contracts
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Local, Ray, Submitit
 from toolkit.training.processes import start
@@ -45,7 +46,7 @@ class Launcher(Protocol):
     def close(self) -> None: ...
 
 
-def launcher(spec: Any, folder: Path) -> Launcher:
+def launcher(spec: contracts.Launcher, folder: Path) -> Launcher:
     """The launcher that a spec describes.
 
     Raises:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from toolkit.config.compose import Axis
+from toolkit.config.contracts import Component
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Grid, Optuna
 
@@ -37,7 +38,9 @@ class Search(Protocol):
         """What it has come to so far; returns whether it is hopeless."""
 
 
-def search(spec: Any, axes: Sequence[Axis], folder: Path, uid: str, directions: Sequence[str], pruning: bool) -> Search:
+def search(
+    spec: Component, axes: Sequence[Axis], folder: Path, uid: str, directions: Sequence[str], pruning: bool
+) -> Search:
     """The search that a spec describes.
 
     Args:
@@ -48,10 +51,12 @@ def search(spec: Any, axes: Sequence[Axis], folder: Path, uid: str, directions: 
     """
     if isinstance(spec, Grid):
         return Combinations(axes)
-    return Study(spec, axes, folder, uid, directions, pruning)
+    if isinstance(spec, Optuna):
+        return Study(spec, axes, folder, uid, directions, pruning)
+    raise TypeError(f"found {type(spec).__name__}, expected Grid or Optuna")
 
 
-def check(spec: Any, axes: Sequence[Axis]) -> list[str]:
+def check(spec: Component, axes: Sequence[Axis]) -> list[str]:
     """A line for each axis that this search cannot take, and for what is not installed."""
     if isinstance(spec, Grid):
         return [

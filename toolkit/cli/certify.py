@@ -1,4 +1,4 @@
-"""The command line: ``python -m toolkit.certify recipe=NAME``."""
+"""``toolkit certify``: certify that the twins of a recipe train alike."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
 
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+SUMMARY = "certify that both frameworks train a recipe alike"
 USAGE = """\
-usage: python -m toolkit.certify recipe=NAME [steps=100] [decode=64] [gates=all|semantics] [KEY=VALUE ...]
+usage: python -m toolkit certify recipe=NAME [steps=100] [decode=64] [gates=all|semantics] [KEY=VALUE ...]
 
 Trains both twins of a recipe from the same weights on the same batches, compares them, and writes certificate.json and
 certificate.html. See docs/twins.md for the gates.
@@ -31,23 +36,20 @@ exit codes
   0 certified   1 the twins part, or a training failed   2 bad config or data
 
 examples
-  python -m toolkit.certify recipe=asr model=conformer_ctc
-  python -m toolkit.certify recipe=translation trainer.accumulate=2 steps=20
+  python -m toolkit certify recipe=asr model=conformer_ctc
+  python -m toolkit certify recipe=translation trainer.accumulate=2 steps=20
 """
 OWN = {"steps": 100, "decode": 64}
 
 
-def main() -> None:
-    """Entry point of ``python -m toolkit.certify``."""
-    from toolkit.run import guarded
-
-    argv = sys.argv[1:]
+def main(argv: Sequence[str]) -> int:
+    """Make a certificate and return the exit code."""
     if not argv or {"-h", "--help"} & set(argv):
         print(USAGE.rstrip())
-        sys.exit(0)
-    # asked to stop, it stops its workers too and leaves nothing half done
+        return 0
+    # on SIGTERM it ends its workers too and leaves nothing incomplete
     signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
-    sys.exit(guarded(lambda: run(argv)))
+    return guarded(lambda: run(argv))
 
 
 def run(argv: Sequence[str]) -> int:
@@ -61,11 +63,10 @@ def run(argv: Sequence[str]) -> int:
     """
     numbers, only, overrides, folders = parse(argv)
     from toolkit.certify import certificate, page
-    from toolkit.config import build
-    from toolkit.config import schema as config
+    from toolkit.config import build, schema
     from toolkit.runs.folder import RunFolder, environment
 
-    checked = config.check(overrides, folders)
+    checked = schema.check(overrides, folders)
     certificate.check(checked, overrides)
     if lacking := [line for backend in build.FRAMEWORKS if (line := build.missing(backend))]:
         raise ConfigError(lacking, "a certificate needs both frameworks:")
@@ -73,9 +74,9 @@ def run(argv: Sequence[str]) -> int:
     began = time.perf_counter()
     folder = RunFolder(_folder(checked, overrides))
     try:
-        plain = config.plain(checked)
+        plain = schema.plain(checked)
         made = certificate.certify(checked, plain, folder, numbers["steps"], numbers["decode"], only)
-        about = environment([]) | {"command": ["python", "-m", "toolkit.certify", *argv]}
+        about = environment([]) | {"command": ["python", "-m", "toolkit", "certify", *argv]}
         seconds = round(time.perf_counter() - began, 1)
         page.write(made, checked, plain, about, seconds, folder)
     finally:
@@ -111,11 +112,7 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Pa
     return numbers, only, overrides, folders
 
 
-def _folder(run: Any, overrides: Sequence[str]) -> Path:
+def _folder(run: Run, overrides: Sequence[str]) -> Path:
     if any(word.startswith("run_dir=") for word in overrides):
         return Path(run.run_dir)
     return Path("outputs/certificates") / run.recipe / time.strftime("%Y-%m-%d_%H-%M-%S")
-
-
-if __name__ == "__main__":
-    main()
