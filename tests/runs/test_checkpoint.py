@@ -330,7 +330,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
 
 # --- the page ---
 
-PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "design" / "checkpoints.md").read_text("utf-8")
 LINES = {text.split()[1]: text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
 ANSWER = {
     "torch": "print(head(torch.ones(1, 4)).tolist())",
