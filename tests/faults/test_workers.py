@@ -18,7 +18,7 @@ import os, signal, sys, time
 from types import SimpleNamespace
 import numpy as np
 from toolkit import run
-from toolkit.training import loop
+from toolkit.training.split import naming_examples
 
 class Collator:
     def __setstate__(self, state):  # in a worker, before it begins
@@ -38,7 +38,7 @@ class Collator:
 def work():
     batches = [np.arange(4 * i, 4 * i + 4) for i in range(6)]
     split = SimpleNamespace(name="train", ids=[f"u{i}" for i in range(24)])
-    with loop.named(SimpleNamespace(split=split)):
+    with naming_examples(split):
         for batch in loaded(batches):
             print([int(i) for i in batch["example"]], flush=True)
     return 0
