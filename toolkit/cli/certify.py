@@ -20,7 +20,7 @@ USAGE = """\
 usage: python -m toolkit certify recipe=NAME [steps=100] [decode=64] [gates=all|semantics] [KEY=VALUE ...]
 
 Trains both twins of a recipe from the same weights on the same batches, compares them, and writes certificate.json and
-certificate.html. See docs/twins.md for the gates.
+certificate.html. See docs/design/twins.md for the gates.
 
 arguments
   steps=N                 optimizer steps of each training (100); with 2 and more, the framework changes half-way too

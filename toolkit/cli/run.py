@@ -42,7 +42,7 @@ overrides (every field of every component is one; --cfg job shows them all)
 
 flags, after the overrides
   --cfg job                       print the composed config and stop
-  -m                              a sweep: a run for each combination of comma-separated values; docs/sweeps.md
+  -m                              a sweep: a run for each combination of comma-separated values; docs/guide/sweeps.md
   --config-dir FOLDER             more groups and recipes, in the shape of conf/
   --info, --hydra-help            Hydra's own
 
