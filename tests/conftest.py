@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.backend import Backends
+
 ROOT = Path(__file__).parents[1]
 # What a run does is not the subject here: sitecustomize puts this in the place of toolkit.runs.job, in every process.
 STUB = """
@@ -77,6 +79,13 @@ class Stub(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 sys.meta_path.insert(0, Stub())
 """
+
+
+@pytest.fixture(scope="session")
+def backends(tmp_path_factory):
+    """Both frameworks, each imported once; see tests/support/backend.py."""
+    with Backends(tmp_path_factory.mktemp("backends")) as started:
+        yield started
 
 
 @pytest.fixture

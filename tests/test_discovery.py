@@ -31,8 +31,8 @@ ROOT = Path(toolkit.__file__).parents[1]
 BACKENDS = ("torch", "tf")
 RECIPES = sorted(file.stem for file in (ROOT / "recipes").glob("*.yaml"))
 OPTIONS = sorted((file.parent.name, file.stem) for file in (ROOT / "conf").glob("*/*.yaml"))
-# groups whose twins are classes of the spec's name, and whose twins are made by a function that knows the specs
-CLASSES, FUNCTIONS = ("features", "tokenizer", "model", "task"), ("optimizer",)
+TWINS = ("features", "tokenizer", "model", "task", "optimizer")  # groups whose specs have a twin in each framework
+FOLDERS = (*TWINS, "schedule")  # groups with a folder for each component
 
 
 def test_there_is_something_to_find():
@@ -184,26 +184,18 @@ def test_every_spec_can_be_reached_from_some_option():
     assert len(specs()) > 15
 
 
-def twin(folder: Path, name: str, backend: str, function: bool) -> str | None:
-    """What is wrong with the twin of a spec: nothing, if the file beside it has a class of that name.
-
-    Args:
-        function: it is enough that a function there knows the spec.
-    """
+def twin(folder: Path, name: str, backend: str) -> str | None:
+    """Return the problem with the twin of a spec; None if the file beside it has a class of that name."""
     file = folder / f"{backend}.py"
     if not file.is_file():
         return f"{file} does not exist"
-    tree = ast.parse(file.read_text("utf-8"))
-    for node in ast.walk(tree) if function else tree.body:
-        if isinstance(node, ast.Name) and function and node.id == name:
-            return None
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return None
-    return f"{file} has no {name}"
+    body = ast.parse(file.read_text("utf-8")).body
+    classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
+    return None if name in classes else f"{file} has no {name}"
 
 
 COMPONENTS = sorted(
-    ((group, kind) for group, kind in {(g, kind_of(g, n)) for g, n in OPTIONS if g in (*CLASSES, *FUNCTIONS)}),
+    ((group, kind) for group, kind in {(g, kind_of(g, n)) for g, n in OPTIONS if g in FOLDERS}),
     key=lambda pair: (pair[0], pair[1].__name__),
 )
 
@@ -212,21 +204,24 @@ COMPONENTS = sorted(
 @pytest.mark.parametrize("group, kind", COMPONENTS, ids=lambda value: getattr(value, "__name__", value))
 def test_every_component_has_its_twins(group, kind, backend):
     folder = Path(sys.modules[kind.__module__].__file__).parent
-    assert twin(folder, kind.__name__, backend, group in FUNCTIONS) is None
+    if group in TWINS:
+        assert twin(folder, kind.__name__, backend) is None
+    else:
+        assert not (folder / f"{backend}.py").exists()
 
 
 def test_a_component_without_a_twin_is_missed(tmp_path):
     (tmp_path / "torch.py").write_text("class Thing:\n    pass\n")
     (tmp_path / "tf.py").write_text("class Thin:\n    def Thing(self):\n        pass\n")
-    assert twin(tmp_path, "Thing", "torch", False) is None
-    assert twin(tmp_path, "Thing", "tf", False) == f"{tmp_path}/tf.py has no Thing"
+    assert twin(tmp_path, "Thing", "torch") is None
+    assert twin(tmp_path, "Thing", "tf") == f"{tmp_path}/tf.py has no Thing"
     (tmp_path / "tf.py").unlink()
-    assert twin(tmp_path, "Thing", "tf", False) == f"{tmp_path}/tf.py does not exist"
+    assert twin(tmp_path, "Thing", "tf") == f"{tmp_path}/tf.py does not exist"
 
 
 def test_every_folder_of_a_component_has_an_option():
     """So that what stands in a folder without being named in ``conf/`` is missed."""
-    for group in CLASSES:
+    for group in FOLDERS:
         package = Path(importlib.import_module(recipe_source.PACKAGES[group]).__file__).parent
         folders = {file.parent.name for file in package.glob("*/*.py")}
         assert folders == {kind.__module__.split(".")[-2] for g, kind in COMPONENTS if g == group}

@@ -2,128 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.backend import Backends
+from tests.workers.image.cases import CASES, COPIED, EPOCH, GIVEN, NARROW, RESIZED, SEED, STATE, batch, images
 from toolkit.config.spec import problems
 from toolkit.data.random import philox, symmetric_beta, uniform
 from toolkit.errors import ConfigError, DataError
 from toolkit.features.image.spec import Erase, Image, sampling
 
-SEED, EPOCH = 5, 2
-GIVEN = {"normalize": "given", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}
-
-# name -> (spec, height, width, channels, batch)
-CASES: dict[str, tuple[Image, int, int, int, int]] = {
-    "plain": (Image(normalize="none"), 9, 7, 1, 3),
-    "learned": (Image(), 9, 7, 3, 3),
-    "flip": (Image(flip=0.5, **GIVEN), 6, 9, 3, 8),
-    "pad": (Image(crop="pad", padding=3, flip=0.5, **GIVEN), 12, 10, 3, 8),
-    "far": (Image(crop="pad", padding=30, normalize="none"), 12, 10, 1, 8),
-    "shrink": (Image(size=11, **GIVEN), 37, 29, 3, 4),
-    "enlarge": (Image(size=24, flip=0.5, **GIVEN), 9, 13, 3, 4),
-    "same size": (Image(size=49, flip=0.5, normalize="none"), 49, 49, 1, 8),
-    "pad and shrink": (Image(size=8, crop="pad", padding=5, flip=0.5, normalize="none"), 15, 20, 3, 8),
-    "random_resized": (Image(size=16, crop="random_resized", flip=0.5, **GIVEN), 31, 40, 3, 8),
-    "random_resized, own size": (Image(crop="random_resized", area=(0.9, 1.0), normalize="none"), 20, 17, 1, 8),
-    "large": (Image(size=40, crop="random_resized", **GIVEN), 300, 260, 3, 2),
-    "erase": (Image(erase=Erase(0.7), **GIVEN), 14, 18, 3, 16),
-    "mixup": (Image(crop="pad", flip=0.5, erase=Erase(0.5), mixup=0.4, **GIVEN), 12, 12, 3, 8),
-    "all": (Image(size=12, crop="random_resized", flip=0.5, erase=Erase(0.5), mixup=0.4, **GIVEN), 20, 22, 3, 8),
-}
-COPIED = ("plain", "learned", "flip", "pad", "far", "same size", "erase", "mixup")
-NARROW = ("pad", "random_resized")  # also with a model in bfloat16
-FIELDS = ("images", "boxes", "flips", "erased", "partners", "shares")
-
-# One process for each framework: every case in float32 and float64, in a graph that takes any shape in TensorFlow.
-TORCH = """
-import sys, numpy as np, torch
-from torch.nn import functional
-torch.set_num_threads(1)
-from tests.features.test_image import CASES, FIELDS, NARROW, STATE
-from toolkit.config.build import build
-data, out = dict(np.load(sys.argv[1])), {}
-for name, (spec, *_) in CASES.items():
-    args = [torch.from_numpy(data[f"{name}/{field}"]) for field in FIELDS]
-    kept = [a.clone() for a in args]
-    for dtype in ("float32", "float64"):
-        found = build(spec, "torch", STATE).to(getattr(torch, dtype))(*args)
-        assert found.is_contiguous(memory_format=torch.channels_last) and str(found.dtype) == f"torch.{dtype}"
-        out[f"{name}/{dtype}"] = found.permute(0, 2, 3, 1).numpy()
-    if name in NARROW:
-        with torch.autocast("cpu", torch.bfloat16):
-            out[f"{name}/bf16"] = build(spec, "torch", STATE)(*args).permute(0, 2, 3, 1).numpy()
-    assert all(torch.equal(a, b) for a, b in zip(args, kept))
-
-# what torch itself makes of the same boxes
-for name in ("shrink", "enlarge", "random_resized", "large"):
-    images, boxes, flips = (torch.from_numpy(data[f"{name}/{field}"]) for field in FIELDS[:3])
-    rows = []
-    for image, (top, left, height, width), flip in zip(images, boxes, flips):
-        cut = image[top : top + height, left : left + width].permute(2, 0, 1)[None].double()
-        size = (CASES[name][0].size,) * 2
-        row = functional.interpolate(cut, size, mode="bilinear", antialias=True, align_corners=False)
-        rows.append(row.flip(3) if flip else row)
-    out[f"{name}/interpolate"] = torch.cat(rows).permute(0, 2, 3, 1).numpy()
-np.savez(sys.argv[2], **out)
-"""
-
-TF = """
-import sys, keras, numpy as np, tensorflow as tf
-from tests.features.test_image import CASES, FIELDS, NARROW, STATE
-from toolkit.data.batch import IMAGES
-from toolkit.config.build import build
-from toolkit.data.loaders.tf import signature
-data, out = dict(np.load(sys.argv[1])), {}
-for name, (spec, *_) in CASES.items():
-    args = [tf.constant(data[f"{name}/{field}"]) for field in FIELDS]
-    for dtype, policy in (("float32", "float32"), ("float64", "float64"), ("bf16", "mixed_bfloat16")):
-        if dtype == "bf16" and name not in NARROW:
-            continue
-        keras.config.set_floatx("float64" if dtype == "float64" else "float32")
-        keras.config.set_dtype_policy(policy)
-        features = build(spec, "tf", STATE)
-        compute = tf.function(features, input_signature=[signature(IMAGES)[field] for field in FIELDS])
-        found = compute(*args)
-        assert found.dtype == (tf.float64 if dtype == "float64" else tf.float32)
-        out[f"{name}/{dtype}"] = found.numpy()
-np.savez(sys.argv[2], **out)
-"""
-
-STATE = {"mean": np.array([0.1, 0.5, 0.7]), "variance": np.array([0.04, 0.09, 0.0])}
-
-
-def pictures(name: str) -> np.ndarray:
-    _, height, width, channels, count = CASES[name]
-    rng = np.random.Generator(np.random.Philox(key=[3, len(name)]))
-    return rng.integers(0, 256, (count, height, width, channels), np.uint8)
-
-
-def batch(name: str) -> dict[str, np.ndarray]:
-    images = pictures(name)
-    drawn = CASES[name][0].draw_batch(*images.shape[1:3], SEED, EPOCH, np.arange(100, 100 + len(images)))
-    return {"images": images} | drawn
-
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
-    folder = tmp_path_factory.mktemp("image")
-    np.savez(folder / "in.npz", **{f"{n}/{key}": value for n in CASES for key, value in batch(n).items()})
-    env = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    root = Path(__file__).parents[2]
-    found = {}
-    for name, code in (("torch", TORCH), ("tf", TF)):
-        command = [sys.executable, "-c", code, str(folder / "in.npz"), str(folder / f"{name}.npz")]
-        done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        found[name] = dict(np.load(folder / f"{name}.npz"))
-    return found
+def twins(backends: Backends) -> dict[str, dict[str, np.ndarray]]:
+    return backends.compute("image", "compute", {f"{n}/{k}": v for n in CASES for k, v in batch(n).items()})
 
 
 def span(name: str) -> float:
@@ -151,7 +46,7 @@ def test_pixels_are_those_of_the_reference(name: str, backend: str, twins: Any) 
     wanted = expected(name)
     for kind, tolerance in (("float64", 1e-12), ("float32", 1e-6)):
         found = twins[backend][f"{name}/{kind}"]
-        assert found.shape == wanted.shape == (len(wanted), *CASES[name][0].shape(*pictures(name).shape[1:]))
+        assert found.shape == wanted.shape == (len(wanted), *CASES[name][0].shape(*images(name).shape[1:]))
         assert np.abs(found - wanted).max() <= tolerance * span(name)
 
 
@@ -169,7 +64,7 @@ def test_a_model_in_bfloat16_gets_whole_pixels(name: str, backend: str, twins: A
     assert np.array_equal(twins[backend][f"{name}/bf16"], twins[backend][f"{name}/float32"])
 
 
-@pytest.mark.parametrize("name", ["shrink", "enlarge", "random_resized", "large"])
+@pytest.mark.parametrize("name", RESIZED)
 def test_resizing_is_antialiased_bilinear_interpolation(name: str, twins: Any) -> None:
     scale, shift = CASES[name][0].scale_shift({})
     wanted = twins["torch"][f"{name}/interpolate"] * scale - shift

@@ -2,178 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.backend import Backends
+from tests.workers.lstm_attention.cases import PREVIOUS, SOURCES, SPECS, WALK, WIDTH, drawn, spec_of
 from toolkit.config.spec import problems
-from toolkit.layers import parameters as weights
 from toolkit.models.lstm_attention.spec import LSTMAttention
-
-SOURCE_VOCABULARY, VOCABULARY = 11, 9
-SCALE = 2  # of the weights: so that translations are neither empty nor endless
-SMALL = {"embedding_dim": 5, "units": 6}
-SPECS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "dot": {"score": "dot"},
-    "feeding": {"input_feeding": True},
-    "deep": {"layers": 3},
-    "deep feeding": {"layers": 2, "input_feeding": True},
-}
-SOURCES = [[3, 1, 4, 1, 5, 9], [2], [6, 5, 3]]
-PREVIOUS = [[0, 3, 8, 4, 6], [0, 2, 6, 4, 3], [0, 8, 3, 2, 7]]
-WIDTH = 3
-# rows that each step goes on from, and their tokens; a translation is what a row's line of parents said
-WALK = [
-    ([0, 1, 2, 3, 4, 5, 6, 7, 8], [0] * 9),
-    ([0, 0, 0, 4, 5, 3, 8, 6, 7], [1, 2, 3, 4, 5, 6, 7, 8, 1]),
-    ([2, 2, 1, 3, 4, 4, 6, 8, 6], [5, 6, 7, 8, 1, 2, 3, 4, 5]),
-    ([1, 0, 2, 5, 5, 5, 7, 7, 8], [8, 7, 6, 5, 4, 3, 2, 1, 8]),
-]
-
-BEGIN = """
-import json, sys, numpy as np
-from toolkit.layers import parameters as weights
-from toolkit.models.lstm_attention.spec import LSTMAttention as Spec
-from toolkit.config.build import build
-from toolkit.features.tokens.spec import Tokens
-from toolkit.tasks.seq2seq.spec import Seq2Seq as Task
-given, out = json.loads(sys.argv[1]), {}
-source, lengths = np.array(given["source"], np.int32), np.array(given["lengths"], np.int32)
-previous = np.array(given["previous"], np.int32)
-walk = [[np.array(part, np.int32) for part in step] for step in given["walk"]]
-longer = np.pad(source, ((0, 0), (0, 3)))
-
-def drawn(spec):
-    return {k: given["scale"] * v for k, v in weights.initial(spec.parameters(*given["sizes"]), 3).items()}
-"""
-TORCH = (
-    BEGIN
-    + """
-import torch
-from toolkit.layers import torch as layers
-from toolkit.models.lstm_attention.torch import LSTMAttention
-from toolkit.tasks.seq2seq.torch import Seq2Seq
-torch.set_num_threads(1)
-
-def tensors(*arrays):
-    return [torch.from_numpy(a) for a in arrays]
-
-@torch.no_grad()
-def compute(name, model):
-    out[name] = model(*tensors(source, lengths, previous))[0].numpy()
-    state, found = model.start(*tensors(longer, lengths), given["width"]), []
-    for parents, tokens in walk:
-        logits, state = model.step(state, *tensors(tokens, parents))
-        found.append(logits.numpy())
-    out[name + "/walk"] = np.stack(found, 1)
-
-for name, options in given["specs"].items():
-    spec = Spec(**options)
-    model = LSTMAttention(spec, *given["sizes"]).eval()
-    layers.set_weights(model, drawn(spec))
-    compute(name + "/float32", model)
-    with torch.autocast("cpu", torch.bfloat16):
-        compute(name + "/mixed", model)
-    compute(name + "/float64", model.double())
-    task = Seq2Seq(Task(), build(Tokens(), "torch", {}), model)
-
-    def stepper(width):
-        state = [task.start(dict(zip(("source", "source_lengths"), tensors(source, lengths))), width)]
-        def step(tokens, parents):
-            log_probs, state[0] = task.step(state[0], *tensors(tokens, parents))
-            return log_probs.detach().numpy()
-        return step
-
-    for final in (False, True):
-        decoded = Task(max_length_extra=6, length_penalty=2.0).decode(stepper, lengths, final)
-        out[f"{name}/found/{final}"] = np.array([i for ids, _ in decoded for i in [*ids, 0]])
-        out[f"{name}/scores/{final}"] = np.array([score for _, score in decoded])
-np.savez(sys.argv[2], **out)
-"""
-)
-TF = (
-    BEGIN
-    + """
-import keras, tensorflow as tf
-from toolkit.layers import tf as layers
-from toolkit.models.lstm_attention.tf import LSTMAttention
-from toolkit.tasks.seq2seq.tf import Seq2Seq
-
-def tensors(*arrays):
-    return [tf.constant(a) for a in arrays]
-
-def compute(name, model):
-    out[name] = model(*tensors(source, lengths, previous))[0].numpy()
-    state, found = model.start(*tensors(longer, lengths), given["width"]), []
-    for parents, tokens in walk:
-        logits, state = model.step(state, *tensors(tokens, parents))
-        found.append(logits.numpy())
-    out[name + "/walk"] = np.stack(found, 1)
-
-for name, options in given["specs"].items():
-    spec = Spec(**options)
-    for kind, floatx, policy in (
-        ("mixed", "float32", "mixed_bfloat16"), ("float32", "float32", "float32"), ("float64", "float64", "float64")
-    ):
-        keras.config.set_floatx(floatx)
-        keras.config.set_dtype_policy(policy)
-        model = LSTMAttention(spec, *given["sizes"])
-        layers.set_weights(model, drawn(spec))
-        compute(f"{name}/{kind}", model)
-    task = Seq2Seq(Task(), build(Tokens(), "tf", {}), model)
-    go_on = tf.function(task.step, reduce_retracing=True)
-
-    def stepper(width):
-        state = [task.start(dict(zip(("source", "source_lengths"), tensors(source, lengths))), width)]
-        def step(tokens, parents):
-            log_probs, state[0] = go_on(state[0], *tensors(tokens, parents))
-            return log_probs.numpy()
-        return step
-
-    for final in (False, True):
-        decoded = Task(max_length_extra=6, length_penalty=2.0).decode(stepper, lengths, final)
-        out[f"{name}/found/{final}"] = np.array([i for ids, _ in decoded for i in [*ids, 0]])
-        out[f"{name}/scores/{final}"] = np.array([score for _, score in decoded])
-np.savez(sys.argv[2], **out)
-"""
-)
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
-    folder = tmp_path_factory.mktemp("lstm_attention")
-    given = {
-        "source": [ids + [0] * (6 - len(ids)) for ids in SOURCES],
-        "lengths": list(map(len, SOURCES)),
-        "previous": PREVIOUS,
-        "walk": WALK,
-        "width": WIDTH,
-        "scale": SCALE,
-        "sizes": [SOURCE_VOCABULARY, VOCABULARY],
-        "specs": {name: SMALL | options for name, options in SPECS.items()},
-    }
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    for backend, code in (("torch", TORCH), ("tf", TF)):
-        command = [sys.executable, "-c", code, json.dumps(given), str(folder / f"{backend}.npz")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-        assert done.returncode == 0, done.stderr[-3000:]
-    return {backend: dict(np.load(folder / f"{backend}.npz")) for backend in ("torch", "tf")}
+def twins(backends: Backends) -> dict[str, dict[str, np.ndarray]]:
+    return backends.compute("lstm_attention", "compute", {})
 
 
 class Reference:
     """The model on one source and one translation, token by token in float64, as the spec's equations say."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.spec = LSTMAttention(**SMALL | options)
-        drawn = weights.initial(self.spec.parameters(SOURCE_VOCABULARY, VOCABULARY), 3)
-        self.w = {name: (SCALE * value).astype(np.float64) for name, value in drawn.items()}
+    def __init__(self, name: str) -> None:
+        self.spec = spec_of(name)
+        self.w = {name: value.astype(np.float64) for name, value in drawn(self.spec).items()}
 
     def logits(self, source: list[int], previous: list[int]) -> np.ndarray:
         """``(time, vocabulary)``"""
@@ -244,7 +94,7 @@ KINDS = pytest.mark.parametrize("kind, near", [("float64", 1e-12), ("float32", 2
 @BOTH
 @KINDS
 def test_logits_are_those_of_the_equations(name: str, backend: str, kind: str, near: float, twins: Any) -> None:
-    reference = Reference(SPECS[name])
+    reference = Reference(name)
     for found, source, previous in zip(twins[backend][f"{name}/{kind}"], SOURCES, PREVIOUS, strict=True):
         assert far(found, reference.logits(source, previous)) < near
 
@@ -254,7 +104,7 @@ def test_logits_are_those_of_the_equations(name: str, backend: str, kind: str, n
 @KINDS
 def test_steps_give_what_the_whole_gives(name: str, backend: str, kind: str, near: float, twins: Any) -> None:
     """Rows that change their places; the sources have more padding than before."""
-    reference, found = Reference(SPECS[name]), twins[backend][f"{name}/{kind}/walk"]
+    reference, found = Reference(name), twins[backend][f"{name}/{kind}/walk"]
     assert found.dtype == ("float64" if kind == "float64" else "float32")
     for step in range(len(WALK)):
         for row, tokens in enumerate(said(step + 1)):

@@ -5,160 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.backend import Backends
+from tests.workers.classification.cases import CLASSES, SMOOTHING, arrays
 from toolkit.tasks.classification.spec import Classification, confusions, per_class, picture
-
-SMOOTHING = 0.1
-CLASSES = 7
-ARGUMENTS = ("images", "boxes", "flips", "erased", "partners", "shares")
-
-# One process for each framework: the task's methods on stubs that hand on what the features are given.
-TORCH = """
-import sys, numpy as np, torch
-torch.set_num_threads(1)
-from tests.tasks.test_classification import ARGUMENTS, SMOOTHING
-from toolkit.tasks.classification.spec import Classification as Spec
-from toolkit.tasks.classification.torch import Classification
-data, out = dict(np.load(sys.argv[1])), {}
-weight = torch.from_numpy(data.pop("weight"))
-batch = {k: torch.from_numpy(v) for k, v in data.items()}
-
-class Features(torch.nn.Module):
-    def forward(self, *given):
-        assert all(torch.equal(a, batch[name]) for a, name in zip(given, ARGUMENTS, strict=True))
-        return given[0].flatten(1).double() / 255
-
-class Model(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.head = torch.nn.Linear(*weight.shape[::-1], bias=False)
-    def forward(self, pixels):
-        pixels = pixels.to(self.head.weight.dtype)
-        return self.head(pixels) * (2 if self.training else 1), {"pixels": pixels}
-
-for kind in ("float32", "float64", "bfloat16"):
-    dtype = getattr(torch, kind)
-    for eps in (0.0, SMOOTHING):
-        task = Classification(Spec(label_smoothing=eps), Features(), Model().to(dtype))
-        with torch.no_grad():
-            task.model.head.weight.copy_(weight)
-        found = task.evaluate_batch(batch)
-        assert not task.training and found["log_probs"].dtype == torch.float32
-        loss = task.batch_loss(batch, True)
-        assert task.training and loss.shape == ()
-        assert loss.dtype == found["loss"].dtype == (torch.float64 if kind == "float64" else torch.float32)
-        loss.backward()
-        name = f"{kind}/{eps}"
-        out[f"{name}/loss"] = loss.detach().numpy()
-        out[f"{name}/gradient"] = task.model.head.weight.grad.double().numpy()
-        out |= {f"{name}/evaluate/{k}": v.detach().numpy() for k, v in found.items()}
-assert task(batch)[1]["pixels"].shape == (len(batch["labels"]), weight.shape[1])
-task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
-assert task.configure_optimizers() is task.optimizer
-assert float(task.training_step(batch, 0)) == float(loss)
-np.savez(sys.argv[2], **out)
-"""
-
-TF = """
-import sys, keras, numpy as np, tensorflow as tf
-from tests.tasks.test_classification import ARGUMENTS, SMOOTHING
-from toolkit.data.loaders.tf import signature
-from toolkit.tasks.classification.spec import Classification as Spec
-from toolkit.tasks.classification.tf import Classification
-data, out = dict(np.load(sys.argv[1])), {}
-weight = data.pop("weight")
-batch = {k: tf.constant(v) for k, v in data.items()}
-
-class Features(keras.layers.Layer):
-    def __init__(self):
-        super().__init__(autocast=False)
-    def call(self, *given):
-        self.dtypes = {name: a.dtype.name for name, a in zip(ARGUMENTS, given, strict=True)}
-        pixels = tf.reshape(given[0], [tf.shape(given[0])[0], weight.shape[1]])
-        return tf.cast(pixels, keras.config.floatx()) / 255
-
-class Model(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.head = keras.layers.Dense(weight.shape[0], use_bias=False)
-        self.head.build([None, weight.shape[1]])
-    def call(self, pixels, training=False):
-        return self.head(pixels) * (2 if training else 1), {"pixels": pixels}
-
-for kind, policy in (("float32", "float32"), ("float64", "float64"), ("bfloat16", "mixed_bfloat16")):
-    keras.config.set_floatx("float64" if kind == "float64" else "float32")
-    keras.config.set_dtype_policy(policy)
-    for eps in (0.0, SMOOTHING):
-        task = Classification(Spec(label_smoothing=eps), Features(), Model())
-        task.model.head.kernel.assign(weight.T)
-        fields = [signature(Spec.fields)]
-        found = tf.function(task.evaluate_batch, input_signature=fields)(batch)
-        assert task.features.dtypes == {name: batch[name].dtype.name for name in ARGUMENTS}
-
-        @tf.function(input_signature=fields)
-        def step(batch):
-            with tf.GradientTape() as tape:
-                loss = task.batch_loss(batch, True)
-            return loss, tape.gradient(loss, task.model.head.kernel.value)
-
-        loss, gradient = step(batch)
-        assert loss.dtype == found["loss"].dtype == ("float64" if kind == "float64" else "float32")
-        assert found["log_probs"].dtype == tf.float32 and loss.shape == ()
-        name = f"{kind}/{eps}"
-        out[f"{name}/loss"], out[f"{name}/gradient"] = loss.numpy(), gradient.numpy().T
-        out |= {f"{name}/evaluate/{k}": v.numpy() for k, v in found.items()}
-
-# under the stock fit: the raw loss of each batch, and a step that was clipped
-keras.config.set_floatx("float32")
-keras.config.set_dtype_policy("float32")
-task = Classification(Spec(label_smoothing=SMOOTHING), Features(), Model())
-task.model.head.kernel.assign(weight.T)
-task.clip_norm = 1e-3
-task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
-history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
-out["fit/loss"] = history["loss"][0]
-out["fit/moved"] = np.linalg.norm(task.model.head.kernel.numpy() - weight.T)
-np.savez(sys.argv[2], **out)
-"""
-
-
-def made() -> dict[str, np.ndarray]:
-    """A batch in which pictures are mixed, and the weights of the stub."""
-    rng = np.random.Generator(np.random.Philox(key=3))
-    count = 6
-    return {
-        "example": np.arange(count),
-        "images": rng.integers(0, 256, (count, 4, 5, 1), np.uint8),
-        "labels": rng.integers(0, CLASSES, count).astype(np.int32),
-        "boxes": rng.integers(0, 9, (count, 4)).astype(np.int32),
-        "flips": rng.random(count) < 0.5,
-        "erased": rng.integers(0, 9, (count, 4)).astype(np.int32),
-        "partners": np.roll(np.arange(count), 1).astype(np.int32),
-        "shares": rng.random(count).astype(np.float32),
-        "weight": rng.standard_normal((CLASSES, 20)).astype(np.float32),
-    }
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
-    folder = tmp_path_factory.mktemp("classification")
-    np.savez(folder / "in.npz", **made())
-    env = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    found = {}
-    for name, code in (("torch", TORCH), ("tf", TF)):
-        command = [sys.executable, "-c", code, str(folder / "in.npz"), str(folder / f"{name}.npz")]
-        done = subprocess.run(command, cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        found[name] = dict(np.load(folder / f"{name}.npz"))
-    return found
+def twins(backends: Backends) -> dict[str, dict[str, np.ndarray]]:
+    return backends.compute("classification", "compute", arrays())
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -168,7 +27,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def reference(eps: float) -> dict[str, np.ndarray]:
     """The task in numpy, in float64: targets are distributions, which smoothing and mixing make."""
-    data = made()
+    data = arrays()
     pixels = data["images"].reshape(6, -1) / 255.0
     logits = pixels @ data["weight"].T.astype(np.float64)
     one = np.eye(CLASSES)[data["labels"]]

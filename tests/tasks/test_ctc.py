@@ -5,146 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.backend import Backends
 from toolkit.tasks.ctc.spec import CTC, beam_search, greedy
 
 VOCABULARY = 6
-
-# One process for each framework: losses and gradients of every case, then the task's methods on a stub model.
-TORCH = """
-import sys, numpy as np, torch
-torch.set_num_threads(1)
-from toolkit.tasks.ctc.spec import CTC as Spec
-from toolkit.tasks.ctc.torch import CTC, ctc_loss
-data, out = dict(np.load(sys.argv[1])), {}
-for name in sorted({k.split("/")[0] for k in data if not k.startswith("task/")}):
-    logits, tokens, token_lengths, lengths, weight = (
-        torch.from_numpy(data[f"{name}/{k}"]) for k in ("logits", "tokens", "token_lengths", "lengths", "weight"))
-    for kind in (torch.float64, torch.float32, torch.bfloat16):
-        x = logits.to(kind).detach().clone().requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
-            loss = ctc_loss(x, tokens, token_lengths, lengths)
-        (loss * weight).sum().backward()
-        short = str(kind).split(".")[1]
-        out[f"{name}/{short}/loss"], out[f"{name}/{short}/gradient"] = loss.detach().numpy(), x.grad.float().numpy()
-        if kind == torch.float64:
-            out[f"{name}/{short}/gradient"] = x.grad.numpy()
-
-class Features(torch.nn.Module):
-    def forward(self, waveforms, lengths, time_masks, frequency_masks):
-        return waveforms.reshape(len(waveforms), -1, 4), lengths // 4
-
-class Model(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.head = torch.nn.Linear(4, 6)
-    def forward(self, features, lengths):
-        return self.head(features) * (2 if self.training else 1), lengths, {"features": features}
-
-for kind in ("float32", "float64"):
-    batch = {k[5:]: torch.from_numpy(v) for k, v in data.items() if k.startswith("task/")}
-    batch["waveforms"] = batch["waveforms"].to(getattr(torch, kind))
-    task = CTC(Spec(), Features(), Model().to(getattr(torch, kind)))
-    with torch.no_grad():
-        task.model.head.weight.copy_(batch["weight"]); task.model.head.bias.copy_(batch["bias"])
-    found = task.evaluate_batch(batch)
-    assert not task.training
-    loss = task.batch_loss(batch, True)
-    assert task.training and loss.dtype == getattr(torch, kind) and loss.shape == ()
-    loss.backward()
-    out[f"task/{kind}/loss"] = loss.detach().numpy()
-    out[f"task/{kind}/gradient"] = task.model.head.weight.grad.numpy()
-    out |= {f"task/{kind}/evaluate/{k}": v.detach().numpy() for k, v in found.items()}
-assert found["log_probs"].dtype == torch.float32
-task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
-assert task.configure_optimizers() is task.optimizer
-assert float(task.training_step(batch, 0)) == float(loss)
-np.savez(sys.argv[2], **out)
-"""
-
-TF = """
-import sys, keras, numpy as np, tensorflow as tf
-from toolkit.tasks.ctc.spec import CTC as Spec
-from toolkit.tasks.ctc.tf import CTC, ctc_loss
-data, out = dict(np.load(sys.argv[1])), {}
-SIGNATURE = [tf.TensorSpec([None] * 3, tf.float64), tf.TensorSpec([None, None], tf.int32)]
-SIGNATURE += [tf.TensorSpec([None], tf.int32)] * 2 + [tf.TensorSpec([None], tf.float64)]
-
-@tf.function(input_signature=SIGNATURE)
-def both(logits, tokens, token_lengths, lengths, weight):
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        loss = ctc_loss(logits, tokens, token_lengths, lengths)
-        total = tf.reduce_sum(loss * weight)
-    return loss, tape.gradient(total, logits)
-
-for name in sorted({k.split("/")[0] for k in data if not k.startswith("task/")}):
-    for kind in (tf.float64, tf.float32, tf.bfloat16):
-        logits = tf.cast(tf.cast(data[f"{name}/logits"], kind), tf.float64)
-        rest = [data[f"{name}/{k}"] for k in ("tokens", "token_lengths", "lengths", "weight")]
-        loss, gradient = both(logits, *rest)
-        gradient = tf.cast(gradient, kind)
-        if kind == tf.bfloat16:
-            gradient = tf.cast(gradient, tf.float32)
-        out[f"{name}/{kind.name}/loss"], out[f"{name}/{kind.name}/gradient"] = loss.numpy(), gradient.numpy()
-assert both.experimental_get_tracing_count() == 1
-
-class Features(keras.layers.Layer):
-    def __init__(self):
-        super().__init__(autocast=False)
-    def call(self, waveforms, lengths, time_masks, frequency_masks):
-        self.seen = waveforms.dtype
-        return tf.reshape(waveforms, [tf.shape(waveforms)[0], -1, 4]), lengths // 4
-
-class Model(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.head = keras.layers.Dense(6)
-    def call(self, features, lengths, training=False):
-        return self.head(features) * (2 if training else 1), lengths, {"features": features}
-
-for kind in ("float32", "float64"):
-    keras.config.set_floatx(kind)
-    keras.config.set_dtype_policy(kind)
-    batch = {k[5:]: v for k, v in data.items() if k.startswith("task/")}
-    batch["waveforms"] = batch["waveforms"].astype(kind)
-    weight, bias = batch.pop("weight"), batch.pop("bias")
-    batch = {k: tf.constant(v) for k, v in batch.items()}
-    task = CTC(Spec(), Features(), Model())
-    task.evaluate_batch(batch)
-    task.model.head.set_weights([weight.T, bias])
-    found = tf.function(task.evaluate_batch)(batch)
-    with tf.GradientTape() as tape:
-        loss = task.batch_loss(batch, True)
-    assert loss.dtype == kind and loss.shape == ()
-    out[f"task/{kind}/loss"] = loss.numpy()
-    out[f"task/{kind}/gradient"] = tape.gradient(loss, task.model.head.kernel).numpy().T
-    out |= {f"task/{kind}/evaluate/{k}": v.numpy() for k, v in found.items()}
-assert found["log_probs"].dtype == tf.float32
-
-# mixed precision is for the model: waveforms stay whole, and so does the loss
-keras.config.set_floatx("float32")
-keras.config.set_dtype_policy("mixed_bfloat16")
-mixed = CTC(Spec(), Features(), Model())
-loss = mixed.batch_loss(batch | {"waveforms": tf.cast(batch["waveforms"], tf.float32)}, True)
-assert mixed.features.seen == tf.float32 and mixed.model.head.compute_dtype == "bfloat16" and loss.dtype == tf.float32
-
-# under the stock fit: the raw loss of each batch, and a step that was clipped
-task.clip_norm = 1e-3
-task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
-before = [w.numpy() for w in task.trainable_variables]
-history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
-moved = sum(float(((w.numpy() - b) ** 2).sum()) for w, b in zip(task.trainable_variables, before)) ** 0.5
-out["fit/loss"], out["fit/moved"] = history["loss"][0], moved
-np.savez(sys.argv[2], **out)
-"""
 
 
 def brute_force(log_probs: np.ndarray) -> dict[tuple[int, ...], float]:
@@ -199,8 +67,7 @@ def cases() -> dict[str, dict[str, np.ndarray]]:
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    folder = tmp_path_factory.mktemp("ctc")
+def twins(backends: Backends) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     rng = np.random.Generator(np.random.Philox(key=4))
     data = {f"{name}/{key}": value for name, case in cases().items() for key, value in case.items()}
     data |= {
@@ -213,18 +80,8 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarra
         "task/weight": rng.standard_normal((6, 4)).astype(np.float32),
         "task/bias": rng.standard_normal(6).astype(np.float32),
     }
-    np.savez(folder / "in.npz", **data)
-    found = []
-    for name, code in (("torch", TORCH), ("tf", TF)):
-        run_alone(code, folder / "in.npz", folder / f"{name}.npz")
-        found.append(dict(np.load(folder / f"{name}.npz")))
-    return found[0], found[1]
-
-
-def run_alone(code: str, *args: Path) -> None:
-    env = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    found = backends.compute("ctc", "compute", data)
+    return found["torch"], found["tf"]
 
 
 @pytest.mark.parametrize("name", cases())
@@ -291,20 +148,11 @@ def test_stock_fit_reports_the_raw_loss_and_clips(twins) -> None:
     assert tf["fit/moved"] == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_not_a_number_stays_one(tmp_path: Path) -> None:
+def test_not_a_number_stays_one(backends: Backends) -> None:
     case = cases()["usual"]
     case["logits"][0, 3, 2] = np.nan
-    np.savez(tmp_path / "in.npz", **case)
-    for name in ("torch", "tf"):
-        code = f"""
-import sys, numpy as np, {dict(torch="torch", tf="tensorflow")[name]} as f
-from toolkit.tasks.ctc.{name} import ctc_loss
-data = dict(np.load(sys.argv[1]))
-make = f.from_numpy if "{name}" == "torch" else f.constant
-loss = ctc_loss(*(make(data[k]) for k in ("logits", "tokens", "token_lengths", "lengths"))).numpy()
-assert np.isnan(loss[0]) and np.isfinite(loss[1:]).all(), loss
-"""
-        run_alone(code, tmp_path / "in.npz")
+    for found in backends.compute("ctc", "losses", case).values():
+        assert np.isnan(found["loss"][0]) and np.isfinite(found["loss"][1:]).all(), found
 
 
 def test_greedy_collapses_the_best_path() -> None:

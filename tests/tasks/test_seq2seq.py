@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.backend import Backends
 from toolkit.metrics import text as metrics
 from toolkit.tasks.seq2seq.spec import Hypothesis, Seq2Seq, beam_search, greedy, penalty
 
@@ -325,127 +322,8 @@ CASES: dict[str, tuple[list[list[int]], int, float, float]] = {
     "all empty": ([[], []], 0, 0.1, 1.0),
 }
 
-# In each framework a process: the losses of every case, then the task's methods on a stub whose logits are a table's
-# rows for the previous tokens plus something that depends on the source.
-TORCH = """
-import sys, numpy as np, torch
-torch.set_num_threads(1)
-from toolkit.tasks.seq2seq.spec import Seq2Seq as Spec
-from toolkit.tasks.seq2seq.torch import Seq2Seq, smoothed_losses
-data, out = dict(np.load(sys.argv[1])), {}
 
-class Features(torch.nn.Module):
-    def forward(self, source, lengths):
-        return source - 1, lengths
-
-class Model(torch.nn.Module):
-    def __init__(self, table):
-        super().__init__()
-        self.table = torch.nn.Parameter(table)
-    def forward(self, source, source_lengths, previous):
-        logits = self.table[previous] + source.sum(1)[:, None, None] * self.table[0]
-        return logits * (2 if self.training else 1), {"previous": previous}
-    def start(self, source, source_lengths, width):
-        return {"seen": source.sum(1).repeat_interleave(width)}
-    def step(self, state, tokens, parents):
-        seen = state["seen"][parents]
-        return self.table[tokens] + seen[:, None] * self.table[0], {"seen": seen}
-
-for name in sorted({k.split("/")[0] for k in data}):
-    batch = {k.split("/")[1]: torch.from_numpy(v) for k, v in data.items() if k.startswith(name + "/")}
-    table, smoothing = batch.pop("table"), float(batch.pop("smoothing"))
-    batch["source"] += 1  # which the features undo
-    for kind in ("float32", "float64", "bfloat16"):
-        task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), Model(table.to(getattr(torch, kind))))
-        loss = task.batch_loss(batch, True)
-        assert task.training and loss.dtype == (torch.float64 if kind == "float64" else torch.float32)
-        loss.backward()
-        out[f"{name}/{kind}/loss"] = loss.detach().numpy()
-        out[f"{name}/{kind}/gradient"] = task.model.table.grad.to(loss.dtype).numpy()
-        out |= {f"{name}/{kind}/evaluate/{k}": v.detach().numpy() for k, v in task.evaluate_batch(batch).items()}
-        assert not task.training
-        out[f"{name}/{kind}/previous"] = task(batch)[1]["previous"].numpy()
-        task.train()
-        state = task.start(batch, 2)
-        assert not task.training
-        rows = torch.arange(2 * len(batch["source"]), dtype=torch.int32)
-        for tokens in (0 * rows, rows % 7):
-            log_probs, state = task.step(state, tokens, rows // 2 * 2)
-        assert log_probs.dtype == torch.float32
-        out[f"{name}/{kind}/log_probs"] = log_probs.detach().numpy()
-task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
-assert task.configure_optimizers() is task.optimizer
-assert float(task.training_step(batch, 0)) == float(loss)
-np.savez(sys.argv[2], **out)
-"""
-
-TF = """
-import sys, keras, numpy as np, tensorflow as tf
-from toolkit.tasks.seq2seq.spec import Seq2Seq as Spec
-from toolkit.tasks.seq2seq.tf import Seq2Seq, smoothed_losses
-from toolkit.data.loaders.tf import signature
-data, out = dict(np.load(sys.argv[1])), {}
-
-class Features(keras.layers.Layer):
-    def call(self, source, lengths):
-        return source - 1, lengths
-
-class Model(keras.Model):
-    def __init__(self, table):
-        super().__init__(autocast=False)
-        self.table = self.add_weight(shape=table.shape, dtype=table.dtype.name, trainable=True, name="table")
-        self.table.assign(table)
-    def call(self, source, source_lengths, previous, training=False):
-        table = self.table.value
-        seen = tf.cast(tf.reduce_sum(source, 1), table.dtype)
-        logits = tf.gather(table, previous) + seen[:, None, None] * table[0]
-        return logits * (2 if training else 1), {"previous": previous}
-    def start(self, source, source_lengths, width):
-        return {"seen": tf.repeat(tf.reduce_sum(source, 1), width)}
-    def step(self, state, tokens, parents):
-        table, seen = self.table.value, tf.gather(state["seen"], parents)
-        return tf.gather(table, tokens) + tf.cast(seen, table.dtype)[:, None] * table[0], {"seen": seen}
-
-for name in sorted({k.split("/")[0] for k in data}):
-    batch = {k.split("/")[1]: tf.constant(v) for k, v in data.items() if k.startswith(name + "/")}
-    table, smoothing = batch.pop("table"), float(batch.pop("smoothing"))
-    batch["source"] += 1  # which the features undo
-    for kind in ("float32", "float64", "bfloat16"):
-        model = Model(tf.cast(table, kind))
-        task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), model)
-
-        @tf.function(input_signature=[signature(Spec.fields)])
-        def compute(batch):
-            with tf.GradientTape() as tape:
-                loss = task.batch_loss(batch, True)
-            gradient = tf.convert_to_tensor(tape.gradient(loss, model.table.value))
-            return loss, tf.cast(gradient, loss.dtype), task.evaluate_batch(batch), task(batch)[1]["previous"]
-
-        loss, gradient, found, previous = compute(batch)
-        assert loss.dtype == (tf.float64 if kind == "float64" else tf.float32)
-        out[f"{name}/{kind}/loss"], out[f"{name}/{kind}/gradient"] = loss.numpy(), gradient.numpy()
-        out |= {f"{name}/{kind}/evaluate/{k}": v.numpy() for k, v in found.items()}
-        out[f"{name}/{kind}/previous"] = previous.numpy()
-        state = task.start(batch, 2)
-        rows = tf.range(2 * len(batch["source"]))
-        for tokens in (0 * rows, rows % 7):
-            log_probs, state = task.step(state, tokens, rows // 2 * 2)
-        assert log_probs.dtype == tf.float32
-        out[f"{name}/{kind}/log_probs"] = log_probs.numpy()
-
-# under the stock fit: the raw loss of each batch, and a step that was clipped
-model = Model(tf.cast(table, "float32"))
-task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), model)
-task.clip_norm = 1e-3
-task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
-history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
-out["fit/loss"], out["fit/moved"] = history["loss"][0], np.linalg.norm(model.table.numpy() - table.numpy())
-out["fit/name"] = name
-np.savez(sys.argv[2], **out)
-"""
-
-
-def made(name: str) -> dict[str, np.ndarray]:
+def arrays(name: str) -> dict[str, np.ndarray]:
     translations, room, smoothing, scale = CASES[name]
     draw = np.random.Generator(np.random.Philox(key=zlib.crc32(name.encode())))
     tokens = np.zeros((len(translations), room), np.int32)
@@ -465,7 +343,7 @@ def made(name: str) -> dict[str, np.ndarray]:
 def reference(name: str) -> dict[str, np.ndarray]:
     """Loss, gradient by the table and evaluation in float64, a target at a time, by the definition with one-hots."""
     translations, _, smoothing, _ = CASES[name]
-    data = made(name)
+    data = arrays(name)
     table = data["table"].astype(np.float64)
     total, gradient, means = 0.0, np.zeros_like(table), []
     count = sum(len(ids) + 1 for ids in translations)
@@ -490,15 +368,9 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
-    folder = tmp_path_factory.mktemp("seq2seq")
-    np.savez(folder / "in.npz", **{f"{name}/{key}": value for name in CASES for key, value in made(name).items()})
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    for backend, code in (("torch", TORCH), ("tf", TF)):
-        command = [sys.executable, "-c", code, str(folder / "in.npz"), str(folder / f"{backend}.npz")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-        assert done.returncode == 0, done.stderr[-3000:]
-    return {backend: dict(np.load(folder / f"{backend}.npz")) for backend in ("torch", "tf")}
+def twins(backends: Backends) -> dict[str, dict[str, np.ndarray]]:
+    given = {f"{name}/{key}": value for name in CASES for key, value in arrays(name).items()}
+    return backends.compute("seq2seq", "compute", given)
 
 
 BOTH = pytest.mark.parametrize("backend", ["torch", "tf"])
@@ -517,7 +389,7 @@ def test_loss_is_that_of_the_definition(name: str, backend: str, kind: str, near
 @BOTH
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_counted_and_what_the_model_sees(name: str, backend: str, twins: Any) -> None:
-    found, data = twins[backend], made(name)
+    found, data = twins[backend], arrays(name)
     assert np.array_equal(found[f"{name}/float32/evaluate/tokens"], data["token_lengths"] + 1)
     assert np.array_equal(found[f"{name}/float32/previous"], np.pad(data["tokens"], ((0, 0), (1, 0))))
     assert np.isfinite(found[f"{name}/bfloat16/loss"])
@@ -527,7 +399,7 @@ def test_what_is_counted_and_what_the_model_sees(name: str, backend: str, twins:
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_gives_log_probabilities(name: str, backend: str, twins: Any) -> None:
     """After two steps, the parents of which are the first rows of their examples."""
-    data, found = made(name), twins[backend][f"{name}/float64/log_probs"]
+    data, found = arrays(name), twins[backend][f"{name}/float64/log_probs"]
     table, seen = data["table"].astype(np.float64), np.repeat(data["source"].sum(1), 2)
     for row, log_probs in enumerate(found):
         expected = log_softmax(table[row % VOCABULARY] + seen[row] * table[0])

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 import toolkit.tokenizers
+from tests.support.backend import ROOT, Backends
 from toolkit.config.spec import is_spec
 from toolkit.errors import DataError
 from toolkit.tokenizers.characters.spec import Characters, CharacterTokenizer
@@ -118,46 +119,12 @@ def found_cases() -> Iterator[tuple[str, Any, str]]:
                 yield name, kind(**fields, **size), texts
 
 
+LINES = ODD + corpus()
 CASES = {name: (spec, texts) for name, spec, texts in found_cases()}
 
 # Of the 1836 lines, those that TensorFlow (2.21) gives other ids: runs of one character, where the unigram model of its
 # SentencePiece breaks ties otherwise, and UNICODE_14.
 EXCEPTIONS = {"SentencePiece unigram most": 3, "SentencePiece unigram few": 7, "WordPiece lowercase most": 1}
-
-READ = """
-import sys, json, importlib
-from pathlib import Path
-lines, cases = json.loads(Path(sys.argv[1]).read_text())
-backend = sys.argv[2]
-def twins():
-    for name, (module, kind, fields, folder) in cases.items():
-        spec = getattr(importlib.import_module(module), kind)(**fields)
-        twin = getattr(importlib.import_module(module.removesuffix("spec") + backend), kind)
-        yield name, twin(spec, spec.load(Path(folder)))
-found = {}
-"""
-WRITE = "Path(sys.argv[3]).write_text(json.dumps(found))"
-
-TORCH = """
-import torch
-for name, twin in twins():
-    ids, lengths = twin(lines)
-    assert ids.dtype == torch.int64 and ids.shape == (len(lines), int(lengths.max()))
-    assert twin([""])[0].shape == (1, 0)
-    rows = [row[:n].tolist() for row, n in zip(ids, lengths)]
-    found[name] = dict(ids=rows, texts=twin.detokenize(ids, lengths))
-"""
-
-TF = """
-import tensorflow as tf
-for name, twin in twins():
-    back = tf.function(twin.detokenize, input_signature=[tf.RaggedTensorSpec([None, None], tf.int32)])
-    there = tf.function(twin, input_signature=[tf.TensorSpec([None], tf.string)])
-    ids = there(tf.constant(lines))
-    blanks = tf.concat([tf.zeros([len(lines), 1], tf.int32), ids], 1)
-    assert there(tf.constant([""])).to_list() == [[]]
-    found[name] = dict(ids=ids.to_list(), texts=[t.decode() for t in back(blanks).numpy()])
-"""
 
 
 @pytest.fixture(scope="module")
@@ -179,26 +146,14 @@ def learned(request: pytest.FixtureRequest, folders: dict[str, Path]) -> SimpleN
 
 
 @pytest.fixture(scope="module")
-def twins(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
-    """Ids and texts of every case's twin, by one process a backend."""
-    path = tmp_path_factory.mktemp("twins")
+def twins(folders: dict[str, Path], backends: Backends) -> dict[str, dict[str, Any]]:
+    """Ids and texts of every case's twin, by backend."""
     cases = {
         name: (type(spec).__module__, type(spec).__name__, dataclasses.asdict(spec), str(folders[name]))
         for name, (spec, _) in CASES.items()
     }
-
-    @functools.cache
-    def run(backend: str, code: str) -> dict[str, Any]:
-        lines = ODD + corpus() if backend == "tf" else ODD
-        (path / f"{backend}-in.json").write_text(json.dumps([lines, cases]))
-        command = [sys.executable, "-c", READ + code + WRITE]
-        command += [str(path / f"{backend}-in.json"), backend, str(path / f"{backend}-out.json")]
-        env = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads((path / f"{backend}-out.json").read_text())
-
-    return run
+    answers = backends.compute("tokenizers", "compute", {"cases": np.array(json.dumps([LINES, cases]))})
+    return {backend: json.loads(str(arrays["found"])) for backend, arrays in answers.items()}
 
 
 def test_every_tokenizer_is_found() -> None:
@@ -207,16 +162,15 @@ def test_every_tokenizer_is_found() -> None:
 
 
 def test_torch_twin_gives_the_shared_ids_and_texts(learned, twins) -> None:
-    found = twins("torch", TORCH)[learned.name]
-    assert found["ids"] == [learned.tokenizer.encode(line) for line in ODD]
+    found = twins["torch"][learned.name]
+    assert found["ids"] == [learned.tokenizer.encode(line) for line in LINES]
     assert found["texts"] == [learned.tokenizer.decode(ids) for ids in found["ids"]]
 
 
 def test_tf_twin_gives_the_shared_ids_and_texts(learned, twins) -> None:
-    found = twins("tf", TF)[learned.name]
-    lines = ODD + corpus()
-    differ = [line for line, ids in zip(lines, found["ids"], strict=True) if ids != learned.tokenizer.encode(line)]
-    assert len(lines) == 1836
+    found = twins["tf"][learned.name]
+    differ = [line for line, ids in zip(LINES, found["ids"], strict=True) if ids != learned.tokenizer.encode(line)]
+    assert len(LINES) == 1836
     assert len(differ) == EXCEPTIONS.get(learned.name, 0), differ
     assert all(len(set(line)) == 1 if "unigram" in learned.name else line == UNICODE_14 for line in differ)
     assert found["texts"] == [learned.tokenizer.decode(ids) for ids in found["ids"]]
@@ -267,14 +221,6 @@ def test_unknown_characters_are_named(learned) -> None:
     assert tokenizer.unknown("cafe\u0301") == []
 
 
-AGAIN = """
-for name, (module, kind, fields, folder) in cases.items():
-    Path(folder).mkdir()
-    getattr(importlib.import_module(module), kind)(**fields).learn(lines[name], Path(folder))
-assert not {"torch", "tensorflow"} & set(sys.modules)
-"""
-
-
 def test_learning_again_gives_the_same_file(folders: dict[str, Path], tmp_path: Path) -> None:
     """In another process, with another number of threads."""
     lines = {name: TEXTS[texts] for name, (_, texts) in CASES.items()}
@@ -284,7 +230,8 @@ def test_learning_again_gives_the_same_file(folders: dict[str, Path], tmp_path: 
     }
     (tmp_path / "in.json").write_text(json.dumps([lines, cases]))
     env = os.environ | {"RAYON_NUM_THREADS": "1", "PYTHONHASHSEED": "5"}
-    subprocess.run([sys.executable, "-c", READ + AGAIN, str(tmp_path / "in.json"), ""], env=env, check=True)
+    command = [sys.executable, "-m", "tests.workers.tokenizers.again", str(tmp_path / "in.json")]
+    subprocess.run(command, env=env, cwd=ROOT, check=True)
     for folder in folders.values():
         (file,) = folder.iterdir()
         assert [p.name for p in (tmp_path / folder.name).iterdir()] == [file.name]

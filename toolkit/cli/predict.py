@@ -85,7 +85,10 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     """
     from toolkit.config import build
     from toolkit.config import schema as config
-    from toolkit.data import corpus
+    from toolkit.data import pipeline
+    from toolkit.data.columns.column import columns_of
+    from toolkit.data.problems import judge
+    from toolkit.data.split import batched
 
     quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
     # one device answers, whatever the run was trained on
@@ -96,21 +99,21 @@ def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) 
     from toolkit.training.evaluation import decode
 
     found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
-    domain = job.domain_of(run)
-    resume.check(run, config.plain(run), found, domain.load)
-    learned = domain.load(run, found.path)
-    given = domain.given(run, inputs, learned)
-    report = corpus.judge(given.problems, run.dataset.on_bad, "a prediction")
+    columns = columns_of(run)
+    resume.check(run, config.plain(run), found)
+    learned = pipeline.load(columns, found.path / checkpoint.LEARNED)
+    given = pipeline.questions(run, columns, inputs, learned)
+    report = judge(given.problems, run.dataset.on_bad, "a prediction")
     for line in report.lines:
         print(f"left out: {line}", file=sys.stderr)
     rows = []
     if len(given.split):
         engine = job.load_engine(run, learned)
         job.put(engine, found)
-        rows = decode(run, engine, domain.data(run, given.split, learned, False), learned.tokenizer)
+        rows = decode(run, engine, batched(run, columns, given.split, learned, False), learned.target)
     for place, name in given.blank:
         rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
-    return rows, domain.ANSWER
+    return rows, columns.input.answer
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:

@@ -23,7 +23,7 @@ from toolkit.errors import DataError, RunError, room
 from toolkit.training.progress import Progress, State, Tensors
 
 FORMAT = 3
-LEARNED = ("tokenizer", "features")  # folders of a checkpoint, as of a run folder
+LEARNED = "learned"  # folder of a checkpoint and of a run folder: tokenizer, classes, state of the features
 STATE = "state.json"
 
 
@@ -35,7 +35,7 @@ class About:
         config: the whole config, as plain data.
         backend: that trained it last.
         versions: of Python and the packages, by name.
-        learned: contents of the files below ``tokenizer/`` and ``features/``, by relative path.
+        learned: contents of the files below ``learned/``, by relative path.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -268,7 +268,7 @@ def load(folder: Path) -> Checkpoint:
         _tensors(folder / "ema.safetensors", blobs) if "ema.safetensors" in blobs else {},
     )
     progress = Progress(**{f.name: facts[f.name] for f in fields(Progress) if f.name in facts})
-    learned = {name: blob for name, blob in blobs.items() if name.partition("/")[0] in LEARNED}
+    learned = {name: blob for name, blob in blobs.items() if name.partition("/")[0] == LEARNED}
     return Checkpoint(folder, state, progress, About(facts["config"], facts["backend"], facts["versions"], learned))
 
 
@@ -295,7 +295,7 @@ def _allowed(name: str) -> bool:
     top, *below = PurePosixPath(name).parts
     if not below:
         return name in (STATE, "model.safetensors", "optimizer.safetensors", "ema.safetensors")
-    return top in LEARNED and ".." not in below and "\\" not in name and "\0" not in name
+    return top == LEARNED and ".." not in below and "\\" not in name and "\0" not in name
 
 
 def _read(path: Path) -> bytes:

@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data.corpus import LISTED, Learned
+from toolkit.data import pipeline
+from toolkit.data.columns.column import columns_of
+from toolkit.data.problems import LISTED
+from toolkit.data.split import Learned, batched
 from toolkit.data.stream import Reader, Stream
 from toolkit.errors import ConfigError, DataError, UserError, writing
-from toolkit.metrics import text as metrics
 from toolkit.runs import checkpoint, resume
 from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
+from toolkit.tasks.spec import Task
 from toolkit.training import loop
 from toolkit.training import processes as ranks
 from toolkit.training.engine import Engine
@@ -67,7 +70,7 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
         # there is no reason to prepare any
         link = connect(run) if rank or run.trainer.strategy == "tpu" else None
         earlier = _earlier(run, config, folder)
-        parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else LEARNED)
+        parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else None)
         at = Progress(facts=_facts(run, parts))
         if earlier:
             resume.check_model(run, config, earlier, parts.learned)
@@ -89,26 +92,29 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
     return 0
 
 
-def prepare(run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] = LEARNED) -> Parts:
+def prepare(
+    run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] | None = None
+) -> Parts:
     """Fetch, decode and check the data; learn or reload the tokenizer and the features.
 
     Args:
         run: the run's specs.
         folder: where what is learned goes.
         earlier: a checkpoint to take it from instead.
-        anew: of "tokenizer" and "features", what is learned all the same.
+        anew: what is learned all the same, of "tokenizer" and "features"; None: everything.
     """
-    domain = domain_of(run)
-    corpus = domain.prepare(run.dataset)
-    reader = Reader(run) if run.dataset.streaming and not run.evaluate else None
+    columns = columns_of(run)
+    corpus = pipeline.prepare(run.dataset, columns)
+    reader = Reader(run, columns) if run.dataset.streaming and not run.evaluate else None
     folder.learned({})
-    if anew and not isinstance(folder, Onlooker):
-        domain.learn(run, reader.sample() if reader else corpus.splits["train"], folder.path)
+    if anew != set() and not isinstance(folder, Onlooker):
+        pipeline.learn(columns, reader.sample() if reader else corpus.splits["train"], folder.path / LEARNED)
     if earlier:
-        taken = {name: blob for name, blob in earlier.about.learned.items() if name.partition("/")[0] not in anew}
-        folder.learned(taken, [name for name in LEARNED if name not in anew])
-    known = domain.load(run, folder.path)
-    corpus = domain.usable(run, corpus, known)
+        kept = [name for name in pipeline.groups(columns) if anew is not None and name not in anew]
+        taken = {name: blob for name, blob in earlier.about.learned.items() if name.split("/")[1] in kept}
+        folder.learned(taken, kept)
+    known = pipeline.load(columns, folder.path / LEARNED)
+    corpus = pipeline.usable(run, columns, corpus, known)
     if corpus.report.dropped:
         folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
         for line in corpus.report.lines[:LISTED]:
@@ -118,21 +124,12 @@ def prepare(run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew
     if not run.evaluate and not len(corpus.splits["validation"]):
         raise DataError("validation: the data has no such split, by which the best checkpoint is chosen; give it one")
     data = {
-        name: domain.data(run, split, known, name == "train" and not run.evaluate)
+        name: batched(run, columns, split, known, name == "train" and not run.evaluate)
         for name, split in corpus.splits.items()
     }
     if reader is None:
         return Parts(data, known, corpus.fingerprint)
     return Parts(data | {"train": Stream(reader, known)}, known, f"{corpus.fingerprint} {reader.fingerprint}")
-
-
-def domain_of(run: Any) -> Any:
-    """The module that knows the data of the run's dataset: ``toolkit/data/speech.py`` and its like.
-
-    Each has ``prepare(dataset)``, ``learn(run, train, folder)``, ``load(run, folder)``,
-    ``usable(run, corpus, learned)``, ``data(run, split, learned, training)`` and ``given(run, inputs, learned)``.
-    """
-    return importlib.import_module(f"toolkit.data.{run.dataset.domains[0]}")
 
 
 def connect(run: Any) -> Any:
@@ -206,7 +203,7 @@ def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoi
     if source is None:
         return None
     found = checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
-    resume.check(run, config, found, domain_of(run).load)
+    resume.check(run, config, found)
     return found
 
 
@@ -243,10 +240,10 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
     folder.rewind(at)
     examples, began = train.passed(at), time.perf_counter()
     if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
-        engine.fit_stock(StockSession(run, engine, train, valid, parts.learned.tokenizer, folder, at))
+        engine.fit_stock(StockSession(run, engine, train, valid, parts.learned.target, folder, at))
     else:  # of a stock run this is what is left: its last validation, if a kill fell before it
         with contextlib.closing(train):
-            loop.fit(run, engine, train, valid, parts.learned.tokenizer, folder, at)
+            loop.fit(run, engine, train, valid, parts.learned.target, folder, at)
     engine.total(np.zeros(1))  # the last checkpoint is there before any process reads it
     seconds = time.perf_counter() - began
     for line in train.notes():
@@ -275,7 +272,7 @@ def _finish(
     for name in [run.dataset.split] if run.dataset.split else [n for n in parts.data if n != "train"]:
         if len((data := parts.data[name]).split):
             since = time.perf_counter()
-            found = evaluate(run, engine, data, parts.learned.tokenizer)
+            found = evaluate(run, engine, data, parts.learned.target)
             seconds = time.perf_counter() - since  # of the last split, so that it was compiled before, if ever
             speed["evaluation_ms_per_example"] = round(1000 * seconds / len(data.split), 3)
             measured[name] = found.metrics
@@ -306,10 +303,10 @@ def _finish(
     folder.results(results)
     if shown:
         folder.say(shown)
-    _summary(results, folder)
+    _summary(run.task, results, folder)
 
 
-def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:
+def _summary(task: Task, results: Mapping[str, Any], folder: RunFolder) -> None:
     """The table at the end of a run."""
     from rich.console import Console
     from rich.table import Table
@@ -319,7 +316,7 @@ def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:
     for heading in ("split", *names):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, found in results["metrics"].items():
-        table.add_row(f"{split} ({results['examples'][split]:,})", *(metrics.shown(n, found[n]) for n in names))
+        table.add_row(f"{split} ({results['examples'][split]:,})", *(task.metric(n).format(found[n]) for n in names))
     console = Console(width=100)
     with console.capture() as text:
         console.print(table)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from toolkit.data.corpus import Data
+from toolkit.data.split import Data
+from toolkit.training.data import TrainingData
 from toolkit.training.engine import Engine, NonFinite
 from toolkit.training.progress import Progress
 from toolkit.training.recorder import Recorder
 from toolkit.training.session import Session
-from toolkit.training.split import TrainingSplit
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def fit(
     run: Run,
     engine: Engine,
-    train: TrainingSplit,
+    train: TrainingData,
     validation: Data,
-    tokenizer: Any,
+    target: Any,
     recorder: Recorder,
     progress: Progress,
 ) -> None:
     """Train from ``progress`` to the end of the plan.
 
     Args:
-        run, engine, train, validation, tokenizer, recorder, progress: see
+        run, engine, train, validation, target, recorder, progress: see
             :class:`~toolkit.training.session.Session`.
 
     Raises:
@@ -35,7 +35,7 @@ def fit(
         RunError: a loss is not finite, or a checkpoint cannot be written.
         DataError: a stream has a bad record.
     """
-    with Session(run, engine, train, validation, tokenizer, recorder, progress) as session:
+    with Session(run, engine, train, validation, target, recorder, progress) as session:
         for group in session.batches():
             try:
                 result = engine.train_step(group, session.learning_rate(), session.position(), session.loss_scale)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.data.batch import Collate, Part
-from toolkit.data.corpus import Data
+from toolkit.data.split import Data
 from toolkit.errors import DataError, Interrupted, RunError, listed
-from toolkit.metrics import text as metrics
 from toolkit.training import loss_scale
+from toolkit.training.data import Examples, TrainingData, example_ids, naming_examples
 from toolkit.training.display import ProgressBar
 from toolkit.training.engine import Engine, StepResult
 from toolkit.training.evaluation import Evaluation, evaluate
@@ -23,7 +23,6 @@ from toolkit.training.progress import Progress
 from toolkit.training.recorder import Recorder
 from toolkit.training.signals import Signals
 from toolkit.training.spec import Trainer
-from toolkit.training.split import Source, TrainingSplit, example_ids, naming_examples
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 class _Pass:
     """An epoch, or the rest of it, or a pool of a stream, with the loader of its batches."""
 
-    source: Source
+    examples: Examples
     planned: list[np.ndarray]
     loaded: Iterator[Any]
 
@@ -48,7 +47,7 @@ class Session:
         engine: takes the steps.
         train: what to train on.
         validation: what to validate on.
-        tokenizer: turns ids into text.
+        target: learned by the target column: tokenizer or classes.
         recorder: keeps log and checkpoints.
         progress: where to start; it is updated with every step.
         hidden: show no progress bar.
@@ -58,15 +57,15 @@ class Session:
         self,
         run: Run,
         engine: Engine,
-        train: TrainingSplit,
+        train: TrainingData,
         validation: Data,
-        tokenizer: Any,
+        target: Any,
         recorder: Recorder,
         progress: Progress,
         hidden: bool = False,
     ) -> None:
         self.run, self.engine, self.train, self.validation = run, engine, train, validation
-        self.tokenizer, self.recorder, self.progress = tokenizer, recorder, progress
+        self.target, self.recorder, self.progress = target, recorder, progress
         self.trainer: Trainer = run.trainer
         self.total_steps = train.steps(self.trainer)
         loss_scale.start(progress, self.trainer.precision)
@@ -121,26 +120,26 @@ class Session:
 
     def _new_pass(self) -> _Pass:
         with self._saving_on_failure():
-            source = self.train.part(self.engine, self.progress)
-        planned = source.batches(self.progress.epoch)
+            examples = self.train.part(self.engine, self.progress)
+        planned = examples.batches(self.progress.epoch)
         rest = planned[self.progress.batch :]
-        return _Pass(source, planned, self.engine.batches(self._own_rows(source), rest, self.progress.epoch))
+        return _Pass(examples, planned, self.engine.batches(self._own_rows(examples), rest, self.progress.epoch))
 
-    def _own_rows(self, source: Source) -> Collate:
+    def _own_rows(self, examples: Examples) -> Collate:
         """Return a collator that makes this process's rows of each batch."""
         if self.engine.ranks == 1:
-            return source.collator
-        return Part(source.collator, self.engine.rank, self.engine.ranks, self.run.task.amounts, source.held)
+            return examples.collator
+        return Part(examples.collator, self.engine.rank, self.engine.ranks, self.run.task.amounts, examples.held)
 
     def _load(self, current: _Pass) -> list[Any]:
-        with self._saving_on_failure(), naming_examples(current.source.split):
+        with self._saving_on_failure(), naming_examples(current.examples.split):
             group = list(islice(current.loaded, self.trainer.accumulate))
-        self._use(current.source, current.planned[self.progress.batch : self.progress.batch + len(group)])
+        self._use(current.examples, current.planned[self.progress.batch : self.progress.batch + len(group)])
         return group
 
-    def _use(self, source: Source, group: list[np.ndarray]) -> None:
+    def _use(self, examples: Examples, group: list[np.ndarray]) -> None:
         """Note which batches the current step takes."""
-        self._group, self._ids = group, example_ids(source.split, group)
+        self._group, self._ids = group, example_ids(examples.split, group)
 
     def _catch_up(self) -> None:
         """Validate before the first step if a kill fell between the checkpoint of a step and its validation."""
@@ -241,7 +240,7 @@ class Session:
         self._pass = None  # its loader need not run meanwhile
         self._bar.pause()
         with self._saving_on_failure():
-            evaluation = evaluate(self.run, self.engine, self.validation, self.tokenizer, final=False)
+            evaluation = evaluate(self.run, self.engine, self.validation, self.target, final=False)
             self.recorder.record(self.progress.step, self.progress.epoch, "validation", evaluation.metrics)
             self._show(evaluation, self._compare(evaluation))
         self.save()
@@ -254,8 +253,7 @@ class Session:
         progress, name = self.progress, self.run.task.monitor
         progress.validated = progress.step
         value = evaluation.metrics[name]
-        sign = 1 if metrics.smaller_is_better(name) else -1
-        better = progress.best is None or not sign * value >= sign * progress.best  # also if the best is not a number
+        better = self.run.task.metric(name).improves(value, progress.best)
         if better:
             progress.best, progress.best_step, progress.stale = value, progress.step, 0
         else:
@@ -263,7 +261,8 @@ class Session:
         return better
 
     def _show(self, evaluation: Evaluation, best: bool) -> None:
-        shown = "  ".join(f"{name} {metrics.shown(name, value)}" for name, value in evaluation.metrics.items())
+        metric = self.run.task.metric
+        shown = "  ".join(f"{name} {metric(name).format(value)}" for name, value in evaluation.metrics.items())
         loss, mark = float(np.mean(self._losses or [math.nan])), "  best" if best else ""
         self.recorder.say(
             f"epoch {self.progress.epoch}  step {self.progress.step}  train loss {loss:.3f}  validation {shown}{mark}"

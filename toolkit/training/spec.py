@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 # backend -> strategies for several devices of one machine, and of several machines; auto takes the first
 # (docs/scaling.md)
@@ -112,6 +116,43 @@ class Trainer:
             yield "loop", f"found stock with {self.shares} devices, expected neutral, which shares the batches"
         if self.strategy == "tpu":
             yield from self._check_tpu()
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between the trainer, the backend and the dataset."""
+        yield from self._check_strategy(run.backend)
+        if run.dataset.streaming:
+            yield from self._check_streaming(run)
+
+    def _check_strategy(self, backend: str) -> Iterator[tuple[str, str]]:
+        supported = list(dict.fromkeys(chain(*STRATEGIES[backend])))
+        fitting = STRATEGIES[backend][self.nodes > 1]
+        if self.strategy not in ("auto", *supported):
+            message = f"{self.strategy} is not supported with backend={backend}; set {' or '.join(supported)}"
+            yield "strategy", message
+        elif self.strategy not in ("auto", "tpu", *fitting):
+            message = f"{self.strategy} is not supported with trainer.nodes={self.nodes}; set {' or '.join(fitting)}"
+            yield "strategy", message
+
+    def _check_streaming(self, run: Run) -> Iterator[tuple[str, str]]:
+        """The steps of a stream are not known beforehand, and neither are the lengths of its examples."""
+        with_streaming = "is not supported with dataset.streaming=true"
+        if self.max_steps is None and not run.evaluate:
+            yield "max_steps", "null is not supported with dataset.streaming=true; set trainer.max_steps=N"
+        if self.loop == "stock":
+            yield "loop", f"stock {with_streaming}; set trainer.loop=neutral"
+        if self.accumulate > max(1, run.dataset.pool // self.batch_examples):
+            yield (
+                "accumulate",
+                f"found {self.accumulate}, expected at most dataset.pool / trainer.batch_examples, "
+                f"{run.dataset.pool} / {self.batch_examples}: with dataset.streaming=true a step takes its batches "
+                "from one pool",
+            )
+        if self.strategy == "tpu":
+            yield "strategy", f"tpu {with_streaming}, whose shapes are not static; set dataset.streaming=false"
+        elif self.static_shapes:
+            yield "static_shapes", f"true {with_streaming}; set trainer.static_shapes=false"
+        if self.workers:
+            yield "workers", f"{self.workers} {with_streaming}, whose threads prefetch; set trainer.workers=0"
 
     def _check_tpu(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock":

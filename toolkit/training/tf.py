@@ -12,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from toolkit.config.build import build
-from toolkit.data.batch import PART, Collate, Part
-from toolkit.data.corpus import Learned
+from toolkit.data.batch import Collate
+from toolkit.data.columns.column import columns_of
 from toolkit.data.loaders import tf as loaders
+from toolkit.data.split import Learned, batch_fields
+from toolkit.decoding.autoregressive import Step
 from toolkit.layers import parameters as weights
 from toolkit.layers import tf as layers
 from toolkit.optimizers import tf as optimizers
@@ -57,7 +59,8 @@ def make_task(run: Run, learned: Learned) -> Any:
     model = build(run.model, "tf", learned.inputs, learned.outputs)
     layers.set_weights(model, weights.initial(run.model.parameters(learned.inputs, learned.outputs), run.seed))
     layers.bind(model, run.seed)
-    return build(run.task, "tf", build(run.features, "tf", learned.features), model)
+    features = run.features and build(run.features, "tf", learned.features)
+    return build(run.task, "tf", features, model)
 
 
 class TensorFlowEngine:
@@ -74,7 +77,8 @@ class TensorFlowEngine:
 
     def __init__(self, run: Run, learned: Learned, link: tf.distribute.Strategy | None = None) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 must mean float32 on a GPU too
-        self.trainer, self.fields = run.trainer, run.task.fields
+        self.trainer, self.columns = run.trainer, columns_of(run)
+        self.fields = batch_fields(self.columns, "training")
         self.strategy = strategy_of(link or connect(run), run.trainer, run.task.amounts)
         self.rank, self.ranks = self.strategy.rank, self.strategy.ranks
         with self.strategy.link.scope():
@@ -82,7 +86,7 @@ class TensorFlowEngine:
             self.model = self.task.model
             self.slots = layers.canonical_variables(self.model)
             self.variables = self.model.trainable_variables
-            self.optimizer = optimizers.build(run.optimizer, self.slots)
+            self.optimizer = build(run.optimizer, "tf", self.slots)
             if self.strategy.parts > 1:
                 layers.share(self.model)
                 self.optimizer.summed = True
@@ -100,8 +104,7 @@ class TensorFlowEngine:
         return self.strategy.total(values)
 
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
-        fields = self.fields | PART if isinstance(collator, Part) else self.fields
-        return loaders.loader(collator, batches, fields, epoch, self.trainer.workers)
+        return loaders.loader(collator, batches, collator.fields, epoch, self.trainer.workers)
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -171,7 +174,7 @@ class TensorFlowEngine:
         """On a device: return the loss of a batch over ``count``, and this device's part of its gradients."""
         batch, share = self.strategy.own_rows(self.model, batch)
         with tf.GradientTape() as tape:
-            loss = self.task.batch_loss(batch, True)
+            loss = self.task.loss(batch)
             loss = loss / tf.cast(count, loss.dtype)
             if share is not None:
                 loss *= tf.cast(share, loss.dtype)
@@ -206,21 +209,29 @@ class TensorFlowEngine:
 
     @cached_property
     def _evaluate(self) -> Callable[..., Any]:
-        signature = None if self.strategy.static else loaders.signature(self.fields)
-        return self.strategy.compile_evaluation(self.task.evaluate_batch, signature)
+        signature = None if self.strategy.static else loaders.signature(batch_fields(self.columns, "evaluation"))
+        return self.strategy.compile_evaluation(self.task.evaluate, signature)
 
-    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
-        return {k: v.numpy() for k, v in self._evaluate(batch).items()} | {"example": batch["example"].numpy()}
+    @cached_property
+    def _predict(self) -> Callable[..., Any]:
+        signature = None if self.strategy.static else loaders.signature(batch_fields(self.columns, "prediction"))
+        return self.strategy.compile_evaluation(self.task.predict, signature)
 
     @cached_property
     def _begin(self) -> Callable[..., Any]:
-        return tf.function(self.task.start, reduce_retracing=True)
+        return tf.function(self.task.begin, reduce_retracing=True)
 
     @cached_property
     def _advance(self) -> Callable[..., Any]:
-        return tf.function(self.task.step, reduce_retracing=True)
+        return tf.function(self.task.advance, reduce_retracing=True)
 
-    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def evaluate(self, batch: Any) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self._evaluate(batch).items()}
+
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self._predict(batch).items()}
+
+    def stepper(self, batch: Any, width: int) -> Step:
         state = self._begin(batch, width)
 
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:

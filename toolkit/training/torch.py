@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -14,8 +14,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from toolkit.config.build import build
 from toolkit.data.batch import Collate
-from toolkit.data.corpus import Learned
 from toolkit.data.loaders import torch as loaders
+from toolkit.data.split import Learned
+from toolkit.decoding.autoregressive import Step
 from toolkit.layers import parameters as weights
 from toolkit.layers import torch as layers
 from toolkit.optimizers import torch as optimizers
@@ -58,7 +59,8 @@ def make_task(run: Run, learned: Learned) -> Any:
     model = build(run.model, "torch", learned.inputs, learned.outputs)
     layers.set_weights(model, weights.initial(run.model.parameters(learned.inputs, learned.outputs), run.seed))
     layers.bind(model, run.seed)
-    return build(run.task, "torch", build(run.features, "torch", learned.features), model)
+    features = run.features and build(run.features, "torch", learned.features)
+    return build(run.task, "torch", features, model)
 
 
 class TorchEngine:
@@ -77,15 +79,14 @@ class TorchEngine:
         self.model = self.task.model
         self.strategy = strategy_of(run.trainer, self.fabric, self.model)
         self.sharded = self.strategy.sharded
-        self.module = self._set_up_module()
-        optimizer = optimizers.build(run.optimizer, list(self.model.named_parameters()))  # of the parts, if sharded
+        self.module = self._set_up_module(run.task.autoregressive)
+        optimizer = build(run.optimizer, "torch", list(self.model.named_parameters()))  # of the parts, if sharded
         self.optimizer: Any = self.fabric.setup_optimizers(optimizer)
         self.averages = Averages(self.model, run.trainer.ema_decay)
 
-    def _set_up_module(self) -> Any:
+    def _set_up_module(self, autoregressive: bool) -> Any:
         module = self.fabric.setup_module(self.task)
-        autoregressive = hasattr(self.task, "start")
-        for method in ("batch_loss", "evaluate_batch", *(("start", "step") if autoregressive else ())):
+        for method in ("loss", "evaluate", *(("begin", "advance") if autoregressive else ("predict",))):
             module.mark_forward_method(method)
         return module
 
@@ -145,22 +146,28 @@ class TorchEngine:
     # --- evaluation --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
+    def evaluate(self, batch: Any) -> dict[str, np.ndarray]:
         with self.fabric.autocast():
-            outputs = self.module.evaluate_batch(self.fabric.to_device(batch))
-        return {k: v.cpu().numpy() for k, v in outputs.items()} | {"example": batch["example"].numpy()}
+            outputs = self.module.evaluate(self.fabric.to_device(batch))
+        return {name: value.cpu().numpy() for name, value in outputs.items()}
 
     @torch.no_grad()
-    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
         with self.fabric.autocast():
-            state = self.module.start(self.fabric.to_device(batch), width)
+            outputs = self.module.predict(self.fabric.to_device(batch))
+        return {name: value.cpu().numpy() for name, value in outputs.items()}
+
+    @torch.no_grad()
+    def stepper(self, batch: Any, width: int) -> Step:
+        with self.fabric.autocast():
+            state = self.module.begin(self.fabric.to_device(batch), width)
 
         @torch.no_grad()
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             nonlocal state
             rows = (torch.from_numpy(a).to(self.fabric.device) for a in (tokens, parents))
             with self.fabric.autocast():
-                log_probs, state = self.module.step(state, *rows)
+                log_probs, state = self.module.advance(state, *rows)
             if self.sharded:  # a search that ends earlier in one process, by the last bit, would block the others
                 torch.distributed.broadcast(log_probs, 0)
             return log_probs.cpu().numpy()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.data.corpus import Data
+from toolkit.data.split import Data
 from toolkit.training.engine import Engine
 from toolkit.training.progress import Progress
 from toolkit.training.recorder import Recorder
@@ -25,7 +25,7 @@ class StockSession(Session):
     epoch.
 
     Args:
-        run, engine, train, validation, tokenizer, recorder, progress: see :class:`Session`.
+        run, engine, train, validation, target, recorder, progress: see :class:`Session`.
     """
 
     train: Data
@@ -36,12 +36,12 @@ class StockSession(Session):
         engine: Engine,
         train: Data,
         validation: Data,
-        tokenizer: Any,
+        target: Any,
         recorder: Recorder,
         progress: Progress,
     ) -> None:
         progress.batch = 0
-        super().__init__(run, engine, train, validation, tokenizer, recorder, progress, hidden=True)
+        super().__init__(run, engine, train, validation, target, recorder, progress, hidden=True)
         self._planned: tuple[int, list[np.ndarray]] = -1, []
 
     def planned(self) -> list[np.ndarray]:

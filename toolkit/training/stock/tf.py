@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import keras
+import tensorflow as tf
 
+from toolkit.optimizers.tf import clip
 from toolkit.training.stock.session import StockSession
 
 if TYPE_CHECKING:
@@ -14,15 +16,39 @@ if TYPE_CHECKING:
 
 def fit(engine: TensorFlowEngine, stock: StockSession) -> None:
     """Train the engine's task from the start of the current epoch."""
-    engine.task.clip_norm = stock.trainer.clip_norm
-    engine.task.compile(optimizer=engine.optimizer, jit_compile=False)
+    model = _Model(engine.task, stock.trainer.clip_norm)
+    model.compile(optimizer=engine.optimizer, jit_compile=False)
     with stock:
-        engine.task.fit(
+        model.fit(
             _Batches(stock),
             epochs=stock.trainer.max_epochs - stock.progress.epoch,
             shuffle=False,  # the plan has shuffled
             callbacks=[_Callback(stock)],
         )
+
+
+class _Model(keras.Model):
+    """A task as a ``keras.Model``, which ``fit`` can train."""
+
+    def __init__(self, task: Any, clip_norm: float | None) -> None:
+        super().__init__(autocast=False)
+        self.task, self.clip_norm = task, clip_norm
+        self.built = True
+
+    @property
+    def metrics(self) -> list[Any]:
+        """No metric: ``fit`` would replace the loss of :meth:`train_step` by its running mean, which is empty."""
+        return []
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Train on one batch; return its own loss."""
+        batch = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            loss = self.task.loss(batch)
+        variables = self.trainable_variables
+        gradients, _ = clip(tape.gradient(loss, variables), self.clip_norm or float("inf"))
+        self.optimizer.apply(gradients, variables)
+        return {"loss": loss}
 
 
 class _Batches(keras.utils.PyDataset):

@@ -15,6 +15,7 @@ from toolkit.data.batch import PART, Fields, rows, rows_of
 from toolkit.data.loaders import tf as loaders
 from toolkit.errors import ConfigError
 from toolkit.layers import tf as layers
+from toolkit.layers.devices.tf import total
 from toolkit.training.spec import Trainer, check_gpus
 
 Function = Callable[..., Any]
@@ -121,7 +122,7 @@ class Mirrored(OneDevice):
         return own, share
 
     def sum(self, values: Any) -> Any:
-        return layers.total(values)
+        return total(values)
 
 
 class MultiWorker(Mirrored):
@@ -141,7 +142,7 @@ class MultiWorker(Mirrored):
     def _replica_total(self, values: Any) -> Any:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
         first = tf.cast(number % self.trainer.devices == 0, values.dtype)  # a value a process, not one a device
-        return layers.total(first * values)
+        return total(first * values)
 
 
 class TPU(OneDevice):
@@ -180,7 +181,7 @@ class TPU(OneDevice):
         return own, share
 
     def sum(self, values: Any) -> Any:
-        return values if self.parts == 1 else layers.total(values)
+        return values if self.parts == 1 else total(values)
 
 
 def strategy_of(link: tf.distribute.Strategy, trainer: Trainer, amounts: Amounts) -> Strategy:

@@ -63,7 +63,7 @@ class OneDevice:
         self.fabric, self.model = fabric, model
 
     def loss(self, module: Any, batch: Any) -> torch.Tensor:
-        return module.batch_loss(self.fabric.to_device(batch), True)
+        return module.loss(self.fabric.to_device(batch))
 
     def backward(self, module: Any, loss: torch.Tensor, scale: float, last: bool) -> None:
         self.fabric.backward(loss * scale if scale != 1 else loss)
@@ -91,7 +91,7 @@ class DataParallel:
     def loss(self, module: Any, batch: Any) -> torch.Tensor:
         share = float(batch["share"])
         layers.set_rows(self.model, int(batch["before"]), share > 0)
-        return module.batch_loss(self.fabric.to_device(batch), True) * share
+        return module.loss(self.fabric.to_device(batch)) * share
 
     def backward(self, module: Any, loss: torch.Tensor, scale: float, last: bool) -> None:
         with contextlib.nullcontext() if last else self.fabric.no_backward_sync(module):
