@@ -18,7 +18,7 @@ import os, signal, sys, time
 from types import SimpleNamespace
 import numpy as np
 from toolkit import run
-from toolkit.training.data import naming_examples
+from toolkit.training.split import naming_examples
 
 class Collator:
     def __setstate__(self, state):  # in a worker, before it begins

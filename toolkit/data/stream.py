@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.data import exchange
+from toolkit.data import exchange, pipeline
 from toolkit.data.batch import Batch, Collate, Fields
 from toolkit.data.columns.column import Columns
 from toolkit.data.example import Example
-from toolkit.data.pipeline import cache_folder, fitting, gather
+from toolkit.data.pipeline import cache_folder, fitting
 from toolkit.data.plan import columns
 from toolkit.data.position import Position
 from toolkit.data.problems import LISTED, Problem, Report, judge
@@ -149,7 +149,7 @@ class Reader:
 
     def gather(self, examples: Sequence[Example | Problem | None]) -> tuple[Split, list[Problem]]:
         """A split of examples, and the problems of the others."""
-        return gather(self.dataset, self.columns, [example for example in examples if example is not None])
+        return pipeline.gather(self.dataset, self.columns, [example for example in examples if example is not None])
 
 
 class Stream:

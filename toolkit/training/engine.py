@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from toolkit.data.batch import Collate
-from toolkit.decoding.autoregressive import Step
 from toolkit.layers.spec import match
 from toolkit.training.progress import State
 
 if TYPE_CHECKING:
     from toolkit.training.stock.session import StockSession
+
+# (last tokens of the rows, for each row the row of the previous step that it continues) -> (rows, vocabulary)
+# log-probabilities
+Advance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class NonFinite(Exception):
@@ -92,7 +95,7 @@ class Engine(Protocol):
     def predict(self, batch: Any) -> dict[str, np.ndarray]:
         """Return the outputs of the task's ``predict`` for a batch of inputs, as numpy."""
 
-    def stepper(self, batch: Any, width: int) -> Step:
+    def stepper(self, batch: Any, width: int) -> Advance:
         """Begin a search in an autoregressive task.
 
         Args:

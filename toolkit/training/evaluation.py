@@ -10,8 +10,8 @@ import numpy as np
 from toolkit.data.exchange import gather
 from toolkit.data.split import Data
 from toolkit.tasks.spec import Row
-from toolkit.training.data import naming_examples
 from toolkit.training.engine import Engine
+from toolkit.training.split import naming_examples
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -39,44 +39,42 @@ def decode(run: Run, engine: Engine, data: Data, target: Any, final: bool = True
         engine: holds the model.
         data: the split.
         target: learned by the target column: tokenizer or classes.
-        final: at the end of a run, with a progress bar on a terminal; False: between epochs, where a task may search
-            with less effort.
+        final: at the end of a run, with a progress bar on a terminal; False: between epochs, where a task may decode
+            in a cheaper way.
 
     Returns:
-        a row for each example, in the split's order: id, reference if there is one, and the answer.
+        a row for each example, in the split's order: id, reference if it is known, hypothesis, score, and what
+        the task adds.
     """
     from rich.console import Console
     from rich.progress import track
 
-    split, labelled = data.split, data.split.target is not None
     hidden = not (final and Console().is_terminal)
     planned = data.plan.in_order()
     if not engine.sharded:  # each process decodes its share of the batches; sharded weights need all processes for each
         planned = planned[engine.rank :: engine.ranks]
     batches = engine.batches(data.collator, planned, 0)
-    rows: list[tuple[int, Row]] = []
-    with naming_examples(split), engine.averaged():
+    rows: list[tuple[int, dict[str, Any]]] = []
+    with naming_examples(data.split), engine.averaged():
         for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
-            rows += answers(run, engine, batch, target, labelled, quick=not final)
+            rows += answers(run, engine, batch, target, data.split.target is not None, quick=not final)
     # with sharded weights every process has all rows: those of rank 0 count, so that no last bit lets decisions differ
     decoded = dict(gather(engine, [] if engine.sharded and engine.rank else rows))
-    references = [{"reference": text} for text in split.references] if labelled else [{}] * len(split)
-    return [{"id": split.ids[i]} | references[i] | decoded[i] for i in range(len(split))]
+    split = data.split
+    known = [{}] * len(split) if split.target is None else [{"reference": text} for text in split.references]
+    return [{"id": split.ids[i]} | known[i] | decoded[i] for i in range(len(split))]
 
 
 def answers(run: Run, engine: Engine, batch: Any, target: Any, labelled: bool, quick: bool) -> list[tuple[int, Row]]:
-    """Decode a batch.
+    """Return position and answer of each example of a batch.
 
     Args:
         run: the run's specs.
         engine: holds the model.
-        batch: of the framework's tensors.
-        target: learned by the target column: tokenizer or classes.
+        batch: of the engine's loader.
+        target: learned by the target column.
         labelled: the batch has targets; then the answers have the task's figures too, such as the loss.
-        quick: search with less effort, as between epochs.
-
-    Returns:
-        position and answer of each example.
+        quick: between epochs, where a task may search with less effort.
     """
     task = run.task
     outputs = figures = engine.evaluate(batch) if labelled else {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from toolkit.data.split import Data
-from toolkit.training.data import TrainingData
 from toolkit.training.engine import Engine, NonFinite
 from toolkit.training.progress import Progress
 from toolkit.training.recorder import Recorder
 from toolkit.training.session import Session
+from toolkit.training.split import TrainingSplit
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def fit(
     run: Run,
     engine: Engine,
-    train: TrainingData,
+    train: TrainingSplit,
     validation: Data,
     target: Any,
     recorder: Recorder,

@@ -15,7 +15,6 @@ from toolkit.data.batch import Collate, Part
 from toolkit.data.split import Data
 from toolkit.errors import DataError, Interrupted, RunError, listed
 from toolkit.training import loss_scale
-from toolkit.training.data import Examples, TrainingData, example_ids, naming_examples
 from toolkit.training.display import ProgressBar
 from toolkit.training.engine import Engine, StepResult
 from toolkit.training.evaluation import Evaluation, evaluate
@@ -23,6 +22,7 @@ from toolkit.training.progress import Progress
 from toolkit.training.recorder import Recorder
 from toolkit.training.signals import Signals
 from toolkit.training.spec import Trainer
+from toolkit.training.split import Source, TrainingSplit, example_ids, naming_examples
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class _Pass:
     """An epoch, or the rest of it, or a pool of a stream, with the loader of its batches."""
 
-    examples: Examples
+    source: Source
     planned: list[np.ndarray]
     loaded: Iterator[Any]
 
@@ -57,7 +57,7 @@ class Session:
         self,
         run: Run,
         engine: Engine,
-        train: TrainingData,
+        train: TrainingSplit,
         validation: Data,
         target: Any,
         recorder: Recorder,
@@ -120,26 +120,26 @@ class Session:
 
     def _new_pass(self) -> _Pass:
         with self._saving_on_failure():
-            examples = self.train.part(self.engine, self.progress)
-        planned = examples.batches(self.progress.epoch)
+            source = self.train.part(self.engine, self.progress)
+        planned = source.batches(self.progress.epoch)
         rest = planned[self.progress.batch :]
-        return _Pass(examples, planned, self.engine.batches(self._own_rows(examples), rest, self.progress.epoch))
+        return _Pass(source, planned, self.engine.batches(self._own_rows(source), rest, self.progress.epoch))
 
-    def _own_rows(self, examples: Examples) -> Collate:
+    def _own_rows(self, source: Source) -> Collate:
         """Return a collator that makes this process's rows of each batch."""
         if self.engine.ranks == 1:
-            return examples.collator
-        return Part(examples.collator, self.engine.rank, self.engine.ranks, self.run.task.amounts, examples.held)
+            return source.collator
+        return Part(source.collator, self.engine.rank, self.engine.ranks, self.run.task.amounts, source.held)
 
     def _load(self, current: _Pass) -> list[Any]:
-        with self._saving_on_failure(), naming_examples(current.examples.split):
+        with self._saving_on_failure(), naming_examples(current.source.split):
             group = list(islice(current.loaded, self.trainer.accumulate))
-        self._use(current.examples, current.planned[self.progress.batch : self.progress.batch + len(group)])
+        self._use(current.source, current.planned[self.progress.batch : self.progress.batch + len(group)])
         return group
 
-    def _use(self, examples: Examples, group: list[np.ndarray]) -> None:
+    def _use(self, source: Source, group: list[np.ndarray]) -> None:
         """Note which batches the current step takes."""
-        self._group, self._ids = group, example_ids(examples.split, group)
+        self._group, self._ids = group, example_ids(source.split, group)
 
     def _catch_up(self) -> None:
         """Validate before the first step if a kill fell between the checkpoint of a step and its validation."""
@@ -261,8 +261,9 @@ class Session:
         return better
 
     def _show(self, evaluation: Evaluation, best: bool) -> None:
-        metric = self.run.task.metric
-        shown = "  ".join(f"{name} {metric(name).format(value)}" for name, value in evaluation.metrics.items())
+        shown = "  ".join(
+            f"{name} {self.run.task.metric(name).format(value)}" for name, value in evaluation.metrics.items()
+        )
         loss, mark = float(np.mean(self._losses or [math.nan])), "  best" if best else ""
         self.recorder.say(
             f"epoch {self.progress.epoch}  step {self.progress.step}  train loss {loss:.3f}  validation {shown}{mark}"

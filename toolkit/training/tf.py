@@ -16,7 +16,6 @@ from toolkit.data.batch import Collate
 from toolkit.data.columns.column import columns_of
 from toolkit.data.loaders import tf as loaders
 from toolkit.data.split import Learned, batch_fields
-from toolkit.decoding.autoregressive import Step
 from toolkit.layers import parameters as weights
 from toolkit.layers import tf as layers
 from toolkit.optimizers import tf as optimizers
@@ -53,7 +52,7 @@ def load_engine(run: Run, learned: Learned, link: tf.distribute.Strategy | None 
 
 
 def make_task(run: Run, learned: Learned) -> Any:
-    """Build the run's task, a ``keras.Model``, with its initial weights. Call it in the strategy's scope."""
+    """Build the run's task, a Keras layer, with its initial weights. Call it in the strategy's scope."""
     keras.config.set_floatx("float64" if run.trainer.precision == "64" else "float32")
     keras.config.set_dtype_policy(POLICY[run.trainer.precision])
     model = build(run.model, "tf", learned.inputs, learned.outputs)
@@ -217,6 +216,12 @@ class TensorFlowEngine:
         signature = None if self.strategy.static else loaders.signature(batch_fields(self.columns, "prediction"))
         return self.strategy.compile_evaluation(self.task.predict, signature)
 
+    def evaluate(self, batch: Any) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self._evaluate(batch).items()}
+
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self._predict(batch).items()}
+
     @cached_property
     def _begin(self) -> Callable[..., Any]:
         return tf.function(self.task.begin, reduce_retracing=True)
@@ -225,13 +230,7 @@ class TensorFlowEngine:
     def _advance(self) -> Callable[..., Any]:
         return tf.function(self.task.advance, reduce_retracing=True)
 
-    def evaluate(self, batch: Any) -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in self._evaluate(batch).items()}
-
-    def predict(self, batch: Any) -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in self._predict(batch).items()}
-
-    def stepper(self, batch: Any, width: int) -> Step:
+    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         state = self._begin(batch, width)
 
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:

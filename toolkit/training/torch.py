@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -16,7 +16,6 @@ from toolkit.config.build import build
 from toolkit.data.batch import Collate
 from toolkit.data.loaders import torch as loaders
 from toolkit.data.split import Learned
-from toolkit.decoding.autoregressive import Step
 from toolkit.layers import parameters as weights
 from toolkit.layers import torch as layers
 from toolkit.optimizers import torch as optimizers
@@ -79,14 +78,15 @@ class TorchEngine:
         self.model = self.task.model
         self.strategy = strategy_of(run.trainer, self.fabric, self.model)
         self.sharded = self.strategy.sharded
-        self.module = self._set_up_module(run.task.autoregressive)
+        self.module = self._set_up_module()
         optimizer = build(run.optimizer, "torch", list(self.model.named_parameters()))  # of the parts, if sharded
         self.optimizer: Any = self.fabric.setup_optimizers(optimizer)
         self.averages = Averages(self.model, run.trainer.ema_decay)
 
-    def _set_up_module(self, autoregressive: bool) -> Any:
+    def _set_up_module(self) -> Any:
         module = self.fabric.setup_module(self.task)
-        for method in ("loss", "evaluate", *(("begin", "advance") if autoregressive else ("predict",))):
+        answering = ("begin", "advance") if self.task.spec.autoregressive else ("predict",)
+        for method in ("loss", "evaluate", *answering):
             module.mark_forward_method(method)
         return module
 
@@ -158,7 +158,7 @@ class TorchEngine:
         return {name: value.cpu().numpy() for name, value in outputs.items()}
 
     @torch.no_grad()
-    def stepper(self, batch: Any, width: int) -> Step:
+    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         with self.fabric.autocast():
             state = self.module.begin(self.fabric.to_device(batch), width)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from toolkit.optimizers.tf import clip
+from toolkit.optimizers import tf as optimizers
 from toolkit.training.stock.session import StockSession
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def fit(engine: TensorFlowEngine, stock: StockSession) -> None:
 
 
 class _Model(keras.Model):
-    """A task as a ``keras.Model``, which ``fit`` can train."""
+    """A task under ``fit``."""
 
     def __init__(self, task: Any, clip_norm: float | None) -> None:
         super().__init__(autocast=False)
@@ -37,16 +37,16 @@ class _Model(keras.Model):
 
     @property
     def metrics(self) -> list[Any]:
-        """No metric: ``fit`` would replace the loss of :meth:`train_step` by its running mean, which is empty."""
+        """No metrics: ``fit`` would replace the loss of :meth:`train_step` by its running mean, which is empty."""
         return []
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Train on one batch; return its own loss."""
+        """Train on one batch. The loss is that batch's own."""
         batch = data[0] if isinstance(data, tuple) else data
         with tf.GradientTape() as tape:
             loss = self.task.loss(batch)
         variables = self.trainable_variables
-        gradients, _ = clip(tape.gradient(loss, variables), self.clip_norm or float("inf"))
+        gradients, _ = optimizers.clip(tape.gradient(loss, variables), self.clip_norm or float("inf"))
         self.optimizer.apply(gradients, variables)
         return {"loss": loss}
 

@@ -1,4 +1,4 @@
-"""What the loop asks of training data; ``toolkit.data.split.Data`` and ``toolkit.data.stream.Stream`` implement it."""
+"""What the loop asks of a training split; ``corpus.Data`` and ``stream.Stream`` implement it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolkit.training.progress import Progress
 from toolkit.training.spec import Trainer
 
 
-class Examples(Protocol):
+class Source(Protocol):
     """Examples that a plan cuts into batches: a whole split, or one pool of a stream."""
 
     @property
@@ -34,7 +34,7 @@ class Examples(Protocol):
         """Return the batches of an epoch, as positions in the split."""
 
 
-class TrainingData(Protocol):
+class TrainingSplit(Protocol):
     """A training split, in memory or as a stream."""
 
     def steps(self, trainer: Trainer) -> int:
@@ -47,7 +47,7 @@ class TrainingData(Protocol):
             DataError: the stream has a bad record. Every process raises it.
         """
 
-    def part(self, engine: Ranks, at: Progress) -> Examples:
+    def part(self, engine: Ranks, at: Progress) -> Source:
         """Return the examples that the next batches are made of."""
 
     def position(self, at: Progress, accumulate: int) -> int:
