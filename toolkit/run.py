@@ -183,6 +183,7 @@ def _single(checked: Any, overrides: list[str], folders: list[Path]) -> int:
     from toolkit.training import processes as ranks
     from toolkit.training.spec import processes
 
+    ranks.own_temporary_folder()
     if ranks.launched(checked):
         words = [word for word in overrides if not word.startswith("run_dir=")]
         arguments = ranks.placed(words, checked.run_dir, folders)

@@ -15,17 +15,20 @@ import pytest
 
 from tests.certify.mismatches import NAMES, PLACES
 from tests.support import made, tiny
+from tests.support.backend import BACKENDS, ROOT, Backends, Job
 from toolkit.certify import certificate, gates
-from toolkit.certify.__main__ import parse
+from toolkit.certify.__main__ import parse, run
 from toolkit.certify.certificate import FLOORS, Certificate, judge_float32, judge_relays
 from toolkit.certify.compare import Comparison, apart, drift
 from toolkit.certify.stream import Reader, Stopped, Writer
+from toolkit.certify.worker import TRAININGS
+from toolkit.config import build
 from toolkit.config import schema as config
 from toolkit.errors import ConfigError
+from toolkit.run import guarded
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
 
-ROOT = Path(__file__).parents[2]
 STEPS = 4
 # domain -> recipe, with what of it
 RECIPES = {
@@ -64,14 +67,33 @@ def command(module: str, *words: object, code: int = 0, **environment: str) -> s
     return done.stdout + done.stderr
 
 
+@pytest.fixture
+def certify(backends: Backends, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """``python -m toolkit.certify`` in this process, which is neutral; its trainings are forked from the servers."""
+
+    def training(command: list[str], env: dict[str, str], stdout: Any, stderr: Any) -> Job:
+        module, work, name = command[2:]
+        return backends[TRAININGS[name].backend].start(module, work, name, cwd=ROOT, env=env, output=Path(stdout.name))
+
+    def certify(*words: str) -> tuple[int, str]:
+        code = guarded(lambda: run(words))
+        found = capsys.readouterr()
+        return code, found.out + found.err
+
+    monkeypatch.setattr(certificate, "subprocess", SimpleNamespace(Popen=training))
+    monkeypatch.setattr(build, "hide", lambda names: None)  # it would hide them from the other tests too
+    return certify
+
+
 # --- twins that are alike --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("domain, which", [("images", "all"), ("speech", "semantics"), ("translation", "semantics")])
-def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_path: Path) -> None:
+def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, certify: Any, tmp_path: Path) -> None:
     words = arguments(domain, tmp_path / "data", "trainer.accumulate=2", "trainer.ema_decay=0.9")
     folder = tmp_path / "out"
-    said = command("toolkit.certify", f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
+    code, said = certify(f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
+    assert code == 0, said
     found = json.loads((folder / "certificate.json").read_text())
     assert "the twins are certified" in said
     assert found["passed"] and found["first_place"] is None and found["steps"] == STEPS
@@ -111,8 +133,8 @@ def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One recording of torch and one of each mismatch, all of TensorFlow's in one process, for that starts slowly."""
+def recorded(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One recording of torch and one of each mismatch of TensorFlow."""
     base = tmp_path_factory.mktemp("mismatches")
     words = arguments("images", base / "data", "trainer.accumulate=2", "trainer.clip_norm=0.5")
     run = config.check([*words, f"run_dir={base / 'run'}"])
@@ -122,8 +144,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         certificate.pack(run, config.plain(run), job.prepare(run, folder), folder.path, work, STEPS, 0)
     finally:
         folder.close()
-    command("tests.certify.mismatches", work, "torch")
-    command("tests.certify.mismatches", work, "tf")
+    trainings = [backends[backend].start("tests.certify.mismatches", work, backend, cwd=ROOT) for backend in BACKENDS]
+    for training in trainings:
+        assert training.wait(550) == 0, training.stderr
     return work
 
 

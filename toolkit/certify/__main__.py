@@ -40,11 +40,13 @@ OWN = {"steps": 100, "decode": 64}
 def main() -> None:
     """Entry point of ``python -m toolkit.certify``."""
     from toolkit.run import guarded
+    from toolkit.training.processes import own_temporary_folder
 
     argv = sys.argv[1:]
     if not argv or {"-h", "--help"} & set(argv):
         print(USAGE.rstrip())
         sys.exit(0)
+    own_temporary_folder()
     # asked to stop, it stops its workers too and leaves nothing half done
     signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     sys.exit(guarded(lambda: run(argv)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ConfigError
+from toolkit.training.processes import own_temporary_folder
 
 REFERRING = ("reference", "loss", "tokens")  # what a row says of a reference, which there is not
 
@@ -59,6 +60,7 @@ def _main(argv: Sequence[str]) -> int:
     folder, overrides, inputs, as_json = _parse(argv)
     if not inputs:
         raise ConfigError("no input: give files, lines of text, or - for standard input")
+    own_temporary_folder()
     rows, line = predict(Path(folder), inputs, overrides)
     for row in rows:
         if as_json:

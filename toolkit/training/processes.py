@@ -8,6 +8,7 @@ itself would exit with 1 whatever the run's code is, and kill ranks 30 seconds a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import json
@@ -52,6 +53,17 @@ def started(run: Any, environment: Mapping[str, str] = os.environ) -> int | None
         what = f"trainer.devices={run.trainer.devices} trainer.nodes={run.trainer.nodes}"
         raise ConfigError(f"{by}: started as one of {count} processes, {what} takes {wanted}")
     return rank if by else None
+
+
+def own_temporary_folder() -> None:
+    """Give this process, and those that it starts, a temporary folder that is removed when this process ends.
+
+    Otherwise a loader worker that is killed leaves its sockets in the system's, and the frameworks leave caches and
+    generated code. For commands, which own their process; a process that is itself killed leaves the folder.
+    """
+    folder = tempfile.mkdtemp(prefix="toolkit-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
 def launched(run: Any) -> bool:

@@ -1,0 +1,134 @@
+"""What the tests demand of every recipe, option and component, whatever it is; none is named here.
+
+    check_recipe(name, trained)      a small run on both backends: it learns, both alike, and its folder is complete
+    check_option(group, name)        a run with it can be made on each backend, and its folder gives the run again
+    check_twins(group, kind)         a spec has its twins in torch.py and tf.py beside it
+
+That the twins of a model, its features and its task compute the same is demanded in ``tests/twins``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.support import made
+from tests.support.backend import BACKENDS, ROOT
+from tests.support.trained import RECIPES, Trained, domain
+from toolkit.config import build
+from toolkit.config import schema as config
+from toolkit.config import source as recipe_source
+from toolkit.training.spec import STRATEGIES
+
+OPTIONS = sorted((file.parent.name, file.stem) for file in (ROOT / "conf").glob("*/*.yaml"))
+# groups whose twins are classes of the spec's name, and whose twins are made by a function that knows the specs
+CLASSES, FUNCTIONS = ("features", "tokenizer", "model", "task"), ("optimizer",)
+
+
+# --- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def check_recipe(recipe: str, trained: Trained) -> None:
+    """A small run of a recipe learns on both backends, with equal losses at first, and leaves a complete folder."""
+    runs = {backend: trained.run(recipe, backend) for backend in BACKENDS}
+    for folder in runs.values():
+        check_results(folder, test=made.TEST)
+    torch, tf = (losses(runs[backend]) for backend in BACKENDS)
+    assert len(torch) == len(tf) == 4
+    np.testing.assert_allclose(torch[:3], tf[:3], rtol=1e-5)  # ledger: 1e-6 at step 1, 1e-5 at steps 2 and 3
+    assert len(set(torch)) == 4  # it moves
+
+
+def check_results(folder: Path, test: int) -> None:
+    """A run folder has finite metrics of both splits, and a complete row for each of its ``test`` examples."""
+    results = json.loads((folder / "results.json").read_text())
+    assert set(results["metrics"]) == {"validation", "test"}
+    for metrics in results["metrics"].values():
+        assert len(metrics) > 1 and "loss" in metrics
+        assert all(math.isfinite(value) for value in metrics.values()), metrics
+    rows = [json.loads(line) for line in (folder / "predictions" / "test.jsonl").read_text().splitlines()]
+    assert len({row["id"] for row in rows}) == len(rows) == test
+    for row in rows:
+        assert isinstance(row["hypothesis"], str) and row["reference"] and math.isfinite(row["score"]), row
+
+
+def losses(folder: Path) -> list[float]:
+    """The training loss of each step in the log of a run."""
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [row["loss"] for row in rows if row["split"] == "train"]
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def check_option(group: str, name: str) -> None:
+    """An option gives a run on each of its backends, in each domain; the plain config of the run gives it again."""
+    candidates = list(runs_with(group, name))
+    assert candidates
+    for arguments in candidates:
+        for backend in (name,) if group == "backend" else backends_of(group, name):
+            run, sweep = config.check_both([*arguments, f"backend={backend}"])
+            assert run.backend == backend
+            if group in recipe_source.PACKAGES:
+                assert type(getattr(run if group in recipe_source.PARTS else sweep, group)) is kind_of(group, name)
+                assert config.resolve(config.plain(run)) == run
+
+
+def kind_of(group: str, name: str) -> type[Any]:
+    """The spec class that an option names, itself or through the option that it extends."""
+    return build.find(recipe_source.own_fields(group, name)[0], (), recipe_source.PACKAGES[group])
+
+
+def runs_with(group: str, name: str) -> Iterator[list[str]]:
+    """Arguments that put an option into a recipe of each domain that it is for."""
+    if group not in recipe_source.PACKAGES:
+        yield from ([f"recipe={recipe}", f"{group}={name}"] for recipe in RECIPES)
+        return
+    kind = kind_of(group, name)
+    every = {domain(recipe): recipe for recipe in RECIPES}
+    given = ["dataset.path=/data"] if group == "dataset" and "path" in kind.__dataclass_fields__ else []
+    for wanted in getattr(kind, "domains", every):
+        assert wanted in every, f"{group}={name} is for {wanted}, which no recipe has"
+        yield [f"recipe={every[wanted]}", f"{group}={name}", *given]
+
+
+def backends_of(group: str, name: str) -> Sequence[str]:
+    """The backends of an option: both, but for a trainer with a strategy that only one framework has."""
+    strategy = recipe_source.own_fields(group, name)[1].get("strategy") if group == "trainer" else None
+    return [backend for backend, known in STRATEGIES.items() if strategy in chain(*known)] or BACKENDS
+
+
+# --- specs and their twins -------------------------------------------------------------------------------------------
+
+
+def check_twins(group: str, kind: type[Any]) -> None:
+    """The twins of a spec stand in both files beside it."""
+    folder = Path(sys.modules[kind.__module__].__file__ or "").parent
+    for backend in BACKENDS:
+        assert missing_twin(folder, kind.__name__, backend, group in FUNCTIONS) is None
+
+
+def missing_twin(folder: Path, name: str, backend: str, function: bool) -> str | None:
+    """The problem with the twin of a spec; None if the file beside the spec has a class of that name.
+
+    Args:
+        function: It is enough that a function there knows the spec.
+    """
+    file = folder / f"{backend}.py"
+    if not file.is_file():
+        return f"{file} does not exist"
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree) if function else tree.body:
+        if isinstance(node, ast.Name) and function and node.id == name:
+            return None
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return None
+    return f"{file} has no {name}"
