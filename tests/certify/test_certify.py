@@ -159,27 +159,27 @@ def test_a_mismatch_is_named_at_its_first_place(name: str, recorded: Path) -> No
     assert str(found.first or "").startswith(expected) and bool(found.first) == bool(expected), str(found.first)
 
 
-@pytest.mark.parametrize(
-    "mismatch, place",
-    [
-        pytest.param("schedule", "step 1, learning rate: ", marks=pytest.mark.long),
-        ("moments", "float64, torch to step 2, then tf: step 4, loss: "),
-    ],
-)
-def test_the_command_says_where_the_twins_part_and_exits_with_1(mismatch: str, place: str, tmp_path: Path) -> None:
+def test_a_mismatch_at_the_first_step_ends_the_certificate(
+    certify: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(certificate, "WORKER", "tests.certify.mismatches")
+    monkeypatch.setenv("MISMATCH", "schedule")
     words = arguments("images", tmp_path / "data")
-    folder = tmp_path / "out"
-    said = command(
-        "tests.certify.command",
-        f"steps={STEPS}",
-        "gates=semantics",
-        *words,
-        f"run_dir={folder}",
-        code=1,
-        MISMATCH=mismatch,
-    )
+    code, said = certify(f"steps={STEPS}", "gates=semantics", *words, f"run_dir={tmp_path / 'out'}")
+    check_failed(tmp_path / "out", code, said, "step 1, learning rate: ")
+
+
+def test_the_command_says_where_the_twins_part_and_exits_with_1(tmp_path: Path) -> None:
+    """With its own processes, each of which imports its framework."""
+    words = ["gates=semantics", *arguments("images", tmp_path / "data"), f"run_dir={tmp_path / 'out'}"]
+    said = command("tests.certify.command", f"steps={STEPS}", *words, code=1, MISMATCH="moments")
+    check_failed(tmp_path / "out", 1, said, "float64, torch to step 2, then tf: step 4, loss: ")
+
+
+def check_failed(folder: Path, code: int, said: str, place: str) -> None:
+    """A certificate was refused, for a gap that begins with ``place``."""
     found = json.loads((folder / "certificate.json").read_text())
-    assert not found["passed"] and found["first_place"].startswith(place), found["first_place"]
+    assert code == 1 and not found["passed"] and found["first_place"].startswith(place), found["first_place"]
     assert f"the twins part first at {found['first_place']}" in said and "FAILED" in said
     assert "not certified" in (folder / "certificate.html").read_text()
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support import tiny
+from tests.support.made import pair_folder
+from tests.training import test_loop
 from toolkit import run as command
 from toolkit.config import schema as config
 from toolkit.errors import ConfigError, DataError
 from toolkit.runs import checkpoint, job, resume
 from toolkit.runs.checkpoint import State
-
-from . import test_loop, tiny
-from .made import pair_folder
 
 SHORT = [
     "tokenizer.vocab_size=13",

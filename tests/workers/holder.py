@@ -1,4 +1,4 @@
-"""Hold a run folder for a minute, with a child that outlives this process: ``python -m tests.workers.holder FOLDER``."""
+"""Hold a run folder, with a child that outlives this process: ``python -m tests.workers.holder FOLDER``."""
 
 import os
 import sys
