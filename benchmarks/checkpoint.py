@@ -24,8 +24,8 @@ from typing import Any
 
 from toolkit.config import schema as config
 from toolkit.runs import checkpoint, job
-from toolkit.runs.checkpoint import Progress
 from toolkit.runs.folder import RunFolder
+from toolkit.training.progress import Progress
 
 STEPS = 8  # between two saves
 FAR = 100  # checkpoints

@@ -51,9 +51,9 @@ def train(folder: Path, steps: int, overrides: list[str]) -> None:
     run = config.check(overrides)
     build.isolate(run.backend)
     from toolkit.runs import job
-    from toolkit.runs.checkpoint import Progress
     from toolkit.runs.folder import Onlooker
     from toolkit.training import loop
+    from toolkit.training.progress import Progress
 
     prepared = Onlooker(Path(run.run_dir))
     parts = job.prepare(run, prepared)
@@ -72,7 +72,7 @@ def held(engine: Any) -> int:
     from toolkit.layers.torch import part
 
     moments = [x for kept in engine.optimizer.state.values() for x in kept.values() if x.ndim]
-    return sum(part(x).nbytes for x in (*engine.model.parameters(), *moments, *engine.averages.values()))
+    return sum(part(x).nbytes for x in (*engine.model.parameters(), *moments, *engine.averages.values.values()))
 
 
 def prepare(overrides: list[str]) -> None:

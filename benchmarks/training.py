@@ -27,14 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from toolkit.config import schema as config
 from toolkit.data.corpus import Data
+
+from toolkit.config import build
+from toolkit.config import schema as config
 from toolkit.data.plan import padding_efficiency
 from toolkit.runs import job
-from toolkit.runs.checkpoint import Progress
 from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
+from toolkit.training.progress import Progress
+from toolkit.training.stock.session import StockSession
 
 EPOCHS = 2  # in a round
 SECONDS = 5.0  # that an epoch takes about, where the data is larger
@@ -43,10 +45,8 @@ SECONDS = 5.0  # that an epoch takes about, where the data is larger
 def bare_torch(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     import torch
 
-    from toolkit.optimizers import torch as optimizers
-
     task, model = engine.task, engine.model
-    optimizer = optimizers.build(run.optimizer, list(model.named_parameters()))
+    optimizer = build.build(run.optimizer, "torch", list(model.named_parameters()))
     ready = [{k: torch.from_numpy(v) for k, v in batch.items()} for batch in batches]
 
     def train() -> None:
@@ -66,17 +66,17 @@ def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     import tensorflow as tf
 
     from toolkit.data.loaders.tf import signature
-    from toolkit.optimizers import tf as optimizers
+    from toolkit.optimizers.tf import clip
 
     task, variables = engine.task, engine.model.trainable_variables
-    optimizer = optimizers.build(run.optimizer, engine.slots)
+    optimizer = build.build(run.optimizer, "tf", engine.slots)
     ready = [{k: tf.constant(v) for k, v in batch.items()} for batch in batches]
 
     @tf.function(input_signature=[signature(run.task.fields)])
     def step(batch: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = task.batch_loss(batch, True)
-        gradients, _ = optimizers.clip(tape.gradient(loss, variables), run.trainer.clip_norm or float("inf"))
+        gradients, _ = clip(tape.gradient(loss, variables), run.trainer.clip_norm or float("inf"))
         optimizer.apply(gradients, variables)
         return loss
 
@@ -105,16 +105,16 @@ def shortened(run: Any, engine: Any, parts: job.Parts) -> Data:
     return job.domain_of(run).data(run, train.split.select(kept), parts.learned, True)
 
 
-class Timed(loop.Stock):
+class Timed(StockSession):
     """The stock loop, with the time of all but its first epoch."""
 
     def batch_begin(self) -> None:
-        if self.at.epoch == 1 and self.at.batch == 0:
+        if self.progress.epoch == 1 and self.progress.batch == 0:
             self.began = time.perf_counter()
         super().batch_begin()
 
-    def epoch_end(self, loss: float) -> bool:
-        over = super().epoch_end(loss)
+    def epoch_end(self) -> bool:
+        over = super().epoch_end()
         self.ended = time.perf_counter()
         return over
 

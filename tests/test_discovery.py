@@ -12,8 +12,7 @@ import pytest
 import toolkit
 from tests.support.backend import BACKENDS, ROOT
 from tests.support.component import (
-    CLASSES,
-    FUNCTIONS,
+    FOLDERS,
     OPTIONS,
     check_option,
     check_recipe,
@@ -138,7 +137,7 @@ def test_every_spec_can_be_reached_from_some_option():
 
 
 COMPONENTS = sorted(
-    ((group, kind) for group, kind in {(g, kind_of(g, n)) for g, n in OPTIONS if g in (*CLASSES, *FUNCTIONS)}),
+    ((group, kind) for group, kind in {(g, kind_of(g, n)) for g, n in OPTIONS if g in FOLDERS}),
     key=lambda pair: (pair[0], pair[1].__name__),
 )
 
@@ -151,15 +150,15 @@ def test_every_component_has_its_twins(group, kind):
 def test_a_component_without_a_twin_is_missed(tmp_path):
     (tmp_path / "torch.py").write_text("class Thing:\n    pass\n")
     (tmp_path / "tf.py").write_text("class Thin:\n    def Thing(self):\n        pass\n")
-    assert missing_twin(tmp_path, "Thing", "torch", False) is None
-    assert missing_twin(tmp_path, "Thing", "tf", False) == f"{tmp_path}/tf.py has no Thing"
+    assert missing_twin(tmp_path, "Thing", "torch") is None
+    assert missing_twin(tmp_path, "Thing", "tf") == f"{tmp_path}/tf.py has no Thing"
     (tmp_path / "tf.py").unlink()
-    assert missing_twin(tmp_path, "Thing", "tf", False) == f"{tmp_path}/tf.py does not exist"
+    assert missing_twin(tmp_path, "Thing", "tf") == f"{tmp_path}/tf.py does not exist"
 
 
 def test_every_folder_of_a_component_has_an_option():
     """So that what stands in a folder without being named in ``conf/`` is missed."""
-    for group in CLASSES:
+    for group in FOLDERS:
         package = Path(importlib.import_module(recipe_source.PACKAGES[group]).__file__).parent
         folders = {file.parent.name for file in package.glob("*/*.py")}
         assert folders == {kind.__module__.split(".")[-2] for g, kind in COMPONENTS if g == group}

@@ -20,16 +20,16 @@ from toolkit.config import build
 
 def adam_epsilon() -> Any:
     """Added before the bias correction, as Keras does."""
-    from toolkit.optimizers import tf as optimizers
+    from toolkit.optimizers.adamw.tf import AdamW
 
-    right = optimizers.AdamW._scalars
+    right = AdamW._scalars
 
     def wrong(self: Any, lr: Any, dtype: str) -> Any:
         import tensorflow as tf
 
         return right(self, lr, dtype) | {"eps": tf.cast(self.spec.eps, dtype)}
 
-    return mock.patch.object(optimizers.AdamW, "_scalars", wrong)
+    return mock.patch.object(AdamW, "_scalars", wrong)
 
 
 def norm_epsilon() -> Any:
@@ -46,18 +46,18 @@ def padding() -> Any:
     """All at the end, as ``same`` pads where the stride is 2."""
     import tensorflow as tf
 
-    from toolkit.layers import tf as layers
+    from toolkit.layers.basic.tf import Conv2d
 
     def wrong(self: Any, x: Any) -> Any:
         around = [0, sum(self.around)]
         return tf.nn.conv2d(tf.pad(x, [[0, 0], around, around, [0, 0]]), self.kernel, self.strides, "VALID")
 
-    return mock.patch.object(layers.Conv2d, "call", wrong)
+    return mock.patch.object(Conv2d, "call", wrong)
 
 
 def schedule() -> Any:
     """One step ahead, as a counter that is raised before it is read."""
-    from toolkit.schedules import Cosine
+    from toolkit.schedules.cosine.spec import Cosine
 
     right = Cosine.factor
     return mock.patch.object(Cosine, "factor", lambda self, step, total: right(self, step + 1, total))
@@ -69,14 +69,14 @@ def clipping() -> Any:
     from toolkit.optimizers import tf as optimizers
     from toolkit.training import tf as trainer
 
-    def wrong(self: Any, batch: Any, parts: Any) -> Any:
-        loss, gradients = self._gradients(batch, parts)
+    def wrong(self: Any, batch: Any, count: Any) -> Any:
+        loss, gradients = self.gradients(batch, count)
         clipped, _ = optimizers.clip(gradients, self.trainer.clip_norm)
         for total, gradient in zip(self.sums, clipped, strict=True):
             total.assign_add(gradient)
         return loss
 
-    return mock.patch.object(trainer.Engine, "_replica_add", wrong)
+    return mock.patch.object(trainer.TensorFlowEngine, "_replica_add", wrong)
 
 
 def decay() -> Any:

@@ -128,11 +128,21 @@ def test_a_recipe_speaks_for_the_components_that_it_chose(tmp_path):
 def test_one_embedding_needs_one_vocabulary():
     shared, separate = "model.share_embeddings=true", "tokenizer.joint=false"
     assert refused("recipe=translation", shared, separate) == [
-        "model.share_embeddings: found true beside tokenizer.joint=false, expected one vocabulary for both languages; "
-        "give tokenizer.joint=true or model.share_embeddings=false"
+        "model.share_embeddings: true is not supported with tokenizer.joint=false; set tokenizer.joint=true or "
+        "model.share_embeddings=false"
     ]
     for fine in ([shared], [separate, "model.share_embeddings=false"], [separate, "model=lstm_attention"]):
         config.check(["recipe=translation", *fine])
+
+
+def test_every_component_checks_its_run(package):
+    run = check("allow=[my_package]", "model=mine", "model.name=x", folders=[package])
+    assert list(run.model.check()) == list(run.schedule.check_run(run)) == []
+    strict = ["allow=[my_package]", "model=mine", "model.name=x", "model.size=4", "features.sample_rate=8000"]
+    assert refused(PLAIN, *strict, folders=[package]) == [
+        "features.sample_rate: found 8000, expected dataset.sample_rate, 16000",
+        "model.size: 4 is not supported with seed=0; set model.size=3",
+    ]
 
 
 def test_features_follow_the_sample_rate_of_the_data():
@@ -337,7 +347,7 @@ HOSTILE = [
     "toolkit.models.conformer_ctc.torch.ConformerCTC",
     "toolkit.models.conformer_ctc.tf.ConformerCTC",
     "toolkit.models.conformer_ctc.ConformerCTC",
-    "toolkit.optimizers.spec.AdamW",  # a spec, of another kind
+    "toolkit.optimizers.adamw.spec.AdamW",  # a spec, of another kind
     "toolkit.training.spec.Trainer",
     "toolkit_evil.spec.Thing",
     "toolkit",
@@ -434,6 +444,10 @@ def package(tmp_path, monkeypatch):
             \"\"\"A model.\"\"\"
             name: str = option(doc="what it is called")
             size: int = option(3, "how large", ge=1)
+
+            def check_run(self, run):
+                if self.size == 4:
+                    yield "size", f"4 is not supported with seed={run.seed}; set model.size=3"
 
         class Child(Mine):
             pass

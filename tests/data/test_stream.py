@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from toolkit.data.corpus import SPLITS
 
 from toolkit.config import schema as config
 from toolkit.data.batch import PLACES, Part
-from toolkit.data.corpus import SPLITS
 from toolkit.data.plan import columns
 from toolkit.data.stream import Reader, Stream
 from toolkit.datasets import hub, imagenet, parallel_hub, shards
@@ -448,14 +448,20 @@ def test_a_bad_record_is_named_or_dropped_and_counted(tmp_path):
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["trainer.max_steps=null"], "trainer.max_steps: not given, but dataset.streaming=true"),
-        (["trainer.accumulate=9"], "trainer.accumulate: found 9 with dataset.streaming=true"),
-        (["dataset.split=train"], "dataset.split: found train with dataset.streaming=true"),
-        (["trainer.workers=2"], "trainer.workers: found 2 with dataset.streaming=true"),
-        (["trainer=tpu", "backend=tf"], "trainer.strategy: found tpu with dataset.streaming=true"),
-        (["trainer.static_shapes=true"], "trainer.static_shapes: found true with dataset.streaming=true"),
-        (["trainer=stock"], "trainer.loop: found stock with dataset.streaming=true"),
-        (["dataset=digits"], "dataset.streaming: found true, but Digits does not come in shards"),
+        (
+            ["trainer.max_steps=null"],
+            "trainer.max_steps: null is not supported with dataset.streaming",
+        ),
+        (
+            ["trainer.accumulate=9"],
+            "trainer.accumulate: found 9, expected at most dataset.pool",
+        ),
+        (["dataset.split=train"], "dataset.split: train is not supported with dataset.streaming=true"),
+        (["trainer.workers=2"], "trainer.workers: 2 is not supported with dataset.streaming=true"),
+        (["trainer=tpu", "backend=tf"], "trainer.strategy: tpu is not supported with dataset.streaming=true"),
+        (["trainer.static_shapes=true"], "trainer.static_shapes: true is not supported with dataset.streaming=true"),
+        (["trainer=stock"], "trainer.loop: stock is not supported with dataset.streaming=true"),
+        (["dataset=digits"], "dataset.streaming: true is not supported by Digits, which has no shards"),
     ],
 )
 def test_what_a_stream_cannot_do_is_refused(words, said):

@@ -31,14 +31,15 @@ from typing import Any
 
 import numpy as np
 
-from tests.training import test_loop
+from tests.support import training as stand_ins
 from toolkit import run as command
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import Progress
 from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
+from toolkit.training.progress import Progress
+from toolkit.training.session import Session
 
-TRAIN, VALID = test_loop.data(12), test_loop.data(3, 1)
+TRAIN, VALID = stand_ins.data(12), stand_ins.data(3, 1)
 CALLS = ("replace", "mkdir", "unlink", "rmdir", "truncate")  # of os, beside fsync
 NO_SPACE = ("full", "once")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -48,15 +49,15 @@ def live(path: Path) -> None:
     """One process of a run, from its start or from its last checkpoint to its end; as ``toolkit.runs.job`` does it."""
     folder = RunFolder(path)
     try:
-        engine, at = test_loop.Engine(), Progress()
+        engine, at = stand_ins.Engine(), Progress()
         if checkpoint.find(folder.checkpoints, "last"):
             found = checkpoint.choose(folder.checkpoints, "last", folder.say)
             engine.load(found.state)
             at = found.progress
             checkpoint.point(folder.checkpoints, found.path.name, at)
         folder.rewind(at)
-        run = test_loop.run(max_epochs=2, validate_every=1, checkpoint_every=2, keep=1, show=0)
-        loop.fit(run, engine, TRAIN, VALID, test_loop.TOKENIZER, folder, at)
+        run = stand_ins.run(max_epochs=2, validate_every=1, checkpoint_every=2, keep=1, show=0)
+        loop.fit(run, engine, TRAIN, VALID, stand_ins.TOKENIZER, folder, at)
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
         folder.results({"step": best.progress.step, "weight": float(best.state.model["w"][0])})
     finally:
@@ -201,7 +202,7 @@ GUARDS: dict[str, Callable[[], None]] = {
         setattr(checkpoint, "_read_back", lambda *_: None),
     )[-1],
     "rewinding": lambda: setattr(RunFolder, "rewind", lambda *_: None),
-    "the last validation": lambda: setattr(loop, "_validation_due", lambda trainer, at, total: False),
+    "the last validation": lambda: setattr(Session, "validation_due", lambda self: False),
 }
 
 
@@ -245,7 +246,7 @@ def left(path: Path) -> Any:
     found = checkpoint.load(checkpoint.find(path / "checkpoints", "last"))
     arrays = {k: v.tobytes() for k, v in found.state.model.items()}
     texts = [(path / name).read_text() for name in ("examples.jsonl", "results.json")]
-    return arrays, found.progress, test_loop.log(path), texts
+    return arrays, found.progress, stand_ins.log(path), texts
 
 
 def trial(path: Path, fault: str, place: int, whole: Any) -> str:

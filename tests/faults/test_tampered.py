@@ -14,7 +14,8 @@ import pytest
 from toolkit.data import translation
 from toolkit.errors import DataError
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import About, Progress, State
+from toolkit.runs.checkpoint import About
+from toolkit.training.progress import Progress, State
 
 ABOUT = About({"seed": 0}, "torch", {"numpy": "2"}, {"tokenizer/pieces.model": b"pieces" * 9, "features/a.json": b"{}"})
 FILES = ["model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json", *ABOUT.learned]

@@ -12,8 +12,10 @@ import pytest
 
 from toolkit.config.spec import problems
 from toolkit.errors import ConfigError
-from toolkit.optimizers.spec import SGD, AdamW, check_state
-from toolkit.schedules import InverseSquareRoot
+from toolkit.optimizers.adamw.spec import AdamW
+from toolkit.optimizers.sgd.spec import SGD
+from toolkit.optimizers.state import check_state
+from toolkit.schedules.inverse_square_root.spec import InverseSquareRoot
 
 SPECS = {
     "adamw": "AdamW(weight_decay=0.1)",
@@ -30,7 +32,9 @@ CLIP = 0.5
 TORCH = """
 import sys, numpy as np, torch
 torch.set_num_threads(1)
-from toolkit.optimizers.spec import *
+from toolkit.config.build import build
+from toolkit.optimizers.adamw.spec import AdamW
+from toolkit.optimizers.sgd.spec import SGD
 from toolkit.optimizers import torch as optimizers
 data, out = dict(np.load(sys.argv[1])), {}
 
@@ -59,7 +63,7 @@ def run(job, source, label, spec, kind, clip, first, last):
     prefix = f"{source}/{case}/weights/" if source else "weights/"
     model = Model(kind, prefix)
     lrs = data[f"lr/{label}"]
-    optimizer = optimizers.build(eval(spec), model.named_parameters())
+    optimizer = build(eval(spec), "torch", model.named_parameters())
     if source:
         optimizers.set_state(optimizer, model, part(f"{source}/{case}/state/"))
     leave(f"{job}/{case}/given", optimizers.get_state(optimizer, model))
@@ -80,8 +84,10 @@ np.savez(sys.argv[2], **out)
 
 TF = """
 import sys, keras, numpy as np, tensorflow as tf
+from toolkit.config.build import build
 from toolkit.layers.tf import Slot
-from toolkit.optimizers.spec import *
+from toolkit.optimizers.adamw.spec import AdamW
+from toolkit.optimizers.sgd.spec import SGD
 from toolkit.optimizers import tf as optimizers
 data, out = dict(np.load(sys.argv[1])), {}
 names = [k.removeprefix("gradient/") for k in data if k.startswith("gradient/")]
@@ -94,7 +100,7 @@ def run(job, source, label, spec, kind, clip, first, last):
     slots = [Slot(n, keras.Variable(turn(data[prefix + n]).astype(kind)), turn, turn) for n in names]
     # a variable that is not trained has no state, and the order of the gradients is the caller's
     slots.insert(1, Slot("norm.running_mean", keras.Variable(np.zeros(3, kind), trainable=False), turn, turn))
-    optimizer = optimizers.build(eval(spec), slots)
+    optimizer = build(eval(spec), "tf", slots)
     variables = [s.variable for s in slots if s.variable.trainable][::-1]
     if source:
         optimizers.set_state(optimizer, slots, part(f"{source}/{case}/state/"))
@@ -265,11 +271,11 @@ def test_only_matrices_and_kernels_decay(runs) -> None:
     code = """
 import numpy as np, tensorflow as tf, keras
 from toolkit.layers.tf import Slot
-from toolkit.optimizers.spec import AdamW
-from toolkit.optimizers.tf import build
+from toolkit.config.build import build
+from toolkit.optimizers.adamw.spec import AdamW
 same = lambda a: a
 slots = [Slot(n, keras.Variable(np.ones(s, "float32")), same, same) for n, s in (("w", (2, 2)), ("b", (2,)))]
-optimizer = build(AdamW(lr=0.5, weight_decay=0.5), slots)
+optimizer = build(AdamW(lr=0.5, weight_decay=0.5), "tf", slots)
 variables = [s.variable for s in slots]
 optimizer.apply([tf.zeros(v.shape) for v in variables], variables)
 assert (variables[0].numpy() == 0.75).all() and (variables[1].numpy() == 1).all()
@@ -284,15 +290,16 @@ import numpy as np, tensorflow as tf, keras
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from toolkit.layers.tf import Slot
-from toolkit.optimizers.spec import AdamW, SGD
-from toolkit.optimizers.tf import build
+from toolkit.config.build import build
+from toolkit.optimizers.adamw.spec import AdamW
+from toolkit.optimizers.sgd.spec import SGD
 same = lambda a: a
 start, gradient = np.linspace(-1, 1, 12, dtype="float32").reshape(4, 3), np.linspace(-2, 3, 12, dtype="float32")
 gradient = gradient.reshape(4, 3)
 
 def made(spec, name="w"):
     slots = [Slot(name, keras.Variable(start), same, same)]
-    return build(spec, slots), slots[0].variable
+    return build(spec, "tf", slots), slots[0].variable
 
 for spec in (AdamW(), SGD(nesterov=True, weight_decay=0.1), SGD(momentum=0.0)):
     optimizer, plain = made(spec)
@@ -323,7 +330,7 @@ for spec in (AdamW(), SGD(nesterov=True, weight_decay=0.1), SGD(momentum=0.0)):
 
 model = keras.Sequential([keras.layers.Input([3]), keras.layers.Dense(2)])
 slots = [Slot(v.name, v, same, same) for v in model.trainable_variables]
-model.compile(optimizer=build(AdamW(), slots), loss="mse")
+model.compile(optimizer=build(AdamW(), "tf", slots), loss="mse")
 before = [v.numpy() for v in model.trainable_variables]
 model.fit(np.ones([4, 3], "float32"), np.ones([4, 2], "float32"), verbose=0)
 assert all((v.numpy() != b).any() for v, b in zip(model.trainable_variables, before))

@@ -17,7 +17,8 @@ import pytest
 from toolkit.config import schema as config
 from toolkit.errors import DataError, RunError
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import About, Progress, State
+from toolkit.runs.checkpoint import About
+from toolkit.training.progress import Progress, State
 
 
 def state(seed: int = 0) -> State:

@@ -15,8 +15,8 @@ from tensorboardX.proto import event_pb2
 from tests.support.backend import ROOT
 from toolkit.errors import RunError
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import Progress, State
 from toolkit.runs.folder import RunFolder
+from toolkit.training.progress import Progress, State
 
 
 def steps(path):

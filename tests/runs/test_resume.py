@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tests.support import tiny
+from tests.support import training as stand_ins
 from tests.support.made import pair_folder
-from tests.training import test_loop
 from toolkit import run as command
 from toolkit.config import schema as config
 from toolkit.errors import ConfigError, DataError
 from toolkit.runs import checkpoint, job, resume
-from toolkit.runs.checkpoint import State
+from toolkit.training.progress import State
 
 SHORT = [
     "tokenizer.vocab_size=13",
@@ -27,7 +27,7 @@ SHORT = [
 ]
 
 
-class Engine(test_loop.Engine):
+class Engine(stand_ins.Engine):
     """Its weight fills the arrays of the run's model."""
 
     def __init__(self, run, learned, **plan):
@@ -45,7 +45,7 @@ class Engine(test_loop.Engine):
         self.weight = np.array([next(iter(state.model.values())).flat[0]])
 
 
-class Task(test_loop.Task):
+class Task(stand_ins.Task):
     def detail(self, row):
         return {}
 

@@ -7,7 +7,9 @@ import math
 import pytest
 
 from toolkit.config.spec import problems
-from toolkit.schedules import Constant, Cosine, InverseSquareRoot
+from toolkit.schedules.constant.spec import Constant
+from toolkit.schedules.cosine.spec import Cosine
+from toolkit.schedules.inverse_square_root.spec import InverseSquareRoot
 
 TOTAL = 100
 

@@ -2,7 +2,7 @@
 
     check_recipe(name, trained)      a small run on both backends: it learns, both alike, and its folder is complete
     check_option(group, name)        a run with it can be made on each backend, and its folder gives the run again
-    check_twins(group, kind)         a spec has its twins in torch.py and tf.py beside it
+    check_twins(group, kind)         a spec has its twins in torch.py and tf.py beside it, or needs none
 
 That the twins of a model, its features and its task compute the same is demanded in ``tests/twins``.
 """
@@ -29,8 +29,8 @@ from toolkit.config import source as recipe_source
 from toolkit.training.spec import STRATEGIES
 
 OPTIONS = sorted((file.parent.name, file.stem) for file in (ROOT / "conf").glob("*/*.yaml"))
-# groups whose twins are classes of the spec's name, and whose twins are made by a function that knows the specs
-CLASSES, FUNCTIONS = ("features", "tokenizer", "model", "task"), ("optimizer",)
+TWINS = ("features", "tokenizer", "model", "task", "optimizer")  # groups whose specs have a twin in each framework
+FOLDERS = (*TWINS, "schedule")  # groups with a folder for each component
 
 
 # --- recipes ---------------------------------------------------------------------------------------------------------
@@ -110,25 +110,20 @@ def backends_of(group: str, name: str) -> Sequence[str]:
 
 
 def check_twins(group: str, kind: type[Any]) -> None:
-    """The twins of a spec stand in both files beside it."""
+    """The twins of a spec stand in both files beside it; a group without twins has no such files."""
     folder = Path(sys.modules[kind.__module__].__file__ or "").parent
     for backend in BACKENDS:
-        assert missing_twin(folder, kind.__name__, backend, group in FUNCTIONS) is None
+        if group in TWINS:
+            assert missing_twin(folder, kind.__name__, backend) is None
+        else:
+            assert not (folder / f"{backend}.py").exists()
 
 
-def missing_twin(folder: Path, name: str, backend: str, function: bool) -> str | None:
-    """The problem with the twin of a spec; None if the file beside the spec has a class of that name.
-
-    Args:
-        function: It is enough that a function there knows the spec.
-    """
+def missing_twin(folder: Path, name: str, backend: str) -> str | None:
+    """Return the problem with the twin of a spec; None if the file beside it has a class of that name."""
     file = folder / f"{backend}.py"
     if not file.is_file():
         return f"{file} does not exist"
-    tree = ast.parse(file.read_text("utf-8"))
-    for node in ast.walk(tree) if function else tree.body:
-        if isinstance(node, ast.Name) and function and node.id == name:
-            return None
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return None
-    return f"{file} has no {name}"
+    body = ast.parse(file.read_text("utf-8")).body
+    classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
+    return None if name in classes else f"{file} has no {name}"

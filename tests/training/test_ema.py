@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from . import test_run
+from tests.support import made, speech_runs
 
-BACKENDS = test_run.BACKENDS
+BACKENDS = ("torch", "tf")
 DECAY = 0.9
 OWN = (
     f"trainer.ema_decay={DECAY}",
@@ -20,15 +20,20 @@ OWN = (
     "trainer.show=0",
 )
 
-data, cache = test_run.data, test_run.cache  # fixtures
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield made.tone_folder(tmp_path_factory.mktemp("tones"))
 
 
 def run(data, folder, backend, *overrides):
-    return test_run.run(data, folder, backend, *OWN, *overrides, model="bilstm_ctc")
+    return speech_runs.run(data, folder, backend, *OWN, *overrides, model="bilstm_ctc")
 
 
 @pytest.fixture(scope="module")
-def whole(data, cache, tmp_path_factory):
+def whole(data, tmp_path_factory):
     """backend -> the folder of a run with averaged weights."""
     folders = {backend: tmp_path_factory.mktemp(f"ema_{backend}") / "run" for backend in BACKENDS}
     for backend, folder in folders.items():

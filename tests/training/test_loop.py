@@ -3,129 +3,17 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-
-from toolkit.data.batch import NoBatch
 from toolkit.data.corpus import Data
-from toolkit.data.plan import Plan
+
+from tests.support.training import TRAIN, VALID, Engine, Task, fit, log, rewind
+from toolkit.data.batch import NoBatch
 from toolkit.errors import Interrupted, RunError
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import Progress, State
-from toolkit.runs.folder import RunFolder
 from toolkit.schedules import Cosine
-from toolkit.training import loop
-from toolkit.training.spec import Trainer
-
-
-class Task:
-    monitor = "cer"
-
-    def evaluate(self, engine, batch, tokenizer, final):
-        out = engine.eval_step(batch)
-        for example, loss, guess in zip(out["example"], out["loss"], out["guess"], strict=True):
-            yield int(example), {"hypothesis": tokenizer.decode([guess]), "score": 0.0, "loss": float(loss)}
-
-    def amounts(self, batch):
-        return np.ones(len(batch["example"]))
-
-    def measure(self, rows):
-        return {"cer": float(np.mean([row["reference"] != row["hypothesis"] for row in rows]))}
-
-
-class Engine:
-    """Its one weight is a digest of everything the loop ever gave it."""
-
-    rank, ranks, sharded = 0, 1, False
-
-    def __init__(self, at_step=None, bad_step=None):
-        self.weight = np.zeros(1)
-        self.seen: list = []
-        self.at_step = at_step or {}
-        self.bad_step = bad_step
-
-    def batches(self, collator, batches, epoch):
-        return iter([(b, epoch) for b in batches])
-
-    def train_step(self, batches, lr, position, scale=1.0):
-        if len(self.seen) + 1 == self.bad_step:
-            raise loop.NonFinite
-        self.seen.append(([(b.tolist(), e) for b, e in batches], lr, position))
-        for b, e in batches:
-            self.weight = np.sin(self.weight * 3 + b.sum() + lr * 1e3 + position + e)
-        self.at_step.get(len(self.seen), lambda: None)()
-        return float(self.weight[0]), 1.0
-
-    def eval_step(self, batch):
-        examples = batch[0]
-        guess = (examples + int(1e6 * abs(self.weight[0]))) % 3
-        return {"example": examples, "loss": guess * 1.0, "guess": guess}
-
-    def averaged(self):
-        return nullcontext()
-
-    def total(self, values):
-        return values
-
-    def state(self):
-        return State({"w": self.weight.copy()}, {"step": np.array([len(self.seen)])})
-
-    def load(self, state):
-        self.weight = state.model["w"]
-
-
-@dataclass
-class Split:
-    ids: list
-    texts: list
-    name: str = "train"
-
-    def __len__(self):
-        return len(self.ids)
-
-
-def data(examples, seed=0):
-    lengths = np.random.default_rng(seed).uniform(1, 5, examples)
-    split = Split([f"u{i}" for i in range(examples)], ["0"] * examples)
-    return Data(split, Plan(lengths, 20.0, 8, seed), None)
-
-
-def run(**trainer):
-    chosen = {"max_epochs": 4, "validate_every": 2, "log_every": 1, "checkpoint_every": 5, "keep": 100} | trainer
-    return SimpleNamespace(
-        trainer=Trainer(**chosen), task=Task(), optimizer=SimpleNamespace(lr=0.1), schedule=Cosine(warmup_steps=3)
-    )
-
-
-TOKENIZER = SimpleNamespace(decode=lambda ids: str(ids[0]))
-TRAIN, VALID = data(40), data(9, 1)
-
-
-def fit(path, engine, at=None, **trainer):
-    folder = RunFolder(path)
-    at = at or Progress()
-    try:
-        loop.fit(run(**trainer), engine, TRAIN, VALID, TOKENIZER, folder, at)
-    finally:
-        folder.close()
-    return at
-
-
-def rewind(path, at):
-    folder = RunFolder(path)
-    folder.rewind(at)
-    folder.close()
-
-
-def log(path):
-    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("time", "examples_per_second")} for row in rows]
+from toolkit.training.progress import Progress
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -155,11 +43,38 @@ class Endless(Data):
         return 10_000
 
 
-def test_a_run_that_ends_by_its_epochs_is_measured_and_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "TRAIN", Endless(TRAIN.split, TRAIN.plan, None))
-    at = fit(tmp_path, Engine(), max_epochs=3, validate_every=99, checkpoint_every=9999)
+def test_a_run_that_ends_by_its_epochs_is_measured_and_saved(tmp_path):
+    endless = Endless(TRAIN.split, TRAIN.plan, None)
+    at = fit(tmp_path, Engine(), train=endless, max_epochs=3, validate_every=99, checkpoint_every=9999)
     assert (at.step, at.validated) == (3 * len(TRAIN.plan), at.step)
     assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == [f"step-{at.step:08d}"]
+
+
+class Pools:
+    """A stream whose epochs have two pools, of which the first has no usable example."""
+
+    def steps(self, trainer):
+        return 6
+
+    def position(self, at, accumulate):
+        return at.step
+
+    def part(self, engine, at):
+        planned = TRAIN.plan.epoch(at.epoch)[:3] if at.stream else []
+        return SimpleNamespace(split=TRAIN.split, collator=None, held=None, batches=lambda epoch: planned)
+
+    def turn(self, engine, at):
+        if at.batch >= len(self.part(engine, at).batches(at.epoch)):
+            epoch, stream = (at.epoch + 1, {}) if at.stream else (at.epoch, {"pool": 1})
+            at.batch, at.epoch, at.stream = 0, epoch, stream
+
+
+def test_a_pool_without_a_usable_example_costs_neither_a_step_nor_a_validation(tmp_path):
+    engine = Engine()
+    fit(tmp_path, engine, train=Pools(), validate_every=1)
+    batches = [b.tolist() for epoch in range(2) for b in TRAIN.plan.epoch(epoch)[:3]]
+    assert [group for group, *_ in engine.seen] == [[(b, i // 3)] for i, b in enumerate(batches)]
+    assert [row["step"] for row in log(tmp_path) if row["split"] == "validation"] == [3, 6]
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -213,22 +128,6 @@ def test_a_signal_during_a_validation_is_heeded(tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match=f"resume={tmp_path}"):
         fit(tmp_path, Engine(), max_epochs=2)  # the last one
     assert checkpoint.find(tmp_path / "checkpoints", "last").name == f"step-{2 * len(TRAIN.plan):08d}"
-
-
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_the_process_at_once(first, second):
-    code = f"""
-import os
-from toolkit.training.loop import Signals
-with Signals() as signals:
-    os.kill(os.getpid(), {int(first)})
-    print("caught", signals.caught, flush=True)
-    os.kill(os.getpid(), {int(second)})
-    print("still here", flush=True)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout == f"caught {int(first)}\n" and done.returncode == -second
 
 
 def test_a_metric_that_is_not_a_number_does_not_stay_the_best(tmp_path, monkeypatch):
@@ -292,16 +191,6 @@ def test_validation_shows_pairs(tmp_path, capsys):
     shown = (tmp_path / "run.log").read_text()
     assert shown.count("reference ") == shown.count("hypothesis ") == 3
     assert "cer" in shown and shown in capsys.readouterr().out
-
-
-def test_evaluation_rows_stand_in_the_splits_order():
-    found = loop.evaluate(run(), Engine(), VALID, TOKENIZER)
-    assert [row["id"] for row in found.rows] == VALID.split.ids
-
-
-def test_stock_is_checked():
-    spec = replace(Trainer(), loop="stock", accumulate=2)
-    assert [field for field, _ in spec.check()] == ["accumulate"]
 
 
 # --- what a kill may cut off -----------------------------------------------------------------------------------------

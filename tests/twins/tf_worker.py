@@ -15,6 +15,7 @@ from toolkit.config.build import build
 from toolkit.data.loaders.tf import signature
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import tf as layers
+from toolkit.layers.dropout.tf import Dropout
 from toolkit.models.conformer_ctc.spec import ConformerCTC
 
 
@@ -83,7 +84,7 @@ def parts(folder: Path) -> None:
 
     for step in cases.STEPS:
         for path, rate, shape, native in cases.DROPOUTS:
-            dropout, parent = layers.Dropout(rate, native), keras.layers.Layer()
+            dropout, parent = Dropout(rate, native), keras.layers.Layer()
             setattr(parent, path, dropout)
             layers.bind(parent, cases.SEED)
             layers.set_step(parent, step)

@@ -14,6 +14,10 @@ from tests.twins import cases
 from toolkit.config.build import build
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import torch as layers
+from toolkit.layers.basic.torch import valid_frames
+from toolkit.layers.dropout.torch import Dropout
+from toolkit.layers.normalization.torch import BatchNorm
+from toolkit.layers.recurrent.torch import LSTM, reverse
 from toolkit.models.conformer_ctc.spec import ConformerCTC
 
 
@@ -72,7 +76,7 @@ def parts(folder: Path) -> None:
 
     for step in cases.STEPS:
         for path, rate, shape, native in cases.DROPOUTS:
-            dropout = layers.Dropout(rate, native)
+            dropout = Dropout(rate, native)
             layers.bind(nn.ModuleDict({path: dropout}), cases.SEED)
             layers.set_step(dropout, step)
             kind = "native" if native else "hash"
@@ -97,8 +101,8 @@ def _refuses_what_is_too_long() -> bool:
 def _norm() -> dict[str, torch.Tensor]:
     """Batch norm beside PyTorch's own, which sees the valid frames only."""
     x, lengths = (torch.from_numpy(a) for a in cases.sequences())
-    valid = layers.valid_frames(lengths, x.shape[1])
-    own, stock = layers.BatchNorm(x.shape[2]).double(), nn.BatchNorm1d(x.shape[2]).double()
+    valid = valid_frames(lengths, x.shape[1])
+    own, stock = BatchNorm(x.shape[2]).double(), nn.BatchNorm1d(x.shape[2]).double()
     out = {"norm.own": own(x, valid)[valid], "norm.stock": stock(x[valid])}
     out |= {"norm.own.mean": own.running_mean, "norm.stock.mean": stock.running_mean}
     return out | {"norm.own.variance": own.running_var, "norm.stock.variance": stock.running_var}
@@ -108,7 +112,7 @@ def _pictures() -> dict[str, torch.Tensor]:
     """Batch norm of many pixels, channels last, in float32; beside PyTorch's own in float64."""
     made = cases.pixels()
     out: dict[str, torch.Tensor] = {}
-    for name, norm in (("own", layers.BatchNorm(made.shape[1])), ("stock", nn.BatchNorm2d(made.shape[1]).double())):
+    for name, norm in (("own", BatchNorm(made.shape[1])), ("stock", nn.BatchNorm2d(made.shape[1]).double())):
         x = torch.tensor(made, dtype=norm.weight.dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
         y = norm(x)
         (y * y.sin()).sum().backward()
@@ -123,7 +127,7 @@ def _lstm() -> dict[str, torch.Tensor]:
     """Both directions beside PyTorch's own on packed sequences."""
     x, lengths = (torch.from_numpy(a) for a in cases.sequences())
     stock = nn.LSTM(x.shape[2], 6, batch_first=True, bidirectional=True).double()
-    forwards, backwards = layers.LSTM(x.shape[2], 6).double(), layers.LSTM(x.shape[2], 6).double()
+    forwards, backwards = LSTM(x.shape[2], 6).double(), LSTM(x.shape[2], 6).double()
     with torch.no_grad():
         for suffix, layer in (("", forwards), ("_reverse", backwards)):
             for name, value in layer.named_parameters():
@@ -131,8 +135,8 @@ def _lstm() -> dict[str, torch.Tensor]:
             stock.get_parameter(f"bias_hh_l0{suffix}").zero_()
     packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     expected, _ = nn.utils.rnn.pad_packed_sequence(stock(packed)[0], batch_first=True)
-    turned = layers.reverse(backwards(layers.reverse(x, lengths)), lengths)
-    found = torch.cat([forwards(x), turned], -1) * layers.valid_frames(lengths, x.shape[1])[..., None]
+    turned = reverse(backwards(reverse(x, lengths)), lengths)
+    found = torch.cat([forwards(x), turned], -1) * valid_frames(lengths, x.shape[1])[..., None]
     return {"lstm.own": found, "lstm.stock": expected}
 
 

@@ -17,6 +17,7 @@ def watch(file: str) -> None:
     from toolkit.runs import job
     from toolkit.runs.folder import RunFolder
     from toolkit.training import loop
+    from toolkit.training.session import Session
 
     with open(file, "r+b") as handle:
         marks = mmap.mmap(handle.fileno(), 1)
@@ -35,7 +36,7 @@ def watch(file: str) -> None:
         setattr(owner, name, marked)
 
     during(loop, "fit", "step", "final evaluation")
-    during(loop, "_validate", "validation")
+    during(Session, "validate", "validation")
     during(RunFolder, "save", "save")
     during(job, "_finish", "final evaluation", "final evaluation")
 

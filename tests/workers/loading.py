@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from toolkit import run
-from toolkit.training import loop
+from toolkit.training.split import naming_examples
 
 BATCHES = [np.arange(4 * i, 4 * i + 4) for i in range(6)]
 CHANGE = sys.argv[2] if len(sys.argv) > 2 else ""
@@ -63,7 +63,7 @@ def tf_batches() -> Iterator[Any]:
 
 def load() -> int:
     split = SimpleNamespace(name="train", ids=[f"u{i}" for i in range(24)])
-    with loop.named(SimpleNamespace(split=split)):
+    with naming_examples(split):
         for batch in {"torch": torch_batches, "tf": tf_batches}[sys.argv[1]]():
             print([int(i) for i in batch["example"]], flush=True)
     return 0

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from toolkit.data.corpus import Learned
 
 from tests.twins import cases
 from toolkit.data.batch import rows
-from toolkit.data.corpus import Learned
-from toolkit.optimizers.spec import AdamW
+from toolkit.optimizers.adamw.spec import AdamW
 from toolkit.training.spec import Trainer
-from toolkit.training.tf import Engine
+from toolkit.training.tf import TensorFlowEngine as Engine
 
 STEPS = 2
 Steps = list[tuple[float, float]]  # loss and norm of the gradient

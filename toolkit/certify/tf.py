@@ -41,8 +41,8 @@ def first_step(engine: Any, batches: list[Any], lr: float, position: int) -> Arr
 
     # as graphs over the engine's own pieces, which is how they train
     batch_spec, parts = loaders.signature(engine.fields), tf.constant(len(batches), tf.int32)
-    looked = engine._function(look, batch_spec)
-    differentiated = engine._function(engine._gradients, batch_spec, tf.TensorSpec([], tf.int32))
+    looked = engine.strategy.compile(look, batch_spec)
+    differentiated = engine.strategy.compile(engine.gradients, batch_spec, tf.TensorSpec([], tf.int32))
     found: Arrays = {}
     sums: list[np.ndarray] = []
     total = 0.0

@@ -42,7 +42,7 @@ def first_step(engine: Any, batches: list[Any], lr: float, position: int) -> Arr
                 _, *lengths, intermediates = engine.module(batch)
             found |= {f"intermediate/{name}": value for name, value in intermediates.items()}
             found |= {f"intermediate/lengths.{n}": value for n, value in enumerate(lengths)}
-        loss = engine.module.batch_loss(batch, True) / len(batches)
+        loss = engine.module.loss(batch) / len(batches)
         engine.fabric.backward(loss)
         total += loss.detach().cpu()
     found["loss"] = total

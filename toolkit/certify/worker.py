@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,11 +21,14 @@ import numpy as np
 from toolkit.certify.stream import AHEAD, Arrays, Writer
 from toolkit.config import build
 from toolkit.config import schema as config
-from toolkit.data.batch import Batch
-from toolkit.data.corpus import Data
+from toolkit.data import pipeline
+from toolkit.data.batch import Batch, Fields
+from toolkit.data.columns.column import columns_of
 from toolkit.data.plan import Plan
+from toolkit.data.split import Data, Split, batch_fields
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import Progress, State
+from toolkit.training.engine import NonFinite, StepResult
+from toolkit.training.progress import Progress, State
 
 NEVER = 10**9  # steps or epochs: no validation and no row of a log falls into a certificate
 
@@ -120,7 +122,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
             log_examples=False,
         ),
     )
-    learned = job.domain_of(run).load(run, Path(told["learned"]))
+    learned = pipeline.load(columns_of(run), Path(told["learned"]) / checkpoint.LEARNED)
     side: Any = importlib.import_module(f"toolkit.certify.{training.backend}")
     side.prepare(training.threads)
     engine = job.load_engine(run, learned)
@@ -135,7 +137,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     watched = Watched(engine, side, range(at.step, told["steps"]), writer, training.whole)
     _train(run, watched, folder, told, half, at)
     if name in DECODING and told["decoded"]:
-        _decode(run, engine, learned.tokenizer, folder, name, told)
+        _decode(run, engine, learned.target, folder, name, told)
 
 
 def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any], half: Any, at: Progress) -> None:
@@ -143,22 +145,29 @@ def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any], half:
 
     lengths = dict(np.load(folder / "plan.npz"))
     plan = Plan(budget=told["budget"], most=told["most"], seed=told["plan_seed"], multiple=told["multiple"], **lengths)
-    data = Data(SimpleNamespace(ids=range(len(plan.lengths))), plan, reading(folder, "train"))
+    data = Data(
+        Split("train", list(map(str, range(len(plan.lengths)))), [], None),
+        plan,
+        Packed(folder, "train", batch_fields(columns_of(run), "training")),
+    )
     with contextlib.suppress(_Done):
         loop.fit(run, watched, data, data, None, half, at)
 
 
-def _decode(run: Any, engine: Any, tokenizer: Any, folder: Path, name: str, told: dict[str, Any]) -> None:
+def _decode(run: Any, engine: Any, target: Any, folder: Path, name: str, told: dict[str, Any]) -> None:
     """Decode the test batches from the weights with which the first of ``DECODING`` ended."""
+    from toolkit.training.evaluation import answers
+
     path = folder / "checkpoints"
     if name == DECODING[0]:
         checkpoint.save(path, engine.state(), Progress(step=told["steps"]), keep=1)
     engine.load(checkpoint.choose(path, "last", print).state)
     batches = [np.array(positions) for positions in told["decoded"]]
     rows = {}
-    for batch in engine.batches(reading(folder, "test"), batches, 0):
-        for example, row in run.task.evaluate(engine, batch, tokenizer, True):
-            rows[int(example)] = {"hypothesis": row["hypothesis"], "score": row["score"]}
+    packed = Packed(folder, "test", batch_fields(columns_of(run), "evaluation"))
+    for batch in engine.batches(packed, batches, 0):
+        for example, row in answers(run, engine, batch, target, labelled=True, quick=False):
+            rows[example] = {"hypothesis": row["hypothesis"], "score": row["score"]}
     (folder / f"decoded-{name}.json").write_text(json.dumps(rows), "utf-8")
 
 
@@ -167,14 +176,26 @@ def batch_path(folder: Path, split: str, epoch: int, positions: np.ndarray) -> P
     return folder / "batches" / f"{split}-{epoch}-{int(positions[0])}.npz"
 
 
-def reading(folder: Path, split: str) -> Any:
-    """A collator that reads what the parent's collator made."""
+@dataclass(frozen=True)
+class Packed:
+    """A collator that reads the batches that the parent made.
 
-    def collate(positions: np.ndarray, epoch: int) -> Batch:
-        with np.load(batch_path(folder, split, epoch, positions)) as file:
+    Args:
+        folder, split: see :func:`batch_path`.
+        fields: of a batch.
+    """
+
+    folder: Path
+    split: str
+    fields: Fields
+
+    def known(self, positions: np.ndarray) -> Batch:
+        """Return what a whole batch is padded by: nothing, for it is whole."""
+        return {}
+
+    def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
+        with np.load(batch_path(self.folder, self.split, epoch, positions)) as file:
             return {name: file[name] for name in file.files}
-
-    return collate
 
 
 class Watched:
@@ -192,9 +213,7 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def train_step(self, batches: list[Any], *settings: Any) -> tuple[float, float]:
-        from toolkit.training.loop import NonFinite
-
+    def train_step(self, batches: list[Any], *settings: Any) -> StepResult:
         if not self.step:
             self.writer.write(0, self.side.first_step(self.engine, batches, *settings[:2]))
         try:
@@ -210,7 +229,7 @@ class Watched:
         self.writer.write(self.step, arrays)
         if self.step == self.steps:
             raise _Done
-        return loss, norm
+        return StepResult(loss, norm)
 
 
 def moved(state: State, key: int) -> State:

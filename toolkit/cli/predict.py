@@ -8,11 +8,8 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from toolkit.errors import ConfigError
-from toolkit.training.processes import own_temporary_folder
 
 REFERRING = ("reference", "loss", "tokens")  # what a row says of a reference, which there is not
 
@@ -60,59 +57,22 @@ def _main(argv: Sequence[str]) -> int:
     folder, overrides, inputs, as_json = _parse(argv)
     if not inputs:
         raise ConfigError("no input: give files, lines of text, or - for standard input")
+    from toolkit.data.problems import judge
+    from toolkit.inference.load import load
+    from toolkit.training.processes import own_temporary_folder
+
     own_temporary_folder()
-    rows, line = predict(Path(folder), inputs, overrides)
-    for row in rows:
+    model = load(folder, overrides=overrides, warn=functools.partial(print, file=sys.stderr))
+    questions = model.questions(inputs)
+    for line in judge(questions.problems, model.run.dataset.on_bad, "a prediction").lines:
+        print(f"left out: {line}", file=sys.stderr)
+    for row in model.answer(questions):
         if as_json:
             kept = {k: v for k, v in row.items() if k not in REFERRING}
             print(json.dumps(kept, ensure_ascii=False))
         else:
-            print(line.format(**row))
+            print(model.columns.input.answer.format(**row))
     return 0
-
-
-def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) -> tuple[list[dict[str, Any]], str]:
-    """Decode ``inputs`` with a run's best checkpoint.
-
-    Args:
-        folder: of the run.
-        inputs: files, or lines of text.
-        overrides: of the run's config.
-
-    Returns:
-        a row for each input, in their order, with id, hypothesis and score; and how a row is shown as a line of text.
-
-    Raises:
-        ConfigError, DataError: the folder, the overrides or the inputs are not usable; with every problem.
-    """
-    from toolkit.config import build
-    from toolkit.config import schema as config
-    from toolkit.data import corpus
-
-    quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
-    # one device answers, whatever the run was trained on
-    alone = ["trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto"]
-    run = config.check([f"evaluate='{quoted}'", *alone, *overrides])
-    build.isolate(run.backend)
-    from toolkit.runs import checkpoint, job, resume
-    from toolkit.training import loop
-
-    found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
-    domain = job.domain_of(run)
-    resume.check(run, config.plain(run), found, domain.load)
-    learned = domain.load(run, found.path)
-    given = domain.given(run, inputs, learned)
-    report = corpus.judge(given.problems, run.dataset.on_bad, "a prediction")
-    for line in report.lines:
-        print(f"left out: {line}", file=sys.stderr)
-    rows = []
-    if len(given.split):
-        engine = job.load_engine(run, learned)
-        job.put(engine, found)
-        rows = loop.decode(run, engine, domain.data(run, given.split, learned, False), learned.tokenizer)
-    for place, name in given.blank:
-        rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
-    return rows, domain.ANSWER
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
 
 from toolkit.config import build
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
+from toolkit.config.contracts import Component
 from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.config.spec import is_spec, option, out_of_bounds, problems
+from toolkit.data.columns.column import mismatches
 from toolkit.errors import ConfigError
-from toolkit.training.spec import STRATEGIES
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
+OPTIONAL = ("features", "tokenizer")  # groups of which a run may have none
 EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 Accepted = Literal["dataset", "seed", "accumulate", "plan", "tokenizer", "features"]
 
@@ -30,8 +31,8 @@ class Run:
 
     recipe: str = option(doc="what to train: the name of a file in recipes/")
     dataset: Any = option(doc="where the examples come from")
-    features: Any = option(doc="what the model sees of an example")
-    tokenizer: Any = option(doc="how text becomes numbers")
+    features: Any = option(doc="what the model sees of audio or an image; none where the task has neither")
+    tokenizer: Any = option(doc="how text becomes numbers; none where the task has no text")
     model: Any = option(doc="the network")
     task: Any = option(doc="loss, decoding, and what is measured")
     optimizer: Any = option(doc="how a gradient becomes a step")
@@ -167,87 +168,13 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
         return None
     run = Run(**values | {"allow": composed.allow})
     if run.resume and run.evaluate:
-        found.append("evaluate: found beside resume, expected one of them")
-    if run.dataset.split and not run.evaluate:
-        found.append(
-            f"dataset.split: found {run.dataset.split!r} without evaluate=RUN_FOLDER, which alone takes one split"
-        )
-    found += _foreign(run)
-    found += _unshared(run)
-    found += _unstreamed(run)
-    if getattr(run.model, "share_embeddings", False) and not getattr(run.tokenizer, "joint", True):
-        found.append(
-            "model.share_embeddings: found true beside tokenizer.joint=false, expected one vocabulary for both "
-            "languages; give tokenizer.joint=true or model.share_embeddings=false"
-        )
-    rates = [getattr(part, "sample_rate", None) for part in (run.dataset, run.features)]
-    if None not in rates and rates[0] != rates[1]:
-        found.append(f"features.sample_rate: found {rates[1]}, expected dataset.sample_rate, {rates[0]}")
-    return run
-
-
-def _foreign(run: Run) -> Iterator[str]:
-    """A line for each component that is not made for what the dataset holds."""
-    domain = run.dataset.domains[0]
+        found.append("evaluate: evaluate is not supported with resume; set one of them")
+    found += [f"{key}: {message}" for key, message in mismatches(run.dataset.columns, run)]
     for group in PARTS:
-        domains = getattr(getattr(run, group), "domains", (domain,))
-        if domain not in domains:
-            kind, dataset = type(getattr(run, group)).__name__, type(run.dataset).__name__
-            yield f"{group}: {kind} is for {' and '.join(domains)}, the dataset {dataset} is {domain}"
-
-
-def _unstreamed(run: Run) -> Iterator[str]:
-    """A line for each reason why the run cannot read its training split as a stream."""
-    if not run.dataset.streaming:
-        return
-    name = type(run.dataset).__name__
-    if not hasattr(run.dataset, "shards"):
-        yield f"dataset.streaming: found true, but {name} does not come in shards, expected false"
-    if run.trainer.max_steps is None and not run.evaluate:
-        yield "trainer.max_steps: not given, but dataset.streaming=true has no number of steps of its own"
-    if run.trainer.loop == "stock":
-        yield "trainer.loop: found stock with dataset.streaming=true, expected neutral, which keeps the place in it"
-    if run.dataset.split == "train":
-        yield "dataset.split: found train with dataset.streaming=true; dataset.streaming=false measures it"
-    if run.trainer.accumulate > max(1, run.dataset.pool // run.trainer.batch_examples):
-        yield (
-            f"trainer.accumulate: found {run.trainer.accumulate} with dataset.streaming=true, whose steps take batches "
-            f"of one pool: expected at most dataset.pool / trainer.batch_examples, "
-            f"{run.dataset.pool} / {run.trainer.batch_examples}"
-        )
-    if run.trainer.strategy == "tpu":
-        yield "trainer.strategy: found tpu with dataset.streaming=true, which cannot give it static shapes"
-    elif run.trainer.static_shapes:
-        yield (
-            "trainer.static_shapes: found true with dataset.streaming=true, expected false: the edges that lengths are "
-            "rounded to follow from all of them"
-        )
-    if run.trainer.workers:
-        found = f"trainer.workers: found {run.trainer.workers} with dataset.streaming=true"
-        yield f"{found}, expected 0: threads of the process itself read ahead"
-
-
-def _unshared(run: Run) -> Iterator[str]:
-    """A line for each reason why the run's devices cannot share its batches."""
-    trainer, able = run.trainer, list(dict.fromkeys(itertools.chain(*STRATEGIES[run.backend])))
-    if trainer.strategy not in ("auto", *able):
-        yield (
-            f"trainer.strategy: found {trainer.strategy} beside backend={run.backend}, which can do "
-            f"{', '.join(able[:-1])}{' and ' * (len(able) > 1)}{able[-1]}"
-        )
-    elif trainer.strategy not in ("auto", "tpu", *(fitting := STRATEGIES[run.backend][trainer.nodes > 1])):
-        expected = " or ".join(fitting)
-        yield f"trainer.strategy: found {trainer.strategy} with trainer.nodes={trainer.nodes}, expected {expected}"
-    if trainer.shares > 1 and getattr(run.features, "mixup", 0):
-        yield (
-            f"features.mixup: found {run.features.mixup} with {trainer.shares} devices, expected 0: the picture that "
-            "is mixed in may lie on another device"
-        )
-    if trainer.shares > 1 and getattr(run.model, "native_dropout", False):
-        yield (
-            f"model.native_dropout: found true with {trainer.shares} devices, expected false: only the toolkit's own "
-            "masks are those of the whole batch"
-        )
+        component: Component | None = getattr(run, group)
+        if component is not None:
+            found += [f"{group}.{field}: {message}" for field, message in component.check_run(run)]
+    return run
 
 
 _BAD = object()  # stands for a value that was reported
@@ -267,6 +194,8 @@ class _Reader:
         self.found.append(unknown(key, names, self.composed.origins.get(key)))
 
     def component(self, group: str, node: Any) -> Any:
+        if group in OPTIONAL and not node:
+            return None
         if not isinstance(node, Mapping) or "_target_" not in node:
             found = "???" if node is dataclasses.MISSING else node
             self.found.append(f"{group}: found {found!r}, expected a component with _target_ and its fields")

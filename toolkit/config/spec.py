@@ -1,8 +1,9 @@
 """Specs: frozen, documented, checked descriptions of components.
 
 A component is described by a spec, a frozen dataclass that imports no framework. Every field is declared with
-:func:`option`, which carries its documentation and its bounds; conditions between fields stand in the method ``check``.
-Only classes marked by :func:`spec` can be built from a config.
+:func:`option`, which carries its documentation and its bounds. Conditions between fields of a spec are in its method
+``check``, and conditions between a spec and other components of the run in ``check_run``. Only classes marked by
+:func:`spec` can be built from a config.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 T = TypeVar("T")
 
@@ -41,17 +45,31 @@ def option(
 
 @dataclass_transform(frozen_default=True, field_specifiers=(option,))
 def spec(cls: type[T]) -> type[T]:
-    """Class decorator: make ``cls`` a frozen dataclass that a config may name in ``_target_``.
+    """Make ``cls`` a frozen dataclass that a config may name in ``_target_``.
+
+    ``cls`` may have ``check()`` and ``check_run(run)``, see :class:`toolkit.config.contracts.Component`; without them
+    it gets ones that find no problem.
 
     Raises:
         TypeError: a field has no documentation.
     """
+    for hook, default in (("check", _check), ("check_run", _check_run)):
+        if not any(hook in vars(parent) for parent in cls.__mro__):
+            setattr(cls, hook, default)
     made = dataclasses.dataclass(frozen=True)(cls)
     for field in dataclasses.fields(made):  # type: ignore[arg-type]
         if not field.metadata.get("doc"):
             raise TypeError(f"{cls.__module__}.{cls.__qualname__}.{field.name} has no doc")
     made.__toolkit_spec__ = made  # type: ignore[attr-defined]
     return made
+
+
+def _check(self: Any) -> Iterator[tuple[str, str]]:
+    yield from ()
+
+
+def _check_run(self: Any, run: Run) -> Iterator[tuple[str, str]]:
+    yield from ()
 
 
 def is_spec(obj: Any) -> bool:
@@ -72,7 +90,7 @@ def problems(instance: Any) -> Iterator[tuple[str, str]]:
         for message in out_of_bounds(value, field.metadata):
             broken = True
             yield field.name, message
-    if not broken and hasattr(instance, "check"):
+    if not broken:
         yield from instance.check()
 
 

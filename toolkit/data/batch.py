@@ -1,4 +1,4 @@
-"""Batch: what a loader hands to an engine; a plain dict of numpy arrays, with fields by domain.
+"""Batch: what a loader hands to an engine; a plain dict of numpy arrays, whose fields the columns define.
 
 Both frameworks see the same arrays. Padding is zero; the true lengths stand beside every padded field.
 """
@@ -15,10 +15,17 @@ import numpy as np
 from toolkit.data.plan import rounded
 
 Batch = dict[str, np.ndarray]
+# field -> (axes, dtype). An axis named in a string may have another size in every batch.
+Fields = dict[str, tuple[tuple[str | int, ...], type]]
 
 
 class Collate(Protocol):
     """Makes batches of a split."""
+
+    @property
+    def fields(self) -> Fields:
+        """Names, axes and dtypes of a batch's fields."""
+        ...
 
     def known(self, positions: np.ndarray) -> Batch:
         """The fields of a batch that take none of its content: ``example``, and the lengths that it is padded by."""
@@ -63,37 +70,6 @@ def _fails(collator: Collate, position: int, epoch: int) -> bool:
         return True
     return False
 
-
-# field -> (axes, dtype). An axis named in a string may have another size in every batch.
-Fields = dict[str, tuple[tuple[str | int, ...], type]]
-
-SPEECH: Fields = {
-    "example": (("batch",), np.int64),  # position of the example in its split
-    "waveforms": (("batch", "samples"), np.float32),  # full scale is 1.0
-    "waveform_lengths": (("batch",), np.int32),  # samples
-    "tokens": (("batch", "tokens"), np.int32),
-    "token_lengths": (("batch",), np.int32),
-    "time_masks": (("batch", "masks", 2), np.int32),  # SpecAugment: (first frame, frames); 0 frames = no mask
-    "frequency_masks": (("batch", "masks", 2), np.int32),  # SpecAugment: (first band, bands)
-}
-
-TRANSLATION: Fields = {
-    "example": (("batch",), np.int64),
-    "source": (("batch", "source"), np.int32),  # token ids
-    "source_lengths": (("batch",), np.int32),
-    "tokens": (("batch", "tokens"), np.int32),  # of the translation, without its end
-    "token_lengths": (("batch",), np.int32),
-}
-IMAGES: Fields = {
-    "example": (("batch",), np.int64),
-    "images": (("batch", "height", "width", "channels"), np.uint8),
-    "labels": (("batch",), np.int32),
-    "boxes": (("batch", 4), np.int32),  # what is cut out: (top, left, height, width), may reach beyond the picture
-    "flips": (("batch",), np.bool_),  # left to right
-    "erased": (("batch", 4), np.int32),  # of the finished picture: (top, left, height, width); height 0 = nothing
-    "partners": (("batch",), np.int32),  # mixup: the place in this batch of the picture that is mixed in
-    "shares": (("batch",), np.float32),  # mixup: share of the picture itself, 1 = nothing is mixed in
-}
 
 PLACES = ("partners",)  # fields that say a row of the batch
 
@@ -147,6 +123,10 @@ class Part:
     amounts: Callable[[Batch], np.ndarray]
     held: tuple[int, int] | None = None
 
+    @property
+    def fields(self) -> Fields:
+        return self.collator.fields | PART
+
     def known(self, positions: np.ndarray) -> Batch:
         return self.collator.known(positions)
 
@@ -182,6 +162,10 @@ class Static:
         known = collator.known(np.arange(len(padded)))
         fields = {name: values for name, values in known.items() if name != "example"}
         return cls(collator, {name: rounded(_greatest(padded, values)) for name, values in fields.items()})
+
+    @property
+    def fields(self) -> Fields:
+        return self.collator.fields
 
     def known(self, positions: np.ndarray) -> Batch:
         return self.collator.known(positions)

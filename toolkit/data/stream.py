@@ -12,26 +12,33 @@ others the lengths of what it found.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.data.batch import Batch, Collate
-from toolkit.data.corpus import LISTED, Data, Learned, Problem, Report, cache_folder, judge
+from toolkit.data import exchange, pipeline
+from toolkit.data.batch import Batch, Collate, Fields
+from toolkit.data.columns.column import Columns
+from toolkit.data.example import Example
+from toolkit.data.pipeline import cache_folder, fitting
 from toolkit.data.plan import columns
+from toolkit.data.position import Position
+from toolkit.data.problems import LISTED, Problem, Report, judge
+from toolkit.data.split import Data, Learned, Split, batched
 from toolkit.errors import DataError, RunError
-from toolkit.runs.checkpoint import Progress
-from toolkit.training.spec import processes
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 Place = list[int]  # of a lane: which of its shards, which record of it
-NO_MATTER = ("path", "on_bad", "split", "sample", "lanes")  # fields of a dataset that other batches do not follow from
+# fields of a dataset that do not change its batches
+NO_MATTER = ("path", "on_bad", "split", "sample", "lanes", "repeats")
 PATIENCE = 10  # seconds for what reads ahead to end
 MEND = (
     "The last checkpoint is whole: resume=auto goes on from it by dataset.on_bad=drop, or when the shards are mended, "
@@ -79,15 +86,16 @@ class Reader:
 
     Args:
         run: the run's specs.
+        columns: of the run.
 
     Raises:
         DataError: there is no shard, or the processes cannot share them.
     """
 
-    def __init__(self, run: Any) -> None:
-        self.run, self.dataset = run, run.dataset
+    def __init__(self, run: Run, columns: Columns) -> None:
+        self.run, self.dataset, self.columns = run, run.dataset, columns
         self.shards = self.dataset.shards("train", cache_folder())
-        count, wanted, ranks = len(self.shards.files), self.dataset.lanes, processes(run.backend, run.trainer)
+        count, wanted, ranks = len(self.shards.files), self.dataset.lanes, run.trainer.processes(run.backend)
         if not count:
             raise DataError("train: found no shard of it, expected at least one")
         self.lanes = next(n for n in range(min(count, wanted), 0, -1) if wanted % n == 0)
@@ -130,7 +138,7 @@ class Reader:
                 yield found, [shard, i]
             start = 0
 
-    def sample(self) -> Any:
+    def sample(self) -> Split:
         """A split of the first examples of all lanes, from which tokenizer and features are learned."""
         each = -(-self.dataset.sample // self.lanes)
         found = [example for lane in range(self.lanes) for example in self.take(0, lane, [0, 0], each)[0]]
@@ -139,10 +147,9 @@ class Reader:
         judge(problems, self.dataset.on_bad, "the first examples of the stream")
         return split
 
-    def gather(self, examples: Sequence[Any]) -> tuple[Any, list[Problem]]:
-        """A split of examples, and what is wrong with the others. Repeats are not looked for: one has not seen all."""
-        own = {"repeats": "keep"} if hasattr(self.dataset, "repeats") else {}
-        return domain(self.dataset).gather(replace(self.dataset, **own), [e for e in examples if e is not None])
+    def gather(self, examples: Sequence[Example | Problem | None]) -> tuple[Split, list[Problem]]:
+        """A split of examples, and the problems of the others."""
+        return pipeline.gather(self.dataset, self.columns, [example for example in examples if example is not None])
 
 
 class Stream:
@@ -176,10 +183,10 @@ class Stream:
     def steps(self, trainer: Any) -> int:
         return trainer.max_steps
 
-    def position(self, at: Progress, accumulate: int) -> int:
+    def position(self, at: Position, accumulate: int) -> int:
         return at.step * accumulate
 
-    def passed(self, at: Progress) -> float:
+    def passed(self, at: Position) -> float:
         """Examples since this process began."""
         here = self._pool[1].planned[: at.batch] if self._pool else []
         return (self._earlier or 0) + sum(map(len, here))
@@ -187,7 +194,7 @@ class Stream:
     def efficiency(self) -> float | None:
         return None
 
-    def turn(self, engine: Any, at: Progress) -> None:
+    def turn(self, engine: Any, at: Position) -> None:
         """Go on to the next pool, where this one has no batch left, and after the last to the next epoch.
 
         Raises:
@@ -206,7 +213,7 @@ class Stream:
                 return
             at.batch, at.stream = 0, {"pool": at.stream.get("pool", 0) + 1, "places": pool.after}
 
-    def part(self, engine: Any, at: Progress) -> Pool:
+    def part(self, engine: Any, at: Position) -> Pool:
         """The pool at hand; the next one is read meanwhile."""
         key = (at.epoch, at.stream)
         if self._pool and self._pool[0] == key:
@@ -247,7 +254,7 @@ class Stream:
             data, report = self._data([example for found, _ in taken.values() for example in found])
         except DataError as error:
             return _Found([], None, Report({}, []), error)
-        lane_of = {e.origin: lane for lane, (found, _) in taken.items() for e in found if hasattr(e, "origin")}
+        lane_of = {e.where: lane for lane, (found, _) in taken.items() for e in found if isinstance(e, Example)}
         known = data.collator.known(np.arange(len(data.split)))
         rows: dict[int, list[Any]] = {lane: [] for lane in taken}
         for i, name in enumerate(data.split.ids):
@@ -262,9 +269,9 @@ class Stream:
 
     def _data(self, examples: Sequence[Any]) -> tuple[Data, Report]:
         split, problems = self.reader.gather(examples)
-        split, more = domain(self.run.dataset).fitting(self.run, split, self.learned)
+        split, more = fitting(self.run, self.reader.columns, split, self.learned)
         report = judge([*problems, *more], self.run.dataset.on_bad, "this stream")
-        return domain(self.run.dataset).data(self.run, split, self.learned, True), report
+        return batched(self.run, self.reader.columns, split, self.learned, training=True), report
 
     def _spare(self, engine: Any, epoch: int) -> Data:
         """One example, for a process whose lanes have none while others have: it must work on something."""
@@ -280,16 +287,14 @@ class Stream:
                     break
         raise RunError("train: its shards hold no usable example")
 
-    def _shared(self, engine: Any, found: _Found, at: Progress) -> Pool:
+    def _shared(self, engine: Any, found: _Found, at: Position) -> Pool:
         """The pool, once every process has told what it read.
 
         Raises:
             DataError: any of them has found bad data; all raise it.
         """
-        from toolkit.training.loop import gather
-
         error = None if found.error is None else [found.error.problems, found.error.headline]
-        heard = gather(engine, [[error, found.report.dropped, found.report.lines[:LISTED], found.rows]])
+        heard = exchange.gather(engine, [[error, found.report.dropped, found.report.lines[:LISTED], found.rows]])
         if bad := next((error for error, *_ in heard if error), None):
             raise DataError([*bad[0], MEND], bad[1])
         told = [lane for *_, lanes in heard for lane in lanes]
@@ -323,16 +328,20 @@ class _Collator:
 
     Args:
         collator: of that part.
-        fields: of :meth:`toolkit.data.batch.Collate.known`, for the whole pool.
+        lengths: of :meth:`toolkit.data.batch.Collate.known`, for the whole pool.
         first: the number of the pool's first example.
     """
 
     collator: Collate
-    fields: Batch
+    lengths: Batch
     first: int
 
+    @property
+    def fields(self) -> Fields:
+        return self.collator.fields
+
     def known(self, positions: np.ndarray) -> Batch:
-        return {"example": positions + self.first} | {name: values[positions] for name, values in self.fields.items()}
+        return {"example": positions + self.first} | {name: values[positions] for name, values in self.lengths.items()}
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
         return self.collator(positions + self.first, epoch, whole)
@@ -350,7 +359,3 @@ def _begun(work: Callable[[], _Found]) -> Future[_Found]:
 
     threading.Thread(target=do, daemon=True).start()
     return future
-
-
-def domain(dataset: Any) -> Any:
-    return importlib.import_module(f"toolkit.data.{dataset.domains[0]}")

@@ -34,8 +34,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import Problem
-from toolkit.data.speech import Recording, Speech
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.datasets.base import SpeechDataset, recording
 from toolkit.errors import DataError
 
 VERSION = "1.6.1"
@@ -50,7 +51,7 @@ CHECKSUMS = {
 
 
 @spec
-class Asterisk(Speech):
+class Asterisk(SpeechDataset):
     """Telephone prompts: words and sentences of one speaker, G.722 at 16 kHz."""
 
     language: Literal["en", "es", "fr"] = option(
@@ -60,7 +61,7 @@ class Asterisk(Speech):
         None, "folder with the unpacked prompts (*.g722 and core-sounds-LANGUAGE.txt); none: they are fetched"
     )
 
-    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         root = Path(self.path).expanduser() if self.path else self._fetch(cache, progress)
         transcripts = self._transcripts(root)
         for number, row in enumerate(table(self.language), 2):
@@ -72,7 +73,7 @@ class Asterisk(Speech):
             elif not audio.is_file():
                 yield Problem("missing file", where, f"found no {audio}")
             else:
-                yield Recording(name, row["split"], row["transcription"], audio, where)
+                yield recording(name, row["split"], row["transcription"], audio, where)
 
     def _transcripts(self, root: Path) -> dict[str, str]:
         file = root / self._transcript_file

@@ -23,12 +23,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import SPLITS, Problem, nearest
+from toolkit.data.columns.text import clean
+from toolkit.data.example import SPLITS, Example
 from toolkit.data.media.audio import FORMATS
+from toolkit.data.problems import Problem, nearest
 from toolkit.data.sources.folder import ALIASES, name_in, split_of
 from toolkit.data.sources.folder import cut as fill_splits
 from toolkit.data.sources.folder import unusable as unusable_folder
-from toolkit.data.speech import Recording, Speech, clean
+from toolkit.datasets.base import SpeechDataset, recording
 
 TEXT_COLUMNS = ("transcription", "text", "sentence")
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -37,7 +39,7 @@ Record = tuple[str, dict[str, Any]]  # where it stands, its fields
 
 
 @spec
-class AudioFolder(Speech):
+class AudioFolder(SpeechDataset):
     """One's own recordings with transcripts."""
 
     path: str | None = option(None, "the folder with the recordings and their transcripts")
@@ -55,14 +57,14 @@ class AudioFolder(Speech):
         if self.validation_fraction + self.test_fraction >= 1:
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
-    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         root = Path(self.path or "").expanduser()
         if problem := unusable(root):
             yield problem
             return
         found = list(self._read(root))
         yield from (item for item in found if isinstance(item, Problem))
-        recordings = [item for item in found if isinstance(item, Recording)]
+        recordings = [item for item in found if isinstance(item, Example)]
         # A split that the data names but leaves empty is not cut: that would hide the mistake.
         given = {r.split for r in recordings} | {split for split, _ in split_folders(root)}
         yield from cut(
@@ -73,7 +75,7 @@ class AudioFolder(Speech):
             self.disjoint,
         )
 
-    def _read(self, root: Path) -> Iterator[Recording | Problem]:
+    def _read(self, root: Path) -> Iterator[Example | Problem]:
         folders = split_folders(root)
         if any((root / name).exists() for name in METADATA):
             yield from self._folder(root, root, "")
@@ -84,7 +86,7 @@ class AudioFolder(Speech):
         else:
             yield from self._folder(root, root, "")
 
-    def _folder(self, root: Path, folder: Path, split: str) -> Iterator[Recording | Problem]:
+    def _folder(self, root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
         files = [folder / name for name in METADATA if (folder / name).exists()]
         if len(files) > 1:
             message = "found both metadata.csv and metadata.jsonl, expected one of them"
@@ -101,9 +103,7 @@ class AudioFolder(Speech):
         else:
             yield from _pairs(root, folder, split or "train")
 
-    def _recording(
-        self, root: Path, folder: Path, split: str, where: str, fields: dict[str, Any]
-    ) -> Recording | Problem:
+    def _recording(self, root: Path, folder: Path, split: str, where: str, fields: dict[str, Any]) -> Example | Problem:
         column = self.text_column or next((c for c in TEXT_COLUMNS if c in fields), TEXT_COLUMNS[0])
         for name in ("file_name", column):
             if name not in fields:
@@ -123,7 +123,7 @@ class AudioFolder(Speech):
             return Problem("contradicting split", where, message)
         path = folder / file_name
         identity = str(fields.get("id") or _identity(root, path))
-        return Recording(identity, split or named or "train", fields[column], path, where)
+        return recording(identity, split or named or "train", fields[column], path, where)
 
 
 def unusable(root: Path) -> Problem | None:
@@ -148,8 +148,8 @@ def stray_folders(root: Path, known: list[tuple[str, Path]]) -> Iterator[Problem
 
 
 def cut(
-    recordings: Sequence[Recording], validation: float, test: float, seed: int, disjoint: bool
-) -> Iterator[Recording | Problem]:
+    recordings: Sequence[Example], validation: float, test: float, seed: int, disjoint: bool
+) -> Iterator[Example | Problem]:
     """Move parts of the training split to validation and test.
 
     Recordings with the same transcript stay together (``disjoint``). The order in which they are taken is that of a
@@ -161,11 +161,11 @@ def cut(
         seed: another one gives other splits.
         disjoint: keep equal transcripts together.
     """
-    groups: dict[str, list[Recording]] = defaultdict(list)
-    for recording in recordings:
-        if recording.split == "train":
-            groups[clean(recording.text) if disjoint else recording.id].append(recording)
-    total = sum(len(group) for group in groups.values())
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in recordings:
+        if example.split == "train":
+            groups[clean(str(example.values["text"])) if disjoint else example.id].append(example)
+    total = sum(map(len, groups.values()))
     message = (
         f"none of the {len(groups)} different transcripts of {total} recordings is rare enough to be set apart; "
         "give splits of your own, or dataset.disjoint=false to have a transcript in several of them"
@@ -228,7 +228,7 @@ def _json_records(root: Path, file: Path) -> Iterator[Record | Problem]:
                 yield Problem("bad line", at, f"found a JSON {type(fields).__name__}, expected an object {{...}}")
 
 
-def _pairs(root: Path, folder: Path, split: str) -> Iterator[Recording | Problem]:
+def _pairs(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     audio = [path for path in files if path.suffix.lower() in FORMATS]
     texts = {path.with_suffix("") for path in files if path.suffix.lower() == ".txt"}
@@ -243,7 +243,7 @@ def _pairs(root: Path, folder: Path, split: str) -> Iterator[Recording | Problem
             continue
         raw = path.with_suffix(".txt").read_bytes()
         text = raw.decode("utf-8-sig", "surrogateescape")
-        yield _not_utf8(f"{where[: -len(path.suffix)]}.txt", [text]) or Recording(
+        yield _not_utf8(f"{where[: -len(path.suffix)]}.txt", [text]) or recording(
             _identity(root, path), split, text, path, where
         )
     for stem in sorted(texts - {path.with_suffix("") for path in audio}):

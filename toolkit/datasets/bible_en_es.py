@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import SPLITS, Problem
-from toolkit.data.translation import Pair, Pairs
+from toolkit.data.example import SPLITS, Example
+from toolkit.data.problems import Problem
 from toolkit.datasets import parallel_text
+from toolkit.datasets.base import PairDataset
 from toolkit.errors import DataError
 
 PACKAGES = ("sword-text-web", "sword-text-sparv")
@@ -46,7 +47,7 @@ Verses = dict[str, str]  # "Gen.1.1" -> text
 
 
 @spec
-class BibleEnEs(Pairs):
+class BibleEnEs(PairDataset):
     """The Bible, English and Spanish."""
 
     source: Literal["en", "es"] = option("en", "language that is translated from: en English, es Spanish")
@@ -57,7 +58,7 @@ class BibleEnEs(Pairs):
         "none: they are fetched",
     )
 
-    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         given = Path(self.path).expanduser() if self.path else None
         if given is None:
             given = _fetch(cache, progress)

@@ -24,8 +24,9 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import Problem
-from toolkit.data.images import Images, Later, Picture, labelled
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_image
 from toolkit.errors import DataError
 
 PIXELS = 3 * 32 * 32
@@ -73,7 +74,7 @@ HUNDRED = Layout("CIFAR-100", NAMES_100, "fine_label", "fine_labels", {"train": 
 
 
 @spec
-class TinyPhotographs(Images):
+class TinyPhotographs(ImageDataset):
     """Fields of both corpora."""
 
     size: int | None = option(32, "height and width in pixels; 32: as they are", ge=1, le=4096)
@@ -90,7 +91,7 @@ class CIFAR10(TinyPhotographs):
 
     repository: str = option("uoft-cs/cifar10", "repository on the hub, used without a path (untested)")
 
-    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         yield from _pictures(self.path, self.repository, TEN, cache)
 
 
@@ -100,11 +101,11 @@ class CIFAR100(TinyPhotographs):
 
     repository: str = option("uoft-cs/cifar100", "repository on the hub, used without a path (untested)")
 
-    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         yield from _pictures(self.path, self.repository, HUNDRED, cache)
 
 
-def _pictures(path: str | None, repository: str, layout: Layout, cache: Path) -> Iterator[Picture | Problem]:
+def _pictures(path: str | None, repository: str, layout: Layout, cache: Path) -> Iterator[Example | Problem]:
     if path is None:
         yield from _from_hub(repository, layout, cache)
         return
@@ -132,7 +133,7 @@ def _folders(root: Path) -> list[Path]:
     return [root, *sorted(p for p in root.iterdir() if p.is_dir())] if root.is_dir() else []
 
 
-def _local(folder: Path, suffix: str, way: Callable[..., Any], layout: Layout) -> Iterator[Picture | Problem]:
+def _local(folder: Path, suffix: str, way: Callable[..., Any], layout: Layout) -> Iterator[Example | Problem]:
     for split, batches in layout.batches.items():
         first = 0
         for name in batches:
@@ -230,11 +231,11 @@ def _unpacked(archive: Path, cache: Path) -> Path:
     return target
 
 
-def _from_hub(repository: str, layout: Layout, cache: Path) -> Iterator[Picture]:
-    from toolkit.datasets import hub
+def _from_hub(repository: str, layout: Layout, cache: Path) -> Iterator[Example]:
+    from toolkit.data.sources import hub
 
     column, names = layout.column, {layout.column: layout.names}
     for split in ("train", "test"):
         for i, row in enumerate(hub.rows(repository, None, split, None, cache, (column,), "img", names)):
             text = row.fields[column]
-            yield Picture(f"{split}/{i:05}", split, text, row.read, row.where, row.file_name, row.stamp)
+            yield labelled_image(f"{split}/{i:05}", split, text, row.read, row.where, row.file_name, row.stamp)

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import Problem
-from toolkit.data.images import Images, Picture, labelled
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.datasets.base import ImageDataset, labelled
 from toolkit.errors import DataError
 
 FILE = "datasets/data/digits.csv.gz"
@@ -25,7 +26,7 @@ NAMES = tuple("0123456789")
 
 
 @spec
-class Digits(Images):
+class Digits(ImageDataset):
     """Small handwritten digits."""
 
     size: int | None = option(8, "height and width in pixels; 8: as they are", ge=1, le=4096)
@@ -36,7 +37,10 @@ class Digits(Images):
         if self.validation_fraction + self.test_fraction >= 1:
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
-    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+    def carved(self) -> dict[str, float]:
+        return {"test": self.test_fraction, "validation": self.validation_fraction}
+
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         file = _file()
         try:
             with gzip.open(file, "rt") as stream:

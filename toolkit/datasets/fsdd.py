@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import Problem
-from toolkit.data.speech import Recording, Speech
-from toolkit.datasets import audio_folder, hub
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.data.sources import hub
+from toolkit.datasets import audio_folder
+from toolkit.datasets.base import SpeechDataset, recording
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)")
 
 
 @spec
-class FSDD(Speech):
+class FSDD(SpeechDataset):
     """Isolated digits of six speakers."""
 
     silence: float = option(
@@ -33,7 +35,7 @@ class FSDD(Speech):
     )
     repository: str = option("mteb/free-spoken-digit-dataset", "repository on the hub, used without a path (untested)")
 
-    def recordings(self, cache: Path, progress: Any) -> Iterator[Recording | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         if self.path is None:
             yield from self._from_hub(cache)
             return
@@ -42,11 +44,11 @@ class FSDD(Speech):
             yield problem
         elif audio_folder.split_folders(root):
             splits = audio_folder.AudioFolder(path=self.path, validation_fraction=0, test_fraction=0)  # type: ignore[call-arg]
-            yield from splits.recordings(cache, progress)
+            yield from splits.examples(cache, progress)
         else:
             yield from self._from_checkout(root)
 
-    def _from_checkout(self, root: Path) -> Iterator[Recording | Problem]:
+    def _from_checkout(self, root: Path) -> Iterator[Example | Problem]:
         folder = root / "recordings" if (root / "recordings").is_dir() else root
         files = sorted(folder.glob("*.wav"))
         for file in files:
@@ -58,7 +60,7 @@ class FSDD(Speech):
             message = f"found no *.wav in {folder}, expected a checkout of the repository or folders train, test, ..."
             yield Problem("empty folder", f"dataset.path={root}", message, fatal=True)
 
-    def _from_hub(self, cache: Path) -> Iterator[Recording | Problem]:
+    def _from_hub(self, cache: Path) -> Iterator[Example | Problem]:
         for part in ("train", "test"):
             for row in hub.rows(self.repository, None, part, None, cache, ("label",)):
                 yield _recording(Path(row.file_name).stem, row.read, row.where, row.stamp) or Problem(
@@ -70,10 +72,10 @@ class FSDD(Speech):
                 )
 
 
-def _recording(stem: str, audio: Any, where: str, stamp: str) -> Recording | None:
+def _recording(stem: str, audio: Any, where: str, stamp: str) -> Example | None:
     match = FILE_NAME.fullmatch(stem)
     if match is None:
         return None
     take = int(match["take"])
     split = "test" if take < 5 else "validation" if take < 10 else "train"
-    return Recording(stem, split, DIGITS[int(match["digit"])], audio, where, f"{stem}.wav", stamp)
+    return recording(stem, split, DIGITS[int(match["digit"])], audio, where, f"{stem}.wav", stamp)

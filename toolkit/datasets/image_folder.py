@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import SPLITS, Problem, nearest
-from toolkit.data.images import Images, Picture
+from toolkit.data.example import SPLITS, Example
 from toolkit.data.media.image import FORMATS
+from toolkit.data.problems import Problem, nearest
 from toolkit.data.sources.folder import ALIASES, name_in, split_of, unusable
+from toolkit.datasets.base import ImageDataset, labelled_image
 
 LEFT_BEHIND = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}  # by file browsers
 
 
 @spec
-class ImageFolder(Images):
+class ImageFolder(ImageDataset):
     """One's own pictures."""
 
     path: str | None = option(None, "the folder with the folders of the classes, or of the splits")
@@ -41,7 +42,10 @@ class ImageFolder(Images):
         if self.validation_fraction + self.test_fraction >= 1:
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
-    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+    def carved(self) -> dict[str, float]:
+        return {"test": self.test_fraction, "validation": self.validation_fraction}
+
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         root = Path(self.path or "").expanduser()
         try:
             yield from _read(root)
@@ -49,7 +53,7 @@ class ImageFolder(Images):
             yield Problem("unreadable", str(error.filename), f"{error.strerror}, expected a folder to read", fatal=True)
 
 
-def _read(root: Path) -> Iterator[Picture | Problem]:
+def _read(root: Path) -> Iterator[Example | Problem]:
     if problem := unusable(root, "pictures", "a folder of pictures for each class"):
         yield problem
         return
@@ -68,7 +72,7 @@ def _split_folders(root: Path) -> dict[Path, str]:
     return dict(sorted(named.items(), key=lambda item: SPLITS.index(item[1])))
 
 
-def _split(root: Path, folder: Path, split: str) -> Iterator[Picture | Problem]:
+def _split(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     where, classes = name_in(root, folder), _folders(folder)
     for file in _files(folder):
         if file.suffix.lower() in FORMATS:
@@ -80,7 +84,7 @@ def _split(root: Path, folder: Path, split: str) -> Iterator[Picture | Problem]:
         yield Problem("no classes", where, f"found {names}, expected a folder for each class", fatal=True)
         return
     items = {found: list(_class(root, found, split)) for found in classes}
-    some = any(isinstance(item, Picture) for inside in items.values() for item in inside)
+    some = any(isinstance(item, Example) for inside in items.values() for item in inside)
     if not some:
         # Not to be mended by cutting this split from the training split, which would hide the mistake.
         yield Problem("empty split", where, "found no picture in its classes, expected at least one", fatal=True)
@@ -90,7 +94,7 @@ def _split(root: Path, folder: Path, split: str) -> Iterator[Picture | Problem]:
             yield Problem("empty class", name_in(root, found), "found no picture in it, expected at least one")
 
 
-def _class(root: Path, folder: Path, split: str) -> Iterator[Picture | Problem]:
+def _class(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     denied: list[OSError] = []
     for parent, folders, files in os.walk(folder, onerror=denied.append):
         folders[:] = sorted(name for name in folders if _counts(name))
@@ -100,7 +104,7 @@ def _class(root: Path, folder: Path, split: str) -> Iterator[Picture | Problem]:
         yield Problem("unreadable", name_in(root, Path(error.filename)), f"{error.strerror}, expected a folder to read")
 
 
-def _picture(root: Path, path: Path, text: str, split: str) -> Picture | Problem:
+def _picture(root: Path, path: Path, text: str, split: str) -> Example | Problem:
     where = name_in(root, path)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in where):
         return Problem("bad name", ascii(where), "expected a name in UTF-8 without control characters: rename it")
@@ -109,7 +113,7 @@ def _picture(root: Path, path: Path, text: str, split: str) -> Picture | Problem
         return Problem("not a picture", where, f"named {path.suffix or 'without suffix'}, expected one of {kinds}")
     if path.exists() and not path.is_file():
         return Problem("not a file", where, "neither a file nor a link to one")
-    return Picture(where, split, text, path, where)
+    return labelled_image(where, split, text, path, where)
 
 
 def _strays(root: Path, splits: dict[Path, str]) -> Iterator[Problem]:

@@ -11,18 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import Problem
-from toolkit.data.images import Images, Picture
-from toolkit.datasets import hub
-from toolkit.datasets.shards import Row, Shards
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.data.sources import hub
+from toolkit.data.sources.shards import Row, Shards
+from toolkit.datasets.base import ImageDataset, labelled_image
 
 
 @spec
-class ImageNet(Images):
+class ImageNet(ImageDataset):
     """Photographs in 1,000 classes."""
+
+    sharded: ClassVar[bool] = True
 
     size: int | None = option(224, "height and width in pixels of the middle square", ge=1, le=4096)
     channels: Literal[1, 3] | None = option(3, "3: colour; 1: grey")
@@ -35,14 +38,14 @@ class ImageNet(Images):
     path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
     repository: str = option("ILSVRC/imagenet-1k", "repository on the hub")
 
-    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         for split in ("test",) if self.streaming else ("train", "test"):
             for row in hub.rows(*self._part(split), cache, ("label",), "image"):
                 yield self.example(split, row)
         if self.streaming:
             found = self.shards("validation", cache)
             for number in range(len(found.files)):
-                yield from found.examples(self, "validation", number)
+                yield from (example for example in found.examples(self, "validation", number) if example)
 
     def shards(self, split: str, cache: Path) -> Shards:
         """Of a stream no pictures can be set apart, so whole files are."""
@@ -51,9 +54,9 @@ class ImageNet(Images):
         part = {"train": slice(0, -apart), "validation": slice(-apart, None), "test": slice(None)}[split]
         return replace(found, files=found.files[part])
 
-    def example(self, split: str, row: Row) -> Picture:
+    def example(self, split: str, row: Row) -> Example:
         name, text = f"{split}/{row.number}", row.fields["label"]
-        return Picture(name, split, text, row.read, row.where, row.file_name, row.stamp)
+        return labelled_image(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
     def _part(self, split: str) -> tuple[str, None, str, None]:
         return self.path or self.repository, None, "validation" if split == "test" else "train", None

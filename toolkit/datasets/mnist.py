@@ -21,8 +21,9 @@ from typing import Any, BinaryIO, Literal, cast
 import numpy as np
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import Problem
-from toolkit.data.images import Images, Later, Picture, labelled
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_image
 from toolkit.errors import DataError
 
 CLOTHING = (
@@ -43,7 +44,7 @@ CHECKSUM = "51fea49bc1c5fdd55755b8ed20a548425d318af19d8b1c793045f26ee16c47e5"
 
 
 @spec
-class FourFiles(Images):
+class FourFiles(ImageDataset):
     """Fields of both corpora, which come as four files of one format."""
 
     size: int | None = option(28, "height and width in pixels; 28: as they are", ge=1, le=4096)
@@ -60,7 +61,7 @@ class MNIST(FourFiles):
 
     repository: str = option("ylecun/mnist", "repository on the hub, used without a path (untested)")
 
-    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         if self.path:
             yield from local(Path(self.path).expanduser(), DIGITS)
         else:
@@ -75,7 +76,7 @@ class FashionMNIST(FourFiles):
         "zalando-datasets/fashion_mnist", "repository on the hub, where Debian's package cannot be had (untested)"
     )
 
-    def pictures(self, cache: Path, progress: Any) -> Iterator[Picture | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         from toolkit.data.sources import fetch
 
         if self.path:
@@ -88,7 +89,7 @@ class FashionMNIST(FourFiles):
         else:
             yield from local(folder, CLOTHING)
 
-    def _second_way(self, cache: Path, first: str) -> Iterator[Picture]:
+    def _second_way(self, cache: Path, first: str) -> Iterator[Example]:
         try:
             yield from _from_hub(self.repository, CLOTHING, cache)
         except DataError as error:
@@ -131,16 +132,16 @@ def _fetched(cache: Path, progress: Any) -> Path:
     return target
 
 
-def _from_hub(repository: str, names: Sequence[str], cache: Path) -> Iterator[Picture]:
-    from toolkit.datasets import hub
+def _from_hub(repository: str, names: Sequence[str], cache: Path) -> Iterator[Example]:
+    from toolkit.data.sources import hub
 
     for split in ("train", "test"):
         for i, row in enumerate(hub.rows(repository, None, split, None, cache, ("label",), "image", {"label": names})):
             text = row.fields["label"]
-            yield Picture(f"{split}/{i:05}", split, text, row.read, row.where, row.file_name, row.stamp)
+            yield labelled_image(f"{split}/{i:05}", split, text, row.read, row.where, row.file_name, row.stamp)
 
 
-def local(root: Path, names: Sequence[str]) -> Iterator[Picture | Problem]:
+def local(root: Path, names: Sequence[str]) -> Iterator[Example | Problem]:
     """The pictures of four files in the format of MNIST.
 
     Args:

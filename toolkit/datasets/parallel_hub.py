@@ -19,30 +19,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import Problem
-from toolkit.data.translation import SIDES, Pair, Pairs
-from toolkit.datasets import hub, parallel_text
-from toolkit.datasets.shards import Row, Shards, pair
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.data.sources import hub
+from toolkit.data.sources.shards import Row, Shards
+from toolkit.datasets import parallel_text
+from toolkit.datasets.base import PairDataset, pair
+from toolkit.datasets.shards import pair_of
 
 BLOCK = 10_000  # rows that are read at a time
 
 
 @spec
-class _Official(Pairs):
+class _Official(PairDataset):
     """What corpora with official splits share: they can be read as a stream."""
 
+    sharded: ClassVar[bool] = True
+
+    path: str | None = option(None, "folder with the splits as text files; null: fetched from the hub")
+
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from Pairs.check(self)
-        if self.streaming and getattr(self, "path", None):
+        yield from PairDataset.check(self)
+        if self.streaming and self.path:
             yield "path", "found beside streaming, but text files are read as a whole; dataset=pair_shards reads shards"
 
-    def example(self, split: str, row: Row) -> Pair | Problem:
+    def example(self, split: str, row: Row) -> Example | Problem:
         both = row.fields.get("translation", row.fields)
-        row = replace(row, fields={side: both.get(getattr(self, side)) for side in SIDES})
-        return pair(split, row, (str(self.source), str(self.target)))
+        row = replace(row, fields={"source": both.get(self.source), "target": both.get(self.target)})
+        return pair_of(split, row, (str(self.source), str(self.target)))
 
 
 @spec
@@ -57,7 +64,7 @@ class Multi30k(_Official):
     test: str = option("test_2016_flickr", "name of the test files in the folder")
     repository: str = option("bentrevett/multi30k", "repository on the hub")
 
-    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         yield from all_splits(self, None, cache, (self.source, self.target))
 
     def shards(self, split: str, cache: Path) -> Shards:
@@ -65,7 +72,7 @@ class Multi30k(_Official):
 
 
 @spec
-class Tatoeba(Pairs):
+class Tatoeba(PairDataset):
     """Short everyday sentences."""
 
     source: str = option("en", "language that is translated from; one of the two is en")
@@ -77,16 +84,16 @@ class Tatoeba(Pairs):
     split_seed: int = option(0, "another seed cuts other splits", ge=0)
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from Pairs.check(self)
+        yield from PairDataset.check(self)
         if not self.path and "en" not in (self.source, self.target):
             yield "target", f"found {self.target} with dataset.source={self.source}, expected en to be one of them"
 
-    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         yield from parallel_text.with_splits(
             self._all(cache), self.validation_fraction, self.test_fraction, self.split_seed
         )
 
-    def _all(self, cache: Path) -> Iterator[Pair | Problem]:
+    def _all(self, cache: Path) -> Iterator[Example | Problem]:
         if self.path:
             yield from parallel_text.read(Path(self.path), self.source, self.target, only=self.split)
             return
@@ -116,7 +123,7 @@ class IWSLT(Uncleaned):
     repository: str = option("IWSLT/iwslt2017", "repository on the hub")
     revision: str | None = option("refs/convert/parquet", "revision on the hub")
 
-    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         yield from all_splits(self, f"iwslt2017-{self.source}-{self.target}", cache, None, self.revision)
 
     def shards(self, split: str, cache: Path) -> Shards:
@@ -132,7 +139,7 @@ class WMT14(Uncleaned):
     target: str = option("de", "language that is translated to; the other is cs, de, fr, hi or ru")
     repository: str = option("wmt/wmt14", "repository on the hub")
 
-    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         yield from all_splits(self, self._name, cache, None)
 
     def shards(self, split: str, cache: Path) -> Shards:
@@ -145,7 +152,7 @@ class WMT14(Uncleaned):
 
 def all_splits(
     dataset: Any, name: str | None, cache: Path, columns: Sequence[str] | None, revision: str | None = None
-) -> Iterator[Pair | Problem]:
+) -> Iterator[Example | Problem]:
     """The pairs of a corpus with official splits: of the files at its ``path``, else those of :func:`rows`."""
     if dataset.path:
         yield from parallel_text.read(Path(dataset.path), dataset.source, dataset.target, dataset.test, dataset.split)
@@ -162,7 +169,7 @@ def rows(
     cache: Path,
     columns: Sequence[str] | None,
     revision: str | None = None,
-) -> Iterator[Pair | Problem]:
+) -> Iterator[Example | Problem]:
     """The pairs of one split on the hub.
 
     Args:
@@ -184,7 +191,7 @@ def rows(
         for i, (source, target) in enumerate(both(data[start : start + BLOCK]), start):
             origin = f"{where}, row {i}"
             if isinstance(source, str) and isinstance(target, str):
-                yield Pair(f"{split}.{i}", split, source, target, origin, languages)
+                yield pair(f"{split}.{i}", split, source, target, origin, languages)
             else:
                 message = f"found {source!r} and {target!r}, expected a text in {' and '.join(languages)}"
                 yield Problem("wrong type", origin, message)

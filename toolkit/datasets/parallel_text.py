@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config.spec import option, spec
-from toolkit.data.corpus import SPLITS, Problem, clean, nearest
+from toolkit.data.columns.text import clean
+from toolkit.data.example import SPLITS, Example, Sentence
+from toolkit.data.problems import Problem, nearest
 from toolkit.data.sources import folder
 from toolkit.data.sources.folder import ALIASES, unusable
-from toolkit.data.translation import Pair, Pairs, read_lines
+from toolkit.data.sources.lines import read_lines
+from toolkit.datasets.base import PairDataset, pair
 
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")  # en, pt-BR, zh_Hans
 OTHER = {"csv", "gz", "log", "md", "sgm", "tsv", "txt", "xml", "zip"}  # endings that look like a language
@@ -34,7 +37,7 @@ LAYOUTS = "train.tsv with a header of two languages, or line-aligned train.en an
 
 
 @spec
-class ParallelText(Pairs):
+class ParallelText(PairDataset):
     """One's own parallel corpus."""
 
     path: str | None = option(None, "the folder with the splits, or one TSV file")
@@ -44,13 +47,13 @@ class ParallelText(Pairs):
     split_seed: int = option(0, "another seed cuts other splits", ge=0)
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from Pairs.check(self)
+        yield from PairDataset.check(self)
         if not self.path:
             yield "path", "is missing: give the folder of your texts, dataset.path=FOLDER"
         if self.validation_fraction + self.test_fraction >= 1:
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
-    def pairs(self, cache: Path, progress: Any) -> Iterator[Pair | Problem]:
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         found = read(Path(self.path or ""), self.source, self.target, self.test, self.split)
         yield from with_splits(found, self.validation_fraction, self.test_fraction, self.split_seed)
 
@@ -60,7 +63,7 @@ class ParallelText(Pairs):
 
 def read(
     path: Path, source: str | None, target: str | None, test: str | None = None, only: str | None = None
-) -> Iterator[Pair | Problem]:
+) -> Iterator[Example | Problem]:
     """The pairs of a folder or file in one of the layouts above, and what is wrong with it.
 
     Args:
@@ -155,7 +158,7 @@ def _languages(found: Sequence[str], source: str | None, target: str | None) -> 
 
 def _tables(
     tables: dict[Path, str], source: str | None, target: str | None, test: str | None, only: str | None
-) -> Iterator[Pair | Problem]:
+) -> Iterator[Example | Problem]:
     chosen, problems = _chosen(tables.values(), test, only)
     yield from problems
     if problems:
@@ -166,12 +169,13 @@ def _tables(
             yield _twice(files)
             continue
         for item in _table(files[0], split, source, target):
-            if isinstance(item, Pair):
-                source, target = item.languages  # of the first table, if the user gave none
+            if isinstance(item, Example):
+                # of the first table, if the user gave none
+                source, target = (side.language for side in item.values.values() if isinstance(side, Sentence))
             yield item
 
 
-def _table(file: Path, split: str, source: str | None, target: str | None) -> Iterator[Pair | Problem]:
+def _table(file: Path, split: str, source: str | None, target: str | None) -> Iterator[Example | Problem]:
     """The pairs of a TSV file."""
     lines = read_lines(file, file.name)
     if isinstance(lines, Problem):
@@ -195,7 +199,7 @@ def _table(file: Path, split: str, source: str | None, target: str | None) -> It
             yield Problem("bad line", origin, message)
             continue
         name = f"{split}.{number}" if identity is None else row[identity]
-        yield Pair(name, split, row[columns[0]], row[columns[1]], origin, languages)
+        yield pair(name, split, row[columns[0]], row[columns[1]], origin, languages)
 
 
 def _header(header: list[str], source: str | None, target: str | None) -> tuple[str, str] | str:
@@ -223,7 +227,7 @@ def _all_aligned(
     target: str | None,
     test: str | None,
     only: str | None,
-) -> Iterator[Pair | Problem]:
+) -> Iterator[Example | Problem]:
     known = sorted({language for name, language in files.values() if split_of(name)})
     languages = _languages(known, source, target) if known else f"found {next(iter(files)).name}, expected {LAYOUTS}"
     if isinstance(languages, str):
@@ -245,7 +249,9 @@ def _all_aligned(
                 yield Problem("missing file", f"{name}.{language}", message, fatal=True)
 
 
-def _aligned(source: Path, target: Path, split: str, name: str, languages: tuple[str, str]) -> Iterator[Pair | Problem]:
+def _aligned(
+    source: Path, target: Path, split: str, name: str, languages: tuple[str, str]
+) -> Iterator[Example | Problem]:
     """The pairs of two files."""
     read = [read_lines(file, file.name) for file in (source, target)]
     yield from (lines for lines in read if isinstance(lines, Problem))
@@ -260,7 +266,7 @@ def _aligned(source: Path, target: Path, split: str, name: str, languages: tuple
     if not sources:
         yield Problem("empty file", where, "found no line in either, expected a sentence in each line", fatal=True)
     for number, (text, translation) in enumerate(zip(sources, targets, strict=True), 1):
-        yield Pair(f"{name}.{number}", split, text, translation, f"{where}, line {number}", languages)
+        yield pair(f"{name}.{number}", split, text, translation, f"{where}, line {number}", languages)
 
 
 def _twice(files: Sequence[Path]) -> Problem:
@@ -271,19 +277,21 @@ def _twice(files: Sequence[Path]) -> Problem:
 # --- splits ----------------------------------------------------------------------------------------------------------
 
 
-def with_splits(found: Iterable[Pair | Problem], validation: float, test: float, seed: int) -> Iterator[Pair | Problem]:
+def with_splits(
+    found: Iterable[Example | Problem], validation: float, test: float, seed: int
+) -> Iterator[Example | Problem]:
     """What was found, with the splits cut that are not there; see :func:`cut`."""
-    pairs: list[Pair] = []
+    pairs: list[Example] = []
     for item in found:
-        if isinstance(item, Pair):
+        if isinstance(item, Example):
             pairs.append(item)
         else:
             yield item
-    given = {pair.split for pair in pairs}
+    given = {example.split for example in pairs}
     yield from cut(pairs, 0 if "validation" in given else validation, 0 if "test" in given else test, seed)
 
 
-def cut(pairs: Sequence[Pair], validation: float, test: float, seed: int) -> Iterator[Pair | Problem]:
+def cut(pairs: Sequence[Example], validation: float, test: float, seed: int) -> Iterator[Example | Problem]:
     """Move parts of the training split to validation and test.
 
     Pairs that share a sentence of either language, directly or through others, stay together. The order in which they
@@ -297,14 +305,14 @@ def cut(pairs: Sequence[Pair], validation: float, test: float, seed: int) -> Ite
     if not validation and not test:
         yield from pairs
         return
-    train = [pair for pair in pairs if pair.split == "train"]
+    train = [example for example in pairs if example.split == "train"]
     groups = _groups(train)
     message = f"none of the {len(groups)} groups of pairs without a common sentence, of {len(train)} pairs, is small "
     message += "enough to be set apart; give splits of your own"
     yield from folder.cut(pairs, groups, validation, test, seed, message)
 
 
-def _groups(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+def _groups(pairs: Sequence[Example]) -> dict[str, list[Example]]:
     """Pairs that share sentences, compared without case and white space, by the alphabetically first of these."""
     least: dict[str, str] = {}  # sentence -> a smaller one of its group, or itself
 
@@ -315,14 +323,14 @@ def _groups(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
         return sentence
 
     keys = []
-    for pair in pairs:
-        texts = zip(pair.languages, (pair.source, pair.target), strict=True)
-        # what is empty is shared by no other pair
-        named = ((language, clean(text).casefold() or f"\0{pair.id}") for language, text in texts)
+    for example in pairs:
+        sides = [value for value in example.values.values() if isinstance(value, Sentence)]
+        # an empty sentence is shared by no other pair
+        named = ((side.language, clean(side.text).casefold() or f"\0{example.id}") for side in sides)
         ends = sorted(find("\0".join(name)) for name in named)
         least[ends[1]] = ends[0]
         keys.append(ends[0])
-    groups: dict[str, list[Pair]] = defaultdict(list)
-    for key, pair in zip(keys, pairs, strict=True):
-        groups[find(key)].append(pair)
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for key, example in zip(keys, pairs, strict=True):
+        groups[find(key)].append(example)
     return groups

@@ -1,7 +1,7 @@
-"""Parameters by canonical name: their shapes, how they are drawn at the start, which of them decay.
+"""Parameters by canonical name: shapes, initial distributions, weight decay.
 
-A canonical name is the name that the parameter has in the ``state_dict`` of the PyTorch twin, and the canonical layout
-is PyTorch's; :mod:`toolkit.layers.tf` converts for Keras.
+The canonical name of a parameter is its name in the ``state_dict`` of the PyTorch twin, and the canonical layout is
+PyTorch's; :mod:`toolkit.layers.tf` converts for Keras.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Constant:
-    """Every element is ``value``."""
+    """A constant: every element is ``value``."""
 
     value: float = 0.0
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform over ``[-bound, bound)``."""
+    """The uniform distribution over ``[-bound, bound)``."""
 
     bound: float
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal around zero with this standard deviation."""
+    """The normal distribution around zero with standard deviation ``std``."""
 
     std: float
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The first axis falls into equal blocks, each of one value: the gates of a recurrent layer."""
+    """Equal blocks along the first axis, one value per block: the gates of a recurrent layer."""
 
     values: tuple[float, ...]
 
@@ -47,11 +47,11 @@ Distribution = Constant | Uniform | Normal | Blocks
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a model must have under one canonical name.
+    """A parameter or buffer that a model must have under a canonical name.
 
     Args:
         shape: in PyTorch's layout.
-        init: the distribution that the first value is drawn from.
+        init: the distribution of the initial value.
         trainable: False for buffers (running means).
     """
 
@@ -61,20 +61,20 @@ class Parameter:
 
 
 def glorot(fan_in: int, fan_out: int) -> Uniform:
-    """Glorot & Bengio 2010, equation 16: keeps the variance of activations and gradients alike."""
+    """Return the distribution of Glorot & Bengio 2010, equation 16: keeps the variance of activations and gradients."""
     return Uniform(math.sqrt(6.0 / (fan_in + fan_out)))
 
 
 def he(fan_in: int) -> Uniform:
-    """He et al. 2015, equation 10, uniform form: keeps the variance through a ReLU."""
+    """Return the distribution of He et al. 2015, equation 10, uniform form: keeps the variance through a ReLU."""
     return Uniform(math.sqrt(6.0 / fan_in))
 
 
 def initial(parameters: Mapping[str, Parameter], seed: int) -> dict[str, np.ndarray]:
     """Draw the initial weights, the same on every backend.
 
-    Each name has a random stream of its own, keyed by the seed and the name, so neither the order of the parameters nor
-    a parameter added elsewhere changes what a name is given.
+    The random stream of each parameter is keyed by the seed and its name, so neither the order of the parameters nor
+    an added parameter changes the values of another.
 
     Returns:
         canonical name -> float32 array.
@@ -97,5 +97,5 @@ def _draw(parameter: Parameter, seed: int, name: str) -> np.ndarray:
 
 
 def decays(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether weight decay applies to a parameter: to matrices and kernels, not to biases, scales and the like."""
+    """Tell whether weight decay applies to a parameter: to matrices and kernels, not to biases and scales."""
     return len(shape) >= 2

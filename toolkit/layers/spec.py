@@ -1,73 +1,76 @@
-"""What the layers of both twins share: their parameters and how these start, and the hash that dropout draws from.
+"""Shared by the layers of both twins: parameters with their initial distributions, constants, and the dropout hash.
 
-Every function that returns parameters names them as the PyTorch layer does; :func:`under` puts them below a prefix.
+Functions that return parameters name them as the PyTorch layer does; :func:`under` adds a prefix.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.layers.parameters import Blocks, Constant, Normal, Parameter, Uniform, glorot, he
 
-NORM_EPSILON = 1e-5  # of layer and batch normalisation, PyTorch's value (Keras has 1e-3)
-BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics, PyTorch's meaning
-# attention score of a padded key: large enough to vanish in the softmax, finite for a row of them and in float16
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+NORM_EPSILON = 1e-5  # of layer and batch normalization, PyTorch's value (Keras has 1e-3)
+BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics, as in PyTorch
+# attention score of a padded key: vanishes in the softmax, but is finite in float16 and in a row of padding
 MASKED_SCORE = -3e4
 
 Parameters = dict[str, Parameter]
 
 
 def under(prefix: str, *groups: Parameters) -> Parameters:
-    """Put the parameters of ``groups`` below ``prefix``."""
+    """Prefix the names of the parameters in ``groups``."""
     return {f"{prefix}.{name}": parameter for group in groups for name, parameter in group.items()}
 
 
 def dense(inputs: int, outputs: int, bias: bool = True) -> Parameters:
-    """``y = x W^T + b``; W Glorot uniform, b zero."""
-    made = {"weight": Parameter((outputs, inputs), glorot(inputs, outputs))}
-    return made | ({"bias": Parameter((outputs,), Constant(0.0))} if bias else {})
+    """List the parameters of ``y = x W^T + b``; W Glorot uniform, b zero."""
+    weight = {"weight": Parameter((outputs, inputs), glorot(inputs, outputs))}
+    return weight | ({"bias": Parameter((outputs,), Constant(0.0))} if bias else {})
 
 
 def attention(dim: int) -> Parameters:
-    """Queries, keys, values and output of multi-head attention; a bias of the keys would cancel in the softmax."""
-    made = under("key", dense(dim, dim, bias=False))
+    """List the parameters of multi-head attention; keys have no bias, which would cancel in the softmax."""
+    parameters = under("key", dense(dim, dim, bias=False))
     for name in ("query", "value", "out"):
-        made |= under(name, dense(dim, dim))
-    return made
+        parameters |= under(name, dense(dim, dim))
+    return parameters
 
 
 def feed_forward(dim: int, inner: int) -> Parameters:
-    """A normalisation and two matrices, which an activation stands between."""
+    """List the parameters of a normalization and two linear layers."""
     return under("norm", layer_norm(dim)) | under("linear1", dense(dim, inner)) | under("linear2", dense(inner, dim))
 
 
 def embedding(vocabulary: int, dim: int) -> Parameters:
-    """A vector for each token; normal with variance ``1 / dim``, which suits an output matrix as well."""
+    """List the parameters of an embedding; normal with variance ``1 / dim``, which also suits an output matrix."""
     return {"weight": Parameter((vocabulary, dim), Normal(dim**-0.5))}
 
 
 def conv2d(inputs: int, outputs: int, kernel: int, bias: bool = True) -> Parameters:
-    """A square kernel followed by a ReLU; He uniform, bias zero."""
-    made = {"weight": Parameter((outputs, inputs, kernel, kernel), he(inputs * kernel * kernel))}
-    return made | ({"bias": Parameter((outputs,), Constant(0.0))} if bias else {})
+    """List the parameters of a convolution with a square kernel before a ReLU; He uniform, bias zero."""
+    weight = {"weight": Parameter((outputs, inputs, kernel, kernel), he(inputs * kernel * kernel))}
+    return weight | ({"bias": Parameter((outputs,), Constant(0.0))} if bias else {})
 
 
 def depthwise(channels: int, kernel: int) -> Parameters:
-    """One kernel a channel, no bias (a normalisation follows); Glorot uniform."""
+    """List the parameters of a depthwise convolution without bias, before a normalization; Glorot uniform."""
     return {"weight": Parameter((channels, 1, kernel), glorot(kernel, kernel))}
 
 
 def layer_norm(channels: int) -> Parameters:
-    """Scale one, shift zero."""
+    """List the parameters of layer normalization: scale one, shift zero."""
     return {"weight": Parameter((channels,), Constant(1.0)), "bias": Parameter((channels,), Constant(0.0))}
 
 
 def batch_norm(channels: int) -> Parameters:
-    """Scale one, shift zero, running mean zero, running variance one."""
+    """List those of batch normalization: scale one, shift zero, running mean zero, running variance one."""
     return layer_norm(channels) | {
         "running_mean": Parameter((channels,), Constant(0.0), trainable=False),
         "running_var": Parameter((channels,), Constant(1.0), trainable=False),
@@ -75,32 +78,33 @@ def batch_norm(channels: int) -> Parameters:
 
 
 def subsample(inputs: int, channels: int, outputs: int, bias: bool = True) -> Parameters:
-    """See :func:`subsampled`.
+    """List the parameters of the convolutional front end (see :func:`subsampled`).
 
-    The biases are uniform within ``1 / sqrt(fan in)``. With zero biases a silent or masked stretch of features becomes
-    a zero vector, whose layer normalisation multiplies gradients by ``1 / sqrt(epsilon)``.
+    The biases are uniform within ``1 / sqrt(fan in)``. With zero biases a silent or masked stretch of features would
+    become a zero vector, whose layer normalization multiplies gradients by ``1 / sqrt(epsilon)``.
 
     Args:
-        bias: whether the projection has one; before a batch norm it would do nothing.
+        bias: True if the projection has a bias, which has no effect before a batch norm.
     """
     flat = channels * int(subsampled(inputs))
-    made = (
+    parameters = (
         under("conv1", conv2d(1, channels, 3))
         | under("conv2", conv2d(channels, channels, 3))
         | under("out", dense(flat, outputs, bias))
     )
     for name, fan_in in (("conv1.bias", 9), ("conv2.bias", 9 * channels), ("out.bias", flat)):
-        if name in made:
-            made[name] = Parameter(made[name].shape, Uniform(fan_in**-0.5))
-    return made
+        if name in parameters:
+            parameters[name] = Parameter(parameters[name].shape, Uniform(fan_in**-0.5))
+    return parameters
 
 
 def lstm(inputs: int, units: int) -> Parameters:
-    """One layer in one direction, gates in the order input, forget, cell, output (Hochreiter & Schmidhuber 1997).
+    """List the parameters of an LSTM layer in one direction (Hochreiter & Schmidhuber 1997).
 
-    Input weights Glorot uniform; recurrent weights uniform with variance ``1 / units``, which keeps the norm of the
-    state as an orthogonal matrix would; bias one for the forget gate (Jozefowicz et al. 2015), else zero. There is one
-    bias and not PyTorch's two, whose sum is all that counts: two trained ones move twice as fast under Adam.
+    The gates are in the order input, forget, cell, output. Input weights are Glorot uniform; recurrent weights uniform
+    with variance ``1 / units``, which keeps the norm of the state as an orthogonal matrix would; the bias is one for
+    the forget gate (Jozefowicz et al. 2015), else zero. PyTorch has two biases, of which only the sum has an effect:
+    two trained biases would move twice as fast under Adam.
     """
     return {
         "weight_ih_l0": Parameter((4 * units, inputs), glorot(inputs, units)),
@@ -110,22 +114,22 @@ def lstm(inputs: int, units: int) -> Parameters:
 
 
 def subsampled(length: Any) -> Any:
-    """Length after two convolutions of width 3 and stride 2 without padding.
+    """Return the length after two convolutions of width 3 and stride 2 without padding.
 
-    No output depends on anything beyond its own inputs, so an utterance gives the same alone and in a padded batch.
+    No output depends on padding, so an utterance has the same outputs alone and in a padded batch.
 
     Args:
         length: int, numpy array or tensor of either framework, at least 0.
     """
     out = (length - 3) // 4
-    return (out + abs(out)) // 2  # not below zero, in arithmetic that every one of these types has
+    return (out + abs(out)) // 2  # not below zero, in arithmetic that all of these types have
 
 
 def positions(longest: int, dim: int) -> np.ndarray:
-    """Sinusoids of the relative positions ``longest - 1, ..., 0, ..., -longest`` (Vaswani et al. 2017, section 3.5).
+    """Compute sinusoids of the relative positions ``longest - 1, ..., -longest`` (Vaswani et al. 2017, section 3.5).
 
-    Relative position is query minus key. For a sequence of ``n`` take rows ``longest - n`` to ``longest + n``, the last
-    of which no pair has; an even number of them lets scores be shifted without a copy.
+    The relative position is query minus key. A sequence of length ``n`` needs rows ``longest - n`` to ``longest + n``.
+    No pair has the last of them, but with an even number of rows the scores are shifted without a copy.
 
     Returns:
         ``(2 * longest, dim)`` float32, computed in float64.
@@ -134,13 +138,13 @@ def positions(longest: int, dim: int) -> np.ndarray:
 
 
 def sinusoids(positions: np.ndarray, dim: int) -> np.ndarray:
-    """``(positions, dim)`` float32: sines at even places, cosines at odd ones (Vaswani et al. 2017, section 3.5)."""
+    """Compute ``(positions, dim)`` float32: sines at even places, cosines at odd ones (Vaswani et al. 2017, 3.5)."""
     angles = positions[:, None] * 10000.0 ** (-np.arange(0, dim, 2) / dim)
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(positions), dim).astype(np.float32)
 
 
 def hash32(x: np.ndarray) -> np.ndarray:
-    """A bijection of 32 bit words that scatters neighbours (the low-bias hash "prospector" by C. Wellons).
+    """Hash 32-bit words by a bijection that scatters neighbours (the low-bias hash "prospector" by C. Wellons).
 
     Both twins compute the same bits.
 
@@ -154,7 +158,7 @@ def hash32(x: np.ndarray) -> np.ndarray:
 
 
 def dropout_base(seed: int, path: str) -> int:
-    """The part of a dropout's key that stays the same from step to step.
+    """Compute the part of a dropout's key that does not depend on the step.
 
     Args:
         path: the canonical path of the layer in its model.
@@ -163,40 +167,50 @@ def dropout_base(seed: int, path: str) -> int:
 
 
 def dropout_key(base: int, step: int) -> int:
-    """The key of one step: ``hash32(base ^ hash32(step))``."""
+    """Compute the key of one step: ``hash32(base ^ hash32(step))``."""
     return int(hash32(np.uint32(base) ^ hash32(np.array([step & 0xFFFFFFFF])))[0])
 
 
 def dropout_threshold(rate: float) -> int:
-    """An element is dropped where its 16 bits are below this."""
+    """Return the number that the 16 bits of a dropped element are below."""
     return min(round(rate * 2**16), 2**16 - 1)
 
 
 def dropout_mask(elements: int, key: int, rate: float, first: int = 0) -> np.ndarray:
-    """Reference of the twins' dropout: a hash of (element, key), each word serving two neighbours.
+    """Compute the mask of the twins' dropout: a hash of (element, key), one word for two neighbours.
 
     Args:
-        elements: of the tensor, counted with the channels last.
-        key: of :func:`dropout_key`.
-        rate: probability of being dropped, in steps of 1 / 65536.
-        first: elements of the whole batch that lie before those of this device.
+        elements: number of elements of the tensor, counted with the channels last.
+        key: result of :func:`dropout_key`.
+        rate: probability of dropping an element, in steps of 1 / 65536.
+        first: number of elements of the whole batch before those of this device.
 
     Returns:
-        ``(elements,)`` bool, true = kept.
+        ``(elements,)`` bool, True = kept.
     """
     words = hash32(hash32(np.arange(first // 2, (first + elements + 1) // 2)) ^ np.uint32(key))
     return words.astype("<u4").view("<u2")[first % 2 :][:elements] >= dropout_threshold(rate)
 
 
+def check_native_dropout(native_dropout: bool, run: Run) -> Iterator[tuple[str, str]]:
+    """Refuse the framework's own dropout on several devices: only the toolkit's masks are those of the whole batch.
+
+    A model with a field ``native_dropout`` calls this in its ``check_run``.
+    """
+    if native_dropout and run.trainer.shares > 1:
+        message = f"true is not supported with {run.trainer.shares} devices; set model.native_dropout=false"
+        yield "native_dropout", message
+
+
 def match(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse weights that are not exactly those of a model.
+    """Check that weights have exactly the names and shapes of a model.
 
     Args:
-        weights: what is to be loaded, by canonical name.
-        shapes: what the model has.
+        weights: to be loaded, by canonical name.
+        shapes: those of the model, by canonical name.
 
     Raises:
-        ValueError: naming the first that are missing, unexpected or of another shape.
+        ValueError: with the first weights that are missing, unexpected or of another shape.
     """
     problems = [f"{name} is missing" for name in shapes if name not in weights]
     problems += [f"{name} is unknown to the model" for name in weights if name not in shapes]

@@ -1,4 +1,4 @@
-"""Measures of text against text: word and character error rate, accuracy, BLEU, chrF, alignment.
+"""Metrics of text against text: word and character error rate, BLEU, chrF, alignment.
 
 Both sides are brought to Unicode NFC and their runs of white space become one space before they are compared; case and
 punctuation count.
@@ -10,15 +10,21 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from toolkit.metrics.metric import Metric
+
+WER, CER = Metric("wer"), Metric("cer")
+BLEU, BLEU_LC = Metric("bleu", "larger", 2), Metric("bleu_lc", "larger", 2)
+CHRF = Metric("chrf", "larger", 2)
+
 
 def wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Word error rate of a corpus as a fraction; see :func:`error_rate`."""
-    return error_rate([_clean(r).split() for r in references], [_clean(h).split() for h in hypotheses])
+    return error_rate([cleaned(r).split() for r in references], [cleaned(h).split() for h in hypotheses])
 
 
 def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Character error rate of a corpus as a fraction, spaces counted; see :func:`error_rate`."""
-    return error_rate([_clean(r) for r in references], [_clean(h) for h in hypotheses])
+    return error_rate([cleaned(r) for r in references], [cleaned(h) for h in hypotheses])
 
 
 def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> float:
@@ -34,16 +40,6 @@ def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequenc
 
     edits = sum(Levenshtein.distance(r, h) for r, h in zip(references, hypotheses, strict=True))
     return edits / max(1, sum(len(r) for r in references))
-
-
-def accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Share of the hypotheses that are wholly right, as a fraction; 0 of an empty list.
-
-    Raises:
-        ValueError: there are not as many hypotheses as references.
-    """
-    right = sum(_clean(r) == _clean(h) for r, h in zip(references, hypotheses, strict=True))
-    return right / max(1, len(references))
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -96,32 +92,17 @@ def _translation_score(name: str, references: Sequence[str], hypotheses: Sequenc
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
     if not references:
         return 0.0
-    wanted, found = [_clean(text) for text in references], [_clean(text) for text in hypotheses]
+    wanted, found = [cleaned(text) for text in references], [cleaned(text) for text in hypotheses]
     return float(_sacrebleu(name).corpus_score(found, [wanted]).score)
 
 
 def _sacrebleu(name: str, **options: Any) -> Any:
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu import metrics as scores
 
     if name == "chrf":
-        return CHRF(**options)
+        return scores.CHRF(**options)
     # without force it warns of data that look tokenised, at every validation
-    return BLEU(lowercase=name == "bleu_lc", tokenize="13a", force=True, **options)
-
-
-# what is no rate, with the decimals that it is shown with
-OWN_SCALE = {"loss": 3, "bleu": 2, "bleu_lc": 2, "chrf": 2}
-LARGER_IS_BETTER = {"accuracy", "top5", "bleu", "bleu_lc", "chrf"}
-
-
-def smaller_is_better(name: str) -> bool:
-    """Whether an error or a loss, as the names of metrics go in this toolkit."""
-    return name not in LARGER_IS_BETTER
-
-
-def shown(name: str, value: float) -> str:
-    """A metric as a person reads it: rates in percent, BLEU and chrF on their own scale of 0 to 100."""
-    return f"{value:.{OWN_SCALE[name]}f}" if name in OWN_SCALE else f"{100 * value:.2f} %"
+    return scores.BLEU(lowercase=name == "bleu_lc", tokenize="13a", force=True, **options)
 
 
 def align(reference: str, hypothesis: str) -> list[list[str]]:
@@ -133,7 +114,7 @@ def align(reference: str, hypothesis: str) -> list[list[str]]:
     """
     from rapidfuzz.distance import Levenshtein
 
-    wanted, found = _clean(reference).split(), _clean(hypothesis).split()
+    wanted, found = cleaned(reference).split(), cleaned(hypothesis).split()
     rows: list[list[str]] = []
     for op in Levenshtein.opcodes(wanted, found):
         a, b = wanted[op.src_start : op.src_end], found[op.dest_start : op.dest_end]
@@ -149,5 +130,6 @@ def align(reference: str, hypothesis: str) -> list[list[str]]:
     return rows
 
 
-def _clean(text: str) -> str:
+def cleaned(text: str) -> str:
+    """Text in Unicode NFC with single spaces, as it is compared."""
     return " ".join(unicodedata.normalize("NFC", text).split())

@@ -1,60 +1,66 @@
-"""The PyTorch twins: torch's own optimizers, and their state under canonical names."""
+"""Shared parts of the PyTorch optimizers: parameter groups, and the state under canonical names.
+
+A twin is a ``torch.optim.Optimizer`` whose constructor takes its spec and the model's named parameters. The loop sets
+``group["lr"]`` of every group before each step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from toolkit.layers.parameters import decays
-from toolkit.layers.torch import fill, sharded, whole
+from toolkit.layers.torch import fill, whole
+from toolkit.optimizers.state import check_state, moment_of
 
-from .spec import SGD, AdamW, check_state, moment_of
+
+class Optimizer(Protocol):
+    """A ``torch.optim.Optimizer`` that was built from a spec."""
+
+    spec: Any
+    param_groups: list[dict[str, Any]]
+    state: Any
 
 
-def build(spec: AdamW | SGD, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """Make the optimizer, with one group for the parameters that decay and one for the others.
-
-    The loop sets ``group["lr"]`` of every group before each step. torch's fused kernels are used: five times faster
-    than its loop on a CPU, and equal to it within rounding. That of SGD does not take sharded parameters.
+def groups(named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    """Return a parameter group with weight decay and one without.
 
     Args:
-        spec: which optimizer.
         named_parameters: ``model.named_parameters()``; frozen ones are left out.
+        weight_decay: of the parameters that decay.
     """
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in named_parameters:
         if parameter.requires_grad:
-            groups[decays(name, tuple(parameter.shape))].append(parameter)
-    parameters = [
-        {"params": group, "weight_decay": spec.weight_decay if decay else 0.0}
-        for decay, group in groups.items()
-        if group
+            split[decays(name, tuple(parameter.shape))].append(parameter)
+    return [
+        {"params": parameters, "weight_decay": weight_decay if decay else 0.0}
+        for decay, parameters in split.items()
+        if parameters
     ]
-    if isinstance(spec, AdamW):
-        return torch.optim.AdamW(parameters, lr=spec.lr, betas=spec.betas, eps=spec.eps, fused=True)
-    fused = not any(sharded(parameter) for group in groups.values() for parameter in group)
-    optimizer = torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=fused)
+
+
+def count_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Count the steps of an optimizer whose torch class does not, in ``group["steps"]``."""
     optimizer.register_step_post_hook(_count)
     for group in optimizer.param_groups:
         group["steps"] = 0
-    return optimizer
 
 
 def _count(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """torch's SGD keeps no step; the state that the backends share has one."""
     for group in optimizer.param_groups:
         group["steps"] += 1
 
 
-def get_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, np.ndarray]:
-    """The optimizer's state under canonical names; zeros before the first step."""
+def get_state(optimizer: Optimizer, model: nn.Module) -> dict[str, np.ndarray]:
+    """Return the optimizer's state under canonical names; zeros before the first step."""
     state: dict[str, np.ndarray] = {}
     step = max((int(group.get("steps", 0)) for group in optimizer.param_groups), default=0)
-    moments = _moments(optimizer)
+    moments = optimizer.spec.moments
     for name, parameter in _trained(model):
         kept = optimizer.state.get(parameter, {})
         step = max(step, int(kept.get("step", 0)))
@@ -67,34 +73,28 @@ def get_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, n
     return state
 
 
-def set_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
-    """Put a state that :func:`get_state` of either backend gave into the optimizer.
+def set_state(optimizer: Optimizer, model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
+    """Load a state that :func:`get_state` of either backend returned.
 
     Raises:
         ConfigError: names or shapes do not fit.
     """
     trained = dict(_trained(model))
-    moments = _moments(optimizer)
+    moments = optimizer.spec.moments
     check_state(state, {name: tuple(parameter.shape) for name, parameter in trained.items()}, moments)
     step = int(state["step"][0])
+    counted = "steps" in optimizer.param_groups[0]
     for name, parameter in trained.items():
-        # like the parameter in its strides too: the fused kernels walk through both as one run of memory
+        # with the parameter's strides: the fused kernels walk through both as one run of memory
         kept = {moment: torch.empty_like(parameter) for moment in moments}
         for moment, value in kept.items():
             fill(value, moment_of(state, moment, name, 1.0))
-        if "betas" in optimizer.param_groups[0]:
+        if not counted:
             kept["step"] = torch.tensor(float(step), dtype=torch.float32, device=parameter.device)
         optimizer.state[parameter] = kept
     for group in optimizer.param_groups:
-        if "steps" in group:
+        if counted:
             group["steps"] = step
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
-    group = optimizer.param_groups[0]
-    if "betas" in group:
-        return AdamW.moments
-    return SGD.buffer if group["momentum"] else ()
 
 
 def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

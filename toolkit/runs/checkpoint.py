@@ -19,55 +19,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from toolkit.errors import DataError, RunError, room
+from toolkit.training.progress import Progress, State, Tensors
 
-FORMAT = 3
-LEARNED = ("tokenizer", "features")  # folders of a checkpoint, as of a run folder
+FORMAT = 4
+EARLIER = {3: "7879d9e"}  # format -> last commit that reads it
+LEARNED = "learned"  # folder of a checkpoint and of a run folder: tokenizer, classes, state of the features
 STATE = "state.json"
-Tensors = dict[str, np.ndarray]
-
-
-@dataclass
-class Progress:
-    """Where a run stands; all of it is in ``state.json``.
-
-    Args:
-        step: optimizer steps done.
-        epoch, batch: the next batch of the plan; with a stream, of the pool at hand.
-        stream: where the pool at hand begins (``toolkit/data/stream.py``); empty at the start of an epoch.
-        best, best_step: best value of the monitored metric and the step that reached it.
-        stale: validations since then.
-        validated: step of the last validation.
-        scale: what the loss is multiplied with; None where the precision asks for nothing of the kind.
-        good: steps since it was last another.
-        log_bytes: length of each log of the run folder, by file name; of no account for equality, for the times that
-            the logs hold have more or fewer digits.
-        facts: what a position depends on: the data's fingerprint, the seed, the digest of the plan, and so on.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    stream: dict[str, Any] = field(default_factory=dict)
-    best: float | None = None
-    best_step: int | None = None
-    stale: int = 0
-    validated: int | None = None
-    scale: float | None = None
-    good: int = 0
-    log_bytes: dict[str, int] = field(default_factory=dict, compare=False)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class State:
-    """What an engine holds, by canonical name: weights, the optimizer's moments, averaged weights if there are any."""
-
-    model: Tensors
-    optimizer: Tensors
-    ema: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,7 +36,7 @@ class About:
         config: the whole config, as plain data.
         backend: that trained it last.
         versions: of Python and the packages, by name.
-        learned: contents of the files below ``tokenizer/`` and ``features/``, by relative path.
+        learned: contents of the files below ``learned/``, by relative path.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -311,7 +269,7 @@ def load(folder: Path) -> Checkpoint:
         _tensors(folder / "ema.safetensors", blobs) if "ema.safetensors" in blobs else {},
     )
     progress = Progress(**{f.name: facts[f.name] for f in fields(Progress) if f.name in facts})
-    learned = {name: blob for name, blob in blobs.items() if name.partition("/")[0] in LEARNED}
+    learned = {name: blob for name, blob in blobs.items() if name.partition("/")[0] == LEARNED}
     return Checkpoint(folder, state, progress, About(facts["config"], facts["backend"], facts["versions"], learned))
 
 
@@ -322,7 +280,8 @@ def _facts(folder: Path) -> dict[str, Any]:
         facts = json.loads(_read(path))
         version = facts["format"]
         if version != FORMAT:  # before its fields, which another format may name otherwise
-            raise DataError(f"{path}: format {version}, expected {FORMAT}; it was left by another version")
+            hint = f"commit {EARLIER[version]} of the toolkit reads it" if version in EARLIER else "update the toolkit"
+            raise DataError(f"{path}: found format {version}, expected {FORMAT}; {hint}")
         if facts["sha256"][STATE] != _digest(facts):
             raise ValueError("its checksum differs")
         whole = all(isinstance(facts[name], int) for name in ("step", "epoch", "batch", "stale"))
@@ -338,7 +297,7 @@ def _allowed(name: str) -> bool:
     top, *below = PurePosixPath(name).parts
     if not below:
         return name in (STATE, "model.safetensors", "optimizer.safetensors", "ema.safetensors")
-    return top in LEARNED and ".." not in below and "\\" not in name and "\0" not in name
+    return top == LEARNED and ".." not in below and "\\" not in name and "\0" not in name
 
 
 def _read(path: Path) -> bytes:

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, TextIO
 
 from toolkit.errors import RunError, room, writing
 from toolkit.runs import checkpoint
-from toolkit.runs.checkpoint import LEARNED, About, Progress, State, write
+from toolkit.runs.checkpoint import LEARNED, About, write
+from toolkit.training.progress import Progress, State
 
 try:
     import fcntl
@@ -80,20 +81,22 @@ class RunFolder:
                 first = json.loads(path.read_text("utf-8"))
                 now = first | {"resumed": [*first.get("resumed", []), now]}
             write(path, json.dumps(now, indent=1).encode())
-        learned = {
-            file.relative_to(self.path).as_posix(): file.read_bytes()
-            for name in LEARNED
-            for file in sorted((self.path / name).rglob("*"))
-            if file.is_file()
-        }
+        files = [file for file in sorted((self.path / LEARNED).rglob("*")) if file.is_file()]
+        learned = {file.relative_to(self.path).as_posix(): file.read_bytes() for file in files}
         self._about = About(config, config["backend"], {"python": platform.python_version(), **packages()}, learned)
 
-    def learned(self, known: Mapping[str, bytes], groups: Iterable[str] = LEARNED) -> None:
-        """Put what a run learned, files by relative path, in the place of what is there of these groups."""
-        with writing(self.path):
-            for name in groups:
-                shutil.rmtree(self.path / name, ignore_errors=True)
-                (self.path / name).mkdir()
+    def learned(self, known: Mapping[str, bytes], groups: Iterable[str] | None = None) -> None:
+        """Replace what the run learned.
+
+        Args:
+            known: contents of files, by path relative to the run folder.
+            groups: folders below ``learned/`` that are replaced; None: all of it.
+        """
+        folder = self.path / LEARNED
+        with writing(folder):
+            for path in [folder] if groups is None else [folder / name for name in groups]:
+                shutil.rmtree(path, ignore_errors=True)
+            folder.mkdir(exist_ok=True)
             for name, blob in known.items():
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 write(self.path / name, blob)

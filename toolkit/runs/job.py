@@ -11,20 +11,28 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.data.corpus import LISTED, Learned
+from toolkit.data import pipeline
+from toolkit.data.columns.column import Columns, columns_of
+from toolkit.data.problems import LISTED
+from toolkit.data.split import Learned, batched
 from toolkit.data.stream import Reader, Stream
 from toolkit.errors import ConfigError, DataError, UserError, writing
-from toolkit.metrics import text as metrics
-from toolkit.runs import checkpoint, resume
-from toolkit.runs.checkpoint import LEARNED, Checkpoint, Progress
+from toolkit.inference.predictor import Predictor
+from toolkit.runs import checkpoint, results, resume
+from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.training import loop
 from toolkit.training import processes as ranks
-from toolkit.training.loop import Engine
+from toolkit.training.engine import Engine
+from toolkit.training.progress import Progress
+from toolkit.training.stock.session import StockSession
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 @dataclass(frozen=True)
@@ -32,17 +40,19 @@ class Parts:
     """What a run works with, before a framework is loaded.
 
     Args:
-        data: the splits by name, each a ``corpus.Data``; train may be a ``stream.Stream``.
+        columns: of the run.
+        data: the splits by name; train may be a stream.
         learned: tokenizer and state of the features.
         fingerprint: of the data set.
     """
 
+    columns: Columns
     data: dict[str, Any]
     learned: Learned
     fingerprint: str
 
 
-def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
+def execute(run: Run, config: Mapping[str, Any], overrides: list[str]) -> int:
     """Do the run that ``run`` describes.
 
     Args:
@@ -64,7 +74,7 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
         # there is no reason to prepare any
         link = connect(run) if rank or run.trainer.strategy == "tpu" else None
         earlier = _earlier(run, config, folder)
-        parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else LEARNED)
+        parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else None)
         at = Progress(facts=_facts(run, parts))
         if earlier:
             resume.check_model(run, config, earlier, parts.learned)
@@ -86,26 +96,29 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
     return 0
 
 
-def prepare(run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] = LEARNED) -> Parts:
+def prepare(
+    run: Run, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] | None = None
+) -> Parts:
     """Fetch, decode and check the data; learn or reload the tokenizer and the features.
 
     Args:
         run: the run's specs.
         folder: where what is learned goes.
         earlier: a checkpoint to take it from instead.
-        anew: of "tokenizer" and "features", what is learned all the same.
+        anew: what is learned all the same, of "tokenizer" and "features"; None: everything.
     """
-    domain = domain_of(run)
-    corpus = domain.prepare(run.dataset)
-    reader = Reader(run) if run.dataset.streaming and not run.evaluate else None
+    columns = columns_of(run)
+    corpus = pipeline.prepare(run.dataset, columns)
+    reader = Reader(run, columns) if run.dataset.streaming and not run.evaluate else None
     folder.learned({})
-    if anew and not isinstance(folder, Onlooker):
-        domain.learn(run, reader.sample() if reader else corpus.splits["train"], folder.path)
+    if anew != set() and not isinstance(folder, Onlooker):
+        pipeline.learn(columns, reader.sample() if reader else corpus.splits["train"], folder.path / LEARNED)
     if earlier:
-        taken = {name: blob for name, blob in earlier.about.learned.items() if name.partition("/")[0] not in anew}
-        folder.learned(taken, [name for name in LEARNED if name not in anew])
-    known = domain.load(run, folder.path)
-    corpus = domain.usable(run, corpus, known)
+        kept = [name for name in pipeline.groups(columns) if anew is not None and name not in anew]
+        taken = {name: blob for name, blob in earlier.about.learned.items() if name.split("/")[1] in kept}
+        folder.learned(taken, kept)
+    known = pipeline.load(columns, folder.path / LEARNED)
+    corpus = pipeline.usable(run, columns, corpus, known)
     if corpus.report.dropped:
         folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
         for line in corpus.report.lines[:LISTED]:
@@ -115,30 +128,21 @@ def prepare(run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew
     if not run.evaluate and not len(corpus.splits["validation"]):
         raise DataError("validation: the data has no such split, by which the best checkpoint is chosen; give it one")
     data = {
-        name: domain.data(run, split, known, name == "train" and not run.evaluate)
+        name: batched(run, columns, split, known, name == "train" and not run.evaluate)
         for name, split in corpus.splits.items()
     }
     if reader is None:
-        return Parts(data, known, corpus.fingerprint)
-    return Parts(data | {"train": Stream(reader, known)}, known, f"{corpus.fingerprint} {reader.fingerprint}")
+        return Parts(columns, data, known, corpus.fingerprint)
+    return Parts(columns, data | {"train": Stream(reader, known)}, known, f"{corpus.fingerprint} {reader.fingerprint}")
 
 
-def domain_of(run: Any) -> Any:
-    """The module that knows the data of the run's dataset: ``toolkit/data/speech.py`` and its like.
-
-    Each has ``prepare(dataset)``, ``learn(run, train, folder)``, ``load(run, folder)``,
-    ``usable(run, corpus, learned)``, ``data(run, split, learned, training)`` and ``given(run, inputs, learned)``.
-    """
-    return importlib.import_module(f"toolkit.data.{run.dataset.domains[0]}")
-
-
-def connect(run: Any) -> Any:
+def connect(run: Run) -> Any:
     """Load the framework and join the other processes of the run; waits for the first."""
     with _held_back():
         return importlib.import_module(f"toolkit.training.{run.backend}").connect(run)
 
 
-def load_engine(run: Any, learned: Learned, link: Any = None) -> Engine:
+def load_engine(run: Run, learned: Learned, link: Any = None) -> Engine:
     """Load the framework, at last, and build the engine in it.
 
     Args:
@@ -148,7 +152,7 @@ def load_engine(run: Any, learned: Learned, link: Any = None) -> Engine:
     """
     with _held_back():
         module = importlib.import_module(f"toolkit.training.{run.backend}")
-        return module.Engine(run, learned, link)
+        return module.load_engine(run, learned, link)
 
 
 @contextlib.contextmanager
@@ -172,7 +176,7 @@ def _held_back() -> Iterator[None]:
             os.close(kept)
 
 
-def _source(run: Any) -> Path | None:
+def _source(run: Run) -> Path | None:
     """The folder of the earlier run that this one goes on with or measures; None for a fresh start."""
     here = Path(run.run_dir) if checkpoint.find(Path(run.run_dir) / "checkpoints", "last") else None
     if run.resume == "auto":
@@ -187,7 +191,7 @@ def _source(run: Any) -> Path | None:
     return Path(named)
 
 
-def _facts(run: Any, parts: Parts) -> dict[str, Any]:
+def _facts(run: Run, parts: Parts) -> dict[str, Any]:
     """What a position in a run depends on."""
     return {
         "dataset": parts.fingerprint,
@@ -197,17 +201,17 @@ def _facts(run: Any, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoint | None:
+def _earlier(run: Run, config: Mapping[str, Any], folder: RunFolder) -> Checkpoint | None:
     """The checkpoint that the run goes on from or measures, once all is refused that needs no data to be refused."""
     source = _source(run)
     if source is None:
         return None
     found = checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
-    resume.check(run, config, found, domain_of(run).load)
+    resume.check(run, config, found)
     return found
 
 
-def _take_over(run: Any, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
+def _take_over(run: Run, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
     """Put a checkpoint into the engine; returns where the run goes on, under its own facts from here."""
     put(engine, found)
     if run.resume and not isinstance(folder, Onlooker):
@@ -232,7 +236,7 @@ def put(engine: Engine, found: Checkpoint) -> None:
         raise ConfigError(f"{found.path}: does not fit this model: {error}") from error
 
 
-def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
+def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
     """Train to the end; returns the seconds it took and the examples a second, validations included."""
     train, valid = parts.data["train"], parts.data["validation"]
     steps = train.steps(run.trainer)
@@ -240,10 +244,10 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
     folder.rewind(at)
     examples, began = train.passed(at), time.perf_counter()
     if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
-        engine.fit_stock(loop.Stock(run, engine, train, valid, parts.learned.tokenizer, folder, at))
+        engine.fit_stock(StockSession(run, engine, train, valid, parts.learned.target, folder, at))
     else:  # of a stock run this is what is left: its last validation, if a kill fell before it
         with contextlib.closing(train):
-            loop.fit(run, engine, train, valid, parts.learned.tokenizer, folder, at)
+            loop.fit(run, engine, train, valid, parts.learned.target, folder, at)
     engine.total(np.zeros(1))  # the last checkpoint is there before any process reads it
     seconds = time.perf_counter() - began
     for line in train.notes():
@@ -255,75 +259,33 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
 
 
 def _finish(
-    run: Any,
-    engine: Engine,
-    parts: Parts,
-    folder: RunFolder,
-    at: Progress,
-    speed: Mapping[str, float],
-    began: float,
+    run: Run, engine: Engine, parts: Parts, folder: RunFolder, at: Progress, speed: Mapping[str, float], began: float
 ) -> None:
-    """Measure the best checkpoint on every split but ``train``; leave predictions, results and a summary."""
+    """Measure the best checkpoint on every split except ``train``; leave predictions, results and a summary."""
     if not run.evaluate and checkpoint.find(folder.checkpoints, "best"):
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
         put(engine, best)
         at = best.progress
-    measured, shown, speed = {}, "", dict(speed)
-    for name in [run.dataset.split] if run.dataset.split else [n for n in parts.data if n != "train"]:
-        if len((data := parts.data[name]).split):
-            since = time.perf_counter()
-            found = loop.evaluate(run, engine, data, parts.learned.tokenizer)
-            seconds = time.perf_counter() - since  # of the last split, so that it was compiled before, if ever
-            speed["evaluation_ms_per_example"] = round(1000 * seconds / len(data.split), 3)
-            measured[name] = found.metrics
-            folder.predictions(name, (row | run.task.detail(row) for row in found.rows))
-            for file, content in run.task.files(found.rows).items():
-                folder.prediction_file(f"{name}_{file}", content)
-            shown = run.task.table(found.rows) if name == "test" else shown
+    predictor = Predictor(run, parts.columns, parts.learned, engine)
+    measured, table, milliseconds = results.measure(predictor, parts.data, folder)
     train = parts.data["train"]
-    results = {
+    found = {
         "recipe": run.recipe,
         "backend": run.backend,
         "seed": run.seed,
         "metrics": measured,
         "step": at.step,
         "epoch": at.epoch,
-        "parameters": sum(
-            int(np.prod(p.shape))
-            for p in run.model.parameters(parts.learned.inputs, parts.learned.outputs).values()
-            if p.trainable
-        ),
+        "parameters": results.parameters(run, parts.learned),
         "padding_efficiency": train.efficiency(),
         "examples": {name: len(data.split) for name, data in parts.data.items() if data.split},
         "metric_signatures": run.task.signatures(),
         **speed,
+        **milliseconds,
         "wall_seconds": round(time.perf_counter() - began, 1),
         "dataset_fingerprint": parts.fingerprint,
     }
-    folder.results(results)
-    if shown:
-        folder.say(shown)
-    _summary(results, folder)
-
-
-def _summary(results: Mapping[str, Any], folder: RunFolder) -> None:
-    """The table at the end of a run."""
-    from rich.console import Console
-    from rich.table import Table
-
-    names = list(dict.fromkeys(n for m in results["metrics"].values() for n in m))
-    table = Table(title=f"{results['recipe']}, {results['backend']}, seed {results['seed']}")
-    for heading in ("split", *names):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split, found in results["metrics"].items():
-        table.add_row(f"{split} ({results['examples'][split]:,})", *(metrics.shown(n, found[n]) for n in names))
-    console = Console(width=100)
-    with console.capture() as text:
-        console.print(table)
-    folder.say(text.get().rstrip())
-    trained = f", {results['train_seconds']:.0f} s of training" if "train_seconds" in results else ""
-    folder.say(
-        f"{results['parameters']:,} parameters, best at step {results['step']}{trained}, "
-        f"{results['wall_seconds']:.0f} s in all"
-    )
-    folder.say(f"run folder: {folder.path}")
+    folder.results(found)
+    if table:
+        folder.say(table)
+    results.summarize(run.task, found, folder)

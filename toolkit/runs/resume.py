@@ -7,17 +7,20 @@ told in one line. What the config tells is known before the data is read, the re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from toolkit.config.source import OWN_TO_A_RUN
-from toolkit.data.corpus import Learned
+from toolkit.data import pipeline
+from toolkit.data.columns.column import columns_of
+from toolkit.data.split import Learned
 from toolkit.errors import ConfigError, DataError
 from toolkit.layers import spec as layers
-from toolkit.optimizers.spec import check_state
-from toolkit.runs.checkpoint import LEARNED, Checkpoint
+from toolkit.optimizers.state import check_state
+from toolkit.runs import checkpoint
+from toolkit.runs.checkpoint import Checkpoint
 
+LEARNED = ("tokenizer", "features")  # groups whose components learn from the training split
 HEADLINE = "the config does not go with this checkpoint:"
 Changes = dict[str, tuple[Any, Any]]  # key -> value at the checkpoint, value now
 FACTS = {"seed": "seed", "accumulate": "trainer.accumulate"}  # of those in Progress.facts, what the config tells
@@ -55,13 +58,12 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def check(run: Any, config: Mapping[str, Any], found: Checkpoint, load: Callable[[Any, Path], Learned]) -> None:
+def check(run: Any, config: Mapping[str, Any], found: Checkpoint) -> None:
     """Refuse what the config alone tells.
 
     Args:
         run, config: of this run.
         found: what it goes on from or measures.
-        load: of the domain; what the model's ends are is known from what the checkpoint holds.
 
     Raises:
         ConfigError: another tokenizer, other features, another seed or accumulation, unless ``run.accept`` has them;
@@ -74,7 +76,7 @@ def check(run: Any, config: Mapping[str, Any], found: Checkpoint, load: Callable
         if old != new and fact not in run.accept:
             refused.append(f"{key} {old}, now {new}; accept=[{fact}] goes on with other batches than the run had")
     if not told(changed, LEARNED):
-        refused += misfits(run, changed, found, load(run, found.path))
+        refused += misfits(run, changed, found, pipeline.load(columns_of(run), found.path / checkpoint.LEARNED))
     if refused:
         raise ConfigError(refused, f"{found.path}: {HEADLINE}")
 

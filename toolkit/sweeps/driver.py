@@ -122,7 +122,7 @@ def planned(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
             told = " and ".join(monitors)
             problems.append(f"objectives: the runs monitor {told}; give what to compare them by, as [validation.loss]")
         try:
-            objectives = [Objective.named(n) for n in sweep.objectives or [f"validation.{run.task.monitor}"]]
+            objectives = [Objective.named(n, run.task) for n in sweep.objectives or [f"validation.{run.task.monitor}"]]
         except ConfigError as error:
             problems += error.problems
     if problems or run is None or sweep is None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import writing
-from toolkit.metrics import text as metrics
 from toolkit.reports import html as report
 from toolkit.reports.html import BLUE, INK, PALE, RED, explain, figure, html_table, picture
 from toolkit.runs import checkpoint
@@ -293,9 +292,9 @@ def marks(values: Sequence[float], logs: bool) -> list[float] | None:
     return [tried[0], tried[-1]]
 
 
-def percent(axis: Any, name: str) -> None:
+def percent(axis: Any, objective: Objective) -> None:
     """Let an axis of a metric say what the tables say."""
-    if metrics.shown(name, 0.5).endswith("%"):
+    if objective.shown(0.5).endswith("%"):
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
@@ -335,7 +334,7 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
                 axes.set_xticks(found, [f"{value:.3g}" for value in found])
                 axes.xaxis.set_minor_formatter(NullFormatter())
         if "." in objective.name:
-            percent(axes.yaxis, objective.name.partition(".")[2])
+            percent(axes.yaxis, objective)
         for backend in sorted({trial.params.get("backend", "") for trial in done}, reverse=True):  # torch first
             chosen = [i for i, trial in enumerate(done) if trial.params.get("backend", "") == backend]
             y = [(done[i].means() or [math.nan])[0] for i in chosen]
@@ -413,7 +412,7 @@ def curves(sweep: State, folder: Path) -> Any:
     """What the task monitors, or the loss, over the steps of every run."""
     from matplotlib.ticker import MaxNLocator
 
-    metric = sweep.objectives[0].name.partition(".")[2] if "." in sweep.objectives[0].name else "loss"
+    metric = sweep.objectives[0].name.partition(".")[2] or "loss"
     plot, axes = figure(4.2)
     ranked, drawn = sweep.ranked(), 0
     for rank, trial in enumerate(ranked):
@@ -443,6 +442,7 @@ def curves(sweep: State, folder: Path) -> Any:
             axes.plot([], [], color=colour, label=backend)
     axes.set(xlabel="optimizer step", ylabel=f"validation {metric}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    percent(axes.yaxis, metric)
+    if metric != "loss":
+        percent(axes.yaxis, sweep.objectives[0])
     explain(axes, 4)
     return plot

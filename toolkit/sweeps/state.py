@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.errors import ConfigError, writing
-from toolkit.metrics import text as metrics
+from toolkit.metrics.metric import Metric
 from toolkit.runs import checkpoint
+from toolkit.tasks.spec import Task
 
 FILE = "sweep.json"
 FORMAT = 1
@@ -36,10 +37,12 @@ class Objective:
 
     name: str
     direction: str
+    decimals: int | None = None  # of a metric that is no rate
 
     @classmethod
-    def named(cls, name: str) -> Objective:
-        """
+    def named(cls, name: str, task: Task) -> Objective:
+        """Find an objective by its name; the task knows its metrics.
+
         Raises:
             ConfigError: there can be none of this name.
         """
@@ -48,8 +51,8 @@ class Objective:
         if not re.fullmatch(r"\w+\.\w+", name):
             expected = f"SPLIT.METRIC, as validation.loss, or one of {', '.join(FIGURES)}"
             raise ConfigError(f"objectives: found {name!r}, expected {expected}")
-        smaller = metrics.smaller_is_better(name.partition(".")[2])
-        return cls(name, "minimize" if smaller else "maximize")
+        metric = task.metric(name.partition(".")[2])
+        return cls(name, "minimize" if metric.better == "smaller" else "maximize", metric.decimals)
 
     @property
     def sign(self) -> int:
@@ -73,7 +76,7 @@ class Objective:
         if value is None:
             return ""
         if "." in self.name:
-            return metrics.shown(self.name.partition(".")[2], value)
+            return Metric(self.name, decimals=self.decimals).format(value)
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
 
 

@@ -1,9 +1,10 @@
-"""The processes of a run that trains on several devices: which of them this one is, and how they are started and ended.
+"""The processes of a run on several devices: which of them this one is, and how they start and end.
 
-With one process a device (or a machine) each does the same run, and only the first, rank 0, writes, prints and fetches
-data. A run that nothing else started as several processes starts them itself: the process that the user started becomes
-their parent and does nothing but watch them. What is handed to a rank is its environment, which is torchrun's; torchrun
-itself would exit with 1 whatever the run's code is, and kill ranks 30 seconds after a signal though they still save.
+There is one process a device, or one a machine. Each of them does the same run, and only rank 0 writes, prints and
+fetches data. If nothing else has started the processes of a run, the run does it: the process that the user started
+becomes their parent, and only watches them. The ranks get the environment variables of torchrun. torchrun itself is not
+used because it exits with 1 whatever the exit code of the run is, and kills ranks that still save 30 seconds after a
+signal.
 """
 
 from __future__ import annotations
@@ -22,37 +23,52 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ConfigError
-from toolkit.training.spec import processes
 
-REPORT = "TOOLKIT_REPORT"  # the file in which a rank leaves what it would have written to standard error
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+REPORT = "TOOLKIT_REPORT"  # file for the error message of a rank, which its parent shows
 RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK")
-GRACE = 20  # seconds that the others have to end by themselves once one has failed
-LOOK = 0.05  # seconds from one look at the ranks to the next
-TAIL = 15  # lines shown of what a rank wrote before it was killed
+GRACE = 20  # seconds for the other ranks to end after one has failed
+POLL = 0.05  # seconds between two checks of the ranks
+TAIL = 15  # last lines of output shown of a rank that was killed
 
 
-def started(run: Any, environment: Mapping[str, str] = os.environ) -> int | None:
-    """The rank of this process, where something has started it as one of several; None where nothing has.
+def started(run: Run, environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return the rank of this process, if something has started it as one of several; None otherwise.
 
     Raises:
-        ConfigError: as one of another number than the run is to have.
+        ConfigError: the number of processes is not what the run needs.
     """
-    wanted, count, rank, by = processes(run.backend, run.trainer), 1, 0, ""
-    if run.backend == "torch" and "WORLD_SIZE" in environment:
-        count, rank, by = int(environment["WORLD_SIZE"]), int(environment.get("RANK", 0)), "WORLD_SIZE"
-    elif run.backend == "torch" and (tasks := int(environment.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
-        count, rank, by = tasks, int(environment.get("SLURM_PROCID", 0)), "SLURM_STEP_NUM_TASKS"
-    elif run.backend == "tf" and "TF_CONFIG" in environment:
-        told = json.loads(environment["TF_CONFIG"])
-        count, rank = len(told.get("cluster", {}).get("worker", [""])), int(told.get("task", {}).get("index", 0))
-        by = "TF_CONFIG"
-    if by and count != wanted:
-        what = f"trainer.devices={run.trainer.devices} trainer.nodes={run.trainer.nodes}"
-        raise ConfigError(f"{by}: started as one of {count} processes, {what} takes {wanted}")
-    return rank if by else None
+    place = _torch_place(environment) if run.backend == "torch" else _tf_place(environment)
+    if place is None:
+        return None
+    variable, count, rank = place
+    needed = run.trainer.processes(run.backend)
+    if count != needed:
+        setting = f"trainer.devices={run.trainer.devices} trainer.nodes={run.trainer.nodes}"
+        raise ConfigError(f"{variable}: started as one of {count} processes, {setting} takes {needed}")
+    return rank
+
+
+def _torch_place(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """Return the variable that tells, the number of processes and the rank: of torchrun or of Slurm's srun."""
+    if "WORLD_SIZE" in environment:
+        return "WORLD_SIZE", int(environment["WORLD_SIZE"]), int(environment.get("RANK", 0))
+    if (tasks := int(environment.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
+        return "SLURM_STEP_NUM_TASKS", tasks, int(environment.get("SLURM_PROCID", 0))
+    return None
+
+
+def _tf_place(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
+    if "TF_CONFIG" not in environment:
+        return None
+    content = json.loads(environment["TF_CONFIG"])
+    workers = content.get("cluster", {}).get("worker", [""])
+    return "TF_CONFIG", len(workers), int(content.get("task", {}).get("index", 0))
 
 
 def own_temporary_folder() -> None:
@@ -66,13 +82,13 @@ def own_temporary_folder() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
-def launched(run: Any) -> bool:
-    """Whether this process has to start the run's processes.
+def launched(run: Run) -> bool:
+    """Tell if this process has to start the run's processes.
 
     Raises:
-        ConfigError: they are on several machines, on each of which something else has to.
+        ConfigError: they are on several machines, where something else has to start them.
     """
-    if processes(run.backend, run.trainer) == 1 or started(run) is not None:
+    if run.trainer.processes(run.backend) == 1 or started(run) is not None:
         return False
     if run.trainer.nodes == 1:
         return True
@@ -89,45 +105,46 @@ def launched(run: Any) -> bool:
 def launch(arguments: Sequence[str], count: int, folder: str) -> int:
     """Run ``python -m toolkit.run`` as ``count`` processes on this machine.
 
-    Signals that ask this process to stop reach each of them once. Where one fails, the others are ended; what it
-    said is shown, once.
+    A signal that asks this process to stop is sent to each of them once. If one fails, the others are ended, and its
+    message is shown once.
 
     Args:
-        arguments: of the command line, alike for all.
+        arguments: command line of every process.
+        count: number of processes.
         folder: of the run, for the message.
 
     Returns:
         the exit code of the run.
     """
     reports = Path(tempfile.mkdtemp(prefix="toolkit-ranks-"))
-    asked: list[int] = []
+    received: list[int] = []
     ranks: list[subprocess.Popen[bytes]] = []
 
-    def hand_on(signum: int, _: Any = None) -> None:
-        asked.append(signum)
+    def forward(signum: int, _: Any = None) -> None:
+        received.append(signum)
         for rank in ranks:
             if rank.poll() is None:
                 rank.send_signal(signum)
 
-    with handled(hand_on):
+    with handled(forward):
         try:
             port = _free_port()
             for number in range(count):
-                if not asked:
+                if not received:
                     ranks.append(_start(arguments, number, count, port, reports))
-            if asked:  # while they were made
-                hand_on(asked.pop())
-            first = _watch(ranks, asked)
-            return _outcome(ranks, first, asked, reports, folder)
+            if received:  # before all were there
+                forward(received.pop())
+            first = _watch(ranks, received)
+            return _outcome(ranks, first, received, reports, folder)
         finally:
             for rank in ranks:
-                rank.kill()  # nothing where it has ended
+                rank.kill()  # does nothing if it has ended
             shutil.rmtree(reports, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Let ``handler`` have the signals that ask this process to stop."""
+    """Call ``handler`` for the signals that ask this process to stop, inside the ``with`` block."""
     before = {signum: signal.signal(signum, handler) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -137,11 +154,11 @@ def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 def placed(words: Sequence[str], folder: str, folders: Sequence[Path]) -> list[str]:
-    """Arguments of a run in a process of its own.
+    """Return the command line of a run in a child process.
 
     Args:
-        words: overrides, ``run_dir`` left out.
-        folder: where its results go.
+        words: overrides without ``run_dir``.
+        folder: of its results.
         folders: more folders of configs.
     """
     quoted = folder.replace("'", "\\'")
@@ -149,16 +166,16 @@ def placed(words: Sequence[str], folder: str, folders: Sequence[Path]) -> list[s
 
 
 def start(arguments: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """``python -m toolkit.run`` in a process of its own, that ends with this one.
+    """Start ``python -m toolkit.run`` as a child process that ends with this one.
 
-    It has a session of its own, or Ctrl-C would reach it twice.
+    It gets its own session, because Ctrl-C would reach it twice otherwise.
     """
     command = [sys.executable, "-m", "toolkit.run", *arguments]
     return subprocess.Popen(command, start_new_session=True, preexec_fn=_ended_with_its_parent(), **options)
 
 
 def _ended_with_its_parent() -> Callable[[], object] | None:
-    """For a new process: on Linux, SIGTERM when its parent is killed, so that it saves and ends; None elsewhere."""
+    """Return a hook for a new process: on Linux, SIGTERM reaches it when its parent is killed, and it saves."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -175,7 +192,7 @@ def _start(arguments: Sequence[str], number: int, count: int, port: int, reports
         "MASTER_PORT": str(port),
         REPORT: str(reports / str(number)),
     }
-    # each would take all cores, and wait for the others' threads
+    # by default each would use all cores, and its threads would wait for those of the others
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     if not number:
         return start(arguments, env=environment)
@@ -184,42 +201,42 @@ def _start(arguments: Sequence[str], number: int, count: int, port: int, reports
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
-def _watch(ranks: Sequence[subprocess.Popen[bytes]], asked: Sequence[int]) -> int | None:
-    """Wait until all have ended, and see to it that they do once one has failed; returns which was the first."""
+def _watch(ranks: Sequence[subprocess.Popen[bytes]], received: Sequence[int]) -> int | None:
+    """Wait until all ranks have ended, and end them after one has failed; return the rank that failed first."""
     first: int | None = None
-    until = 0.0
+    deadline = 0.0
     while any(rank.poll() is None for rank in ranks):
-        if first is None and (failed := _failed(ranks, asked)):
-            first, until = failed[0], time.monotonic() + GRACE
+        if first is None and (failed := _failed(ranks, received)):
+            first, deadline = failed[0], time.monotonic() + GRACE
             for rank in ranks:
                 rank.terminate()
-        elif first is not None and time.monotonic() > until:
+        elif first is not None and time.monotonic() > deadline:
             for rank in ranks:
                 rank.kill()
-        time.sleep(LOOK)
-    return first if first is not None else next(iter(_failed(ranks, asked)), None)
+        time.sleep(POLL)
+    return first if first is not None else next(iter(_failed(ranks, received)), None)
 
 
-def _failed(ranks: Sequence[subprocess.Popen[bytes]], asked: Sequence[int]) -> list[int]:
-    """Which have failed so far, killed ones first: the others may have failed because of them."""
-    fine = {0, None, *(sign * signum + base for signum in asked for sign, base in ((1, 128), (-1, 0)))}
+def _failed(ranks: Sequence[subprocess.Popen[bytes]], received: Sequence[int]) -> list[int]:
+    """Return the ranks that have failed, killed ones first: the others may have failed because of them."""
+    fine = {0, None, *(sign * signum + base for signum in received for sign, base in ((1, 128), (-1, 0)))}
     failed = [number for number, rank in enumerate(ranks) if rank.returncode not in fine]
     return sorted(failed, key=lambda number: ranks[number].returncode > 0)
 
 
 def _outcome(
-    ranks: Sequence[subprocess.Popen[bytes]], first: int | None, asked: Sequence[int], reports: Path, folder: str
+    ranks: Sequence[subprocess.Popen[bytes]], first: int | None, received: Sequence[int], reports: Path, folder: str
 ) -> int:
-    """Say what became of the run, once; returns its exit code."""
+    """Print how the run ended, once; return its exit code."""
     if first is None:
-        told = [text for number in range(len(ranks)) if (text := _read(reports / str(number)))]
-        print("".join(told[:1]), end="", file=sys.stderr)
-        return 128 + asked[0] if asked and any(rank.returncode for rank in ranks) else 0
+        texts = [text for number in range(len(ranks)) if (text := _read(reports / str(number)))]
+        print("".join(texts[:1]), end="", file=sys.stderr)
+        return 128 + received[0] if received and any(rank.returncode for rank in ranks) else 0
     code, name = ranks[first].returncode, f"process {first} of {len(ranks)}"
     if code > 0 and (text := _read(reports / str(first))):
         print(text, end="", file=sys.stderr)

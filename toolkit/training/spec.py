@@ -1,24 +1,23 @@
-"""How a model is trained: one spec for the neutral loop, its two engines and the stock loops."""
+"""The trainer's spec: one for the neutral loop, its two engines and the stock loops."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 
-# backend -> how it can train on several devices of one machine, and of several machines; the first is what auto means
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+# backend -> strategies for several devices of one machine, and of several machines; auto takes the first
 # (docs/scaling.md)
 STRATEGIES = {
     "torch": (("ddp", "fsdp"), ("ddp", "fsdp")),
     "tf": (("mirrored", "tpu"), ("multi_worker",)),
 }
-
-# float16 has no room for small gradients: with precision=16 the loss is multiplied by a scale, and its gradients are
-# divided by it, in float32, before anything else is done with them. A step whose gradients are not finite is left out
-# and halves the scale; so many steps in a row without one double it, up to the largest
-SCALE, LARGEST_SCALE, GROW_AFTER = 2.0**15, 2.0**24, 2000
 
 
 @spec
@@ -27,90 +26,139 @@ class Trainer:
 
     loop: Literal["neutral", "stock"] = option(
         "neutral",
-        "neutral: the toolkit's one loop, the same for both backends; stock: Lightning Trainer or Keras fit, with "
-        "their callbacks and loggers and without a resume in the middle of an epoch",
+        "neutral: the toolkit's own loop, the same for both backends; stock: Lightning Trainer or Keras fit, with "
+        "their callbacks and loggers, but without resuming in the middle of an epoch",
     )
     max_epochs: int = option(100, "passes over the training split", ge=1)
-    max_steps: int | None = option(None, "stop after so many optimizer steps, if that comes first", ge=1)
+    max_steps: int | None = option(None, "stop after N optimizer steps, if that comes before max_epochs", ge=1)
     batch_budget: float | None = option(
         60.0,
-        "largest size of a batch, padding included: of speech in seconds, of translation in tokens of the longer side, "
-        "of anything else in examples; null: no bound",
+        "largest size of a batch, padding included: speech in seconds, translation in tokens of the longer side, "
+        "anything else in examples; null: no limit",
         gt=0,
     )
     batch_examples: int = option(64, "largest number of examples in a batch", ge=1)
     static_shapes: bool = option(
         False,
-        "batches take few shapes, for compilers that make a program for each: lengths are padded up to the edges of a "
-        "geometric series, and the number of examples follows from the edge",
+        "give batches few shapes, for compilers that make a program for each: lengths are padded to a geometric "
+        "series, and the number of examples follows from the padded length",
     )
     accumulate: int = option(1, "batches whose gradients are averaged for one optimizer step", ge=1)
     clip_norm: float | None = option(5.0, "largest global L2 norm of the gradient; null: no clipping", gt=0)
     ema_decay: float | None = option(
         None,
-        "measure and predict with an exponential moving average of the trained weights: after each step it keeps this "
-        "share of itself and takes the rest of the new weights (Polyak & Juditsky 1992); null: the weights themselves",
+        "decay of an exponential moving average of the trained weights, which evaluation and prediction use (Polyak & "
+        "Juditsky 1992); null: no averaging",
         gt=0,
         lt=1,
     )
     precision: Literal["64", "32", "bf16", "16"] = option(
         "32",
-        "arithmetic of the model; bf16, 16: mixed, weights and loss stay in float32; 16 (float16) scales the loss and "
-        "leaves out the steps in which that was too much",
+        "floating point of the model; bf16, 16: mixed precision, weights and loss stay in float32; 16 (float16) scales "
+        "the loss and skips the steps whose gradients overflow",
     )
     devices: int = option(
         1,
-        "devices of a machine that share each batch: GPUs, or where there is none processes (torch) or logical devices "
-        "(tf) of the CPU; with strategy=tpu all cores of the TPU",
+        "devices of a machine that share each batch: GPUs, or without any, processes (torch) or logical devices (tf) "
+        "of the CPU; with strategy=tpu all cores of the TPU",
         ge=1,
     )
-    nodes: int = option(1, "machines, each with so many devices; something else starts the run on each of them", ge=1)
+    nodes: int = option(1, "machines, each with that many devices; the run must be started on each of them", ge=1)
     strategy: Literal["auto", "ddp", "fsdp", "mirrored", "multi_worker", "tpu"] = option(
         "auto",
         "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); fsdp "
-        "(torch): weights, gradients and moments are shared too; tpu (tf): the cores of a TPU",
+        "(torch): weights, gradients and moments are sharded too; tpu (tf): the cores of a TPU",
     )
-    checkpoint_every: int = option(500, "optimizer steps from one checkpoint to the next", ge=1)
+    checkpoint_every: int = option(500, "checkpoint interval, in optimizer steps", ge=1)
     keep: int = option(2, "checkpoints kept beside the best one", ge=1)
-    validate_every: int = option(5, "epochs from one validation to the next", ge=1)
+    validate_every: int = option(5, "validation interval, in epochs", ge=1)
     validate_steps: int | None = option(
         None,
-        "optimizer steps from one validation to the next, instead of epochs: for data of which an epoch is long",
+        "validation interval in optimizer steps, instead of validate_every: for data with long epochs",
         ge=1,
     )
     patience: int | None = option(None, "validations without a new best before the run stops; null: never", ge=1)
     workers: int = option(0, "loader processes (torch) or parallel calls (tf); 0: none, but tf prefetches", ge=0)
-    log_every: int = option(10, "optimizer steps from one row of the training log to the next", ge=1)
-    log_examples: bool = option(True, "keep the ids of every step's examples in examples.jsonl")
-    show: int = option(3, "references and hypotheses shown at each validation", ge=0)
+    log_every: int = option(10, "interval of the training log, in optimizer steps", ge=1)
+    log_examples: bool = option(True, "log the ids of every step's examples in examples.jsonl")
+    show: int = option(3, "examples shown at each validation, reference and hypothesis", ge=0)
 
     @property
     def shares(self) -> int:
-        """Devices in all: so many parts each batch is cut into."""
+        """Devices of all machines."""
         return self.devices * self.nodes
 
     @property
     def multiple(self) -> int:
-        """What the number of examples of a batch is to be a multiple of."""
+        """Divisor of the number of examples of a batch, as far as possible."""
         return self.shares if self.strategy == "tpu" else 1
+
+    def sharing(self, backend: str) -> str:
+        """Return the strategy of :data:`STRATEGIES` by which the devices of a run share its batches."""
+        return STRATEGIES[backend][self.nodes > 1][0] if self.strategy == "auto" else self.strategy
+
+    def processes(self, backend: str) -> int:
+        """Return the number of processes of a run: one a device with ddp and fsdp, one a machine with multi_worker."""
+        several = {"ddp": self.shares, "fsdp": self.shares, "multi_worker": self.nodes}
+        return several.get(self.sharing(backend), 1)
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:
-            yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; loop=neutral accumulates"
+            yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; set loop=neutral to accumulate"
         if self.loop == "stock" and self.validate_steps:
-            yield "validate_steps", "found with loop=stock, which validates after epochs; loop=neutral has it"
+            yield "validate_steps", "not supported with loop=stock, which validates after epochs; set loop=neutral"
         if self.loop == "stock" and self.precision == "16":
-            yield "loop", "found stock with precision=16, expected neutral, whose scale of the loss a checkpoint holds"
+            yield (
+                "loop",
+                "found stock with precision=16, expected neutral, whose checkpoints hold the loss scale",
+            )
         if self.loop == "stock" and self.shares > 1:
-            yield "loop", f"found stock with {self.shares} devices, expected neutral, which cuts the plan's batches"
+            yield "loop", f"found stock with {self.shares} devices, expected neutral, which shares the batches"
         if self.strategy == "tpu":
             yield from self._check_tpu()
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Conditions between the trainer, the backend and the dataset."""
+        yield from self._check_strategy(run.backend)
+        if run.dataset.streaming:
+            yield from self._check_streaming(run)
+
+    def _check_strategy(self, backend: str) -> Iterator[tuple[str, str]]:
+        supported = list(dict.fromkeys(chain(*STRATEGIES[backend])))
+        fitting = STRATEGIES[backend][self.nodes > 1]
+        if self.strategy not in ("auto", *supported):
+            message = f"{self.strategy} is not supported with backend={backend}; set {' or '.join(supported)}"
+            yield "strategy", message
+        elif self.strategy not in ("auto", "tpu", *fitting):
+            message = f"{self.strategy} is not supported with trainer.nodes={self.nodes}; set {' or '.join(fitting)}"
+            yield "strategy", message
+
+    def _check_streaming(self, run: Run) -> Iterator[tuple[str, str]]:
+        """The steps of a stream are not known beforehand, and neither are the lengths of its examples."""
+        with_streaming = "is not supported with dataset.streaming=true"
+        if self.max_steps is None and not run.evaluate:
+            yield "max_steps", "null is not supported with dataset.streaming=true; set trainer.max_steps=N"
+        if self.loop == "stock":
+            yield "loop", f"stock {with_streaming}; set trainer.loop=neutral"
+        if self.accumulate > max(1, run.dataset.pool // self.batch_examples):
+            yield (
+                "accumulate",
+                f"found {self.accumulate}, expected at most dataset.pool / trainer.batch_examples, "
+                f"{run.dataset.pool} / {self.batch_examples}: with dataset.streaming=true a step takes its batches "
+                "from one pool",
+            )
+        if self.strategy == "tpu":
+            yield "strategy", f"tpu {with_streaming}, whose shapes are not static; set dataset.streaming=false"
+        elif self.static_shapes:
+            yield "static_shapes", f"true {with_streaming}; set trainer.static_shapes=false"
+        if self.workers:
+            yield "workers", f"{self.workers} {with_streaming}, whose threads prefetch; set trainer.workers=0"
 
     def _check_tpu(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock":
             yield "loop", "found stock with strategy=tpu, expected neutral"
         if not self.static_shapes:
-            yield "static_shapes", "found false with strategy=tpu, expected true: every shape is compiled for itself"
+            yield "static_shapes", "found false with strategy=tpu, expected true, because every shape is compiled"
         if self.precision in ("64", "16"):
             yield "precision", f"found {self.precision} with strategy=tpu, expected bf16 or 32"
         if self.nodes > 1:
@@ -121,22 +169,11 @@ class Trainer:
             )
 
 
-def sharing(backend: str, trainer: Any) -> str:
-    """The strategy of :data:`STRATEGIES` by which a run's devices share its batches."""
-    return STRATEGIES[backend][trainer.nodes > 1][0] if trainer.strategy == "auto" else trainer.strategy
-
-
-def processes(backend: str, trainer: Any) -> int:
-    """How many processes a run is made of: with ddp and fsdp one a device, with multi_worker one a machine."""
-    several = {"ddp": trainer.shares, "fsdp": trainer.shares, "multi_worker": trainer.nodes}
-    return several.get(sharing(backend, trainer), 1)
-
-
 def check_gpus(devices: int, gpus: int) -> None:
-    """Refuse more devices than there are GPUs, where there are any: the rest would not be as fast.
+    """Check that every device is a GPU, if the machine has any: a CPU would hold up the others.
 
     Raises:
-        ConfigError: saying so.
+        ConfigError: there are fewer GPUs than devices.
     """
     if 0 < gpus < devices:
         raise ConfigError(f"trainer.devices: found {devices}, expected at most {gpus}, the GPUs of this machine")

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tests.workers.image_models.cases import CLASSES, MODELS, SIZE, initial, labels
 from toolkit.config.build import build
 from toolkit.layers import tf as layers
+from toolkit.layers.normalization.tf import BatchNorm
 
 POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16"}
 
@@ -30,7 +31,7 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def norm(given: dict[str, Any], dtype: str, name: str) -> dict[str, Any]:
-    layer = layers.BatchNorm(given["weight"].size)
+    layer = BatchNorm(given["weight"].size)
     layer.weight.assign(given["weight"])
     layer.bias.assign(given["bias"])
     x = tf.constant(given[name], dtype)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tests.workers.image_models.cases import CLASSES, MODELS, SIZE, initial, labels
 from toolkit.config.build import build
 from toolkit.layers import torch as layers
+from toolkit.layers.normalization.torch import BatchNorm
 from toolkit.models.resnet.spec import ResNet
 
 LAYOUTS = {18: ("basic", (2, 2, 2, 2)), 50: ("bottleneck", (3, 4, 6, 3))}  # depth -> block, blocks of each stage
@@ -33,7 +34,7 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for dtype in (torch.float64, torch.float32):
         for name in ("batch", "alone"):
-            found = norm(layers.BatchNorm(channels).to(dtype), given, dtype, name)
+            found = norm(BatchNorm(channels).to(dtype), given, dtype, name)
             out |= {f"{name}/{str(dtype)[6:]}/{key}": value for key, value in found.items()}
     stock = norm(nn.BatchNorm2d(channels).double(), given, torch.float64, "batch")
     out |= {f"batch/stock/{key}": value for key, value in stock.items()}

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from toolkit.features.tokens.spec import Tokens
 
 from tests.workers.lstm_attention.cases import (
     LENGTHS,
@@ -22,7 +23,6 @@ from tests.workers.lstm_attention.cases import (
     steps,
 )
 from toolkit.config.build import build
-from toolkit.features.tokens.spec import Tokens
 from toolkit.layers import tf as layers
 from toolkit.models.lstm_attention.tf import LSTMAttention
 from toolkit.tasks.seq2seq.spec import Seq2Seq as Task

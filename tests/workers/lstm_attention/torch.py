@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from toolkit.features.tokens.spec import Tokens
 
 from tests.workers.lstm_attention.cases import (
     LENGTHS,
@@ -21,7 +22,6 @@ from tests.workers.lstm_attention.cases import (
     steps,
 )
 from toolkit.config.build import build
-from toolkit.features.tokens.spec import Tokens
 from toolkit.layers import torch as layers
 from toolkit.models.lstm_attention.torch import LSTMAttention
 from toolkit.tasks.seq2seq.spec import Seq2Seq as Task

@@ -1,10 +1,10 @@
-"""Pictures as a model sees them: cut, resized, flipped, normalised, erased in part and mixed."""
+"""Image features: crop, resize, flip, normalize, erase and mix."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -13,28 +13,33 @@ from toolkit.data.random import symmetric_beta, uniform
 from toolkit.errors import ConfigError
 from toolkit.features import statistics
 
-STATISTICS = "image.json"  # what `learn` leaves in the run folder
-ATTEMPTS = 10  # at a box that fits into the picture, as in torchvision
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
-# Where each random number of an example stands in its stream, so that one option does not change what another draws.
+STATISTICS = "image.json"  # written by `learn` into the run folder
+ATTEMPTS = 10  # to draw a box that fits into the image, as in torchvision
+
+# Position of each random number in the stream of an example, so that one option does not change the draws of another.
 PLACE, FLIP, ERASES, SHARE, ERASED_PLACE, SIZES, ERASED_SIZES = 0, 2, 3, 4, 6, 8, 8 + 2 * ATTEMPTS
 WORDS = ERASED_SIZES + 2 * ATTEMPTS
 
 
 @spec
 class Erase:
-    """A box of a training picture is emptied (Zhong et al. 2017, "Random Erasing Data Augmentation", algorithm 1).
+    """Random erasing of a box in training images (Zhong et al. 2017, "Random Erasing Data Augmentation", algorithm 1).
 
-    The emptied pixels are zero after normalisation, the mean of their channel: the paper's variant "RE-M". The defaults
-    are those of its experiments. Upright boxes are as likely as lying ones.
+    Erased pixels are zero after normalization, the mean of their channel: the paper's variant "RE-M". The defaults are
+    those of its experiments. Tall and wide boxes are equally likely.
     """
 
-    probability: float = option(default=0.0, doc="of a picture being erased in part; the paper has 0.5", ge=0, le=1)
+    probability: float = option(
+        default=0.0, doc="probability of erasing a box of an image; 0.5 in the paper", ge=0, le=1
+    )
     area: tuple[float, float] = option(
-        default=(0.02, 0.4), doc="smallest and largest box, as fractions of the picture", gt=0, le=1
+        default=(0.02, 0.4), doc="smallest and largest area of the box, as fractions of the image", gt=0, le=1
     )
     ratio: tuple[float, float] = option(
-        default=(0.3, 1 / 0.3), doc="smallest and largest width over height of the box", gt=0
+        default=(0.3, 1 / 0.3), doc="smallest and largest ratio of width to height of the box", gt=0
     )
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -44,43 +49,46 @@ class Erase:
 
 @spec
 class Image:
-    """Bytes to normalised pixels, with the augmentation of training pictures.
+    """Normalized pixels, with the augmentation of training images.
 
-    Cutting a box out, bringing it to the model's size and flipping it are one linear map, separable into rows and
-    columns: bilinear interpolation between pixel centres, with the triangle widened by the scale where a picture
-    shrinks (antialiasing), black beyond the edges. Where nothing is resized, pixels are copied.
+    Crop, resize and flip are one linear map, separable into rows and columns: bilinear interpolation between pixel
+    centres, with the triangle widened by the scale when an image shrinks (antialiasing), and black beyond the edges.
+    Pixels are copied if nothing is resized.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("images",)
+    column: ClassVar[str] = "image"  # kind of column that these are features of
 
-    size: int | None = option(None, "height and width of what the model sees; null = as the pictures are", ge=1)
+    size: int | None = option(
+        None, "height and width of the model's input in pixels; null = the size of the images", ge=1
+    )
     crop: Literal["none", "pad", "random_resized"] = option(
         "none",
-        "what is cut out of training pictures; none: all of them; pad: a box of a picture's own size out of it with "
-        "black around (He et al. 2015, section 4.2); random_resized: a box of random area and ratio, brought to the "
-        "model's size (Szegedy et al. 2015, section 6)",
+        "crop of training images; none: the whole image; pad: a box of the image's size after padding with black "
+        "(He et al. 2015, section 4.2); random_resized: a box of random area and ratio, resized (Szegedy et al. 2015, "
+        "section 6)",
     )
     padding: int = option(4, "pad: black pixels on each side", ge=0)
     area: tuple[float, float] = option(
-        (0.08, 1.0), "random_resized: smallest and largest box, as fractions of the picture", gt=0, le=1
+        (0.08, 1.0), "random_resized: smallest and largest area of the box, as fractions of the image", gt=0, le=1
     )
     ratio: tuple[float, float] = option(
-        (3 / 4, 4 / 3), "random_resized: smallest and largest width over height of the box", gt=0
+        (3 / 4, 4 / 3), "random_resized: smallest and largest ratio of width to height of the box", gt=0
     )
-    flip: float = option(0.0, "probability that left and right of a training picture are exchanged", ge=0, le=1)
-    erase: Erase = option(Erase(), "a box of a training picture is emptied")
+    flip: float = option(0.0, "probability of flipping a training image left to right", ge=0, le=1)
+    erase: Erase = option(Erase(), "random erasing of a box in training images")
     mixup: float = option(
         0.0,
-        "alpha: a training picture's share in its mixture with another is drawn from Beta(alpha, alpha) (Zhang et al. "
-        "2018); 0 = no mixing",
+        "alpha: the weight of a training image in its mixture with another is drawn from Beta(alpha, alpha) (Zhang et "
+        "al. 2018); 0 = no mixing",
         ge=0,
     )
     normalize: Literal["training_set", "given", "none"] = option(
         "training_set",
-        "to mean 0 and variance 1 in each channel: by the training split, by `mean` and `std`, or not (pixels 0 to 1)",
+        "normalize each channel to mean 0 and variance 1 over the training split, by `mean` and `std` (given), or not "
+        "(pixels from 0 to 1)",
     )
-    mean: tuple[float, ...] = option((), "given: mean of each channel, where white is 1")
-    std: tuple[float, ...] = option((), "given: standard deviation of each channel, where white is 1", gt=0)
+    mean: tuple[float, ...] = option((), "given: mean of each channel; white is 1")
+    std: tuple[float, ...] = option((), "given: standard deviation of each channel; white is 1", gt=0)
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from _ordered("area", self.area)
@@ -92,21 +100,26 @@ class Image:
         elif len(self.mean) != len(self.std):
             yield "std", f"found {len(self.std)} values, expected {len(self.mean)}, one for each of mean"
 
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Mixup mixes images of one device."""
+        if self.mixup and run.trainer.shares > 1:
+            yield "mixup", f"{self.mixup} is not supported with {run.trainer.shares} devices; set features.mixup=0"
+
     @property
     def moves(self) -> bool:
-        """Whether any picture is cut, resized or flipped; else boxes and flips are not looked at."""
+        """True if images are cropped, resized or flipped; otherwise boxes and flips are ignored."""
         return self.size is not None or self.crop != "none" or self.flip > 0
 
     @property
     def resizes(self) -> bool:
-        """Whether pixels are interpolated; else they are copied."""
+        """True if pixels are interpolated; otherwise they are copied."""
         return self.size is not None or self.crop == "random_resized"
 
     def shape(self, height: int, width: int, channels: int) -> tuple[int, int, int]:
-        """Height, width and channels of what the model sees of such pictures.
+        """Return height, width and channels of the model's input for images of this shape.
 
         Raises:
-            ConfigError: ``mean`` and ``std`` are of another number of channels.
+            ConfigError: ``mean`` and ``std`` have another number of channels.
         """
         if self.normalize == "given" and len(self.mean) != channels:
             raise ConfigError(
@@ -115,11 +128,11 @@ class Image:
         return (self.size or height, self.size or width, channels)
 
     def whole(self, height: int, width: int) -> np.ndarray:
-        """The box of a picture as it is: ``(4,)`` int32, top, left, height and width in pixels."""
+        """Return the box of a whole image: ``(4,)`` int32, top, left, height and width in pixels."""
         return np.array([0, 0, height, width], np.int32)
 
     def draw(self, height: int, width: int, seed: int, epoch: int, example: int) -> dict[str, Any]:
-        """:meth:`draw_batch` for one picture.
+        """Draw the augmentation of one training image (see :meth:`draw_batch`).
 
         Returns:
             ``box`` and ``erased`` ``(4,)`` int32, ``flip``, ``share``.
@@ -131,14 +144,14 @@ class Image:
     def draw_batch(
         self, height: int, width: int, seed: int | None, epoch: int, examples: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Draw the augmentation of a batch of training pictures.
+        """Draw the augmentation of a batch of training images.
 
-        What is drawn for an example depends on (seed, epoch, example) alone, whatever the backend, the batch and the
-        worker; only ``partners`` are places in the batch.
+        The draws of an example depend only on (seed, epoch, example), not on backend, batch or worker; ``partners`` are
+        rows of the batch.
 
         Args:
-            height, width: of the pictures, in pixels.
-            seed: None draws nothing: whole pictures, for evaluation.
+            height, width: size of the images in pixels.
+            seed: None means no augmentation, for evaluation.
             examples: ``(batch,)`` positions in the split.
 
         Returns:
@@ -168,27 +181,27 @@ class Image:
         return drawn
 
     def _random_boxes(self, chance: np.ndarray, height: int, width: int) -> np.ndarray:
-        """As torchvision draws them: where no attempt fits, the largest box of an allowed ratio; then the place."""
-        rows, columns, found = _sizes(chance[:, SIZES:ERASED_SIZES], self.area, self.ratio, height, width)
-        rows = np.where(found, rows, min(height, max(1, round(width / self.ratio[0]))))
-        columns = np.where(found, columns, min(width, max(1, round(height * self.ratio[1]))))
+        """Draw boxes as torchvision does: if no attempt fits, the largest box of an allowed ratio; then the place."""
+        rows, columns, fits = _sizes(chance[:, SIZES:ERASED_SIZES], self.area, self.ratio, height, width)
+        rows = np.where(fits, rows, min(height, max(1, round(width / self.ratio[0]))))
+        columns = np.where(fits, columns, min(width, max(1, round(height * self.ratio[1]))))
         return _placed(chance[:, PLACE : PLACE + 2], rows, columns, height, width)
 
     def _random_erased(self, chance: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Boxes of the finished pictures; height and width 0 where none is to be erased or none was found."""
-        rows, columns, found = _sizes(chance[:, ERASED_SIZES:WORDS], self.erase.area, self.erase.ratio, height, width)
+        """Draw boxes to erase from the cropped images; height and width are 0 for none."""
+        rows, columns, fits = _sizes(chance[:, ERASED_SIZES:WORDS], self.erase.area, self.erase.ratio, height, width)
         boxes = _placed(chance[:, ERASED_PLACE : ERASED_PLACE + 2], rows, columns, height, width)
-        return np.where(found[:, None] & (chance[:, ERASES, None] < self.erase.probability), boxes, 0)
+        return np.where(fits[:, None] & (chance[:, ERASES, None] < self.erase.probability), boxes, 0)
 
     def learn(self, images: Iterable[np.ndarray], folder: Path) -> None:
-        """Learn what ``normalize=training_set`` needs from the training split, into ``folder``; else do nothing.
+        """Write the statistics of the training split into ``folder`` if ``normalize`` is ``training_set``.
 
         Args:
             images: ``(height, width, channels)`` uint8 each.
         """
         if self.normalize != "training_set":
             return
-        # of each byte in each channel: in large pictures they take a quarter of the time of sums and squares
+        # histograms of each channel: for large images they take a quarter of the time of sums and squares
         counts = np.zeros((0, 256), np.int64)
         for image in images:
             channels = image.reshape(-1, image.shape[-1]).T
@@ -201,26 +214,26 @@ class Image:
         statistics.save(folder / STATISTICS, mean, variance)
 
     def load(self, folder: Path) -> dict[str, np.ndarray]:
-        """What :meth:`learn` left: ``mean`` and ``variance`` of each channel, float64; empty where nothing was needed.
+        """Read what :meth:`learn` wrote: ``mean`` and ``variance`` of each channel, float64; empty if not needed.
 
         Raises:
-            DataError: there is nothing, or it is damaged.
+            DataError: the file does not exist or is damaged.
         """
         if self.normalize != "training_set":
             return {}
         return statistics.load(folder / STATISTICS, "channel")
 
     def scale_shift(self, state: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """What normalises a byte: ``byte * scale - shift``.
+        """Return scale and shift that normalize a byte: ``byte * scale - shift``.
 
-        A multiplication and a subtraction give the same bits everywhere; a division by a constant does not, for
-        TensorFlow multiplies by its reciprocal instead. A channel without variance is only shifted.
+        A multiplication and a subtraction give the same bits on both backends. A division by a constant does not,
+        because TensorFlow multiplies by its reciprocal. A channel without variance is only shifted.
 
         Args:
-            state: of :meth:`load`.
+            state: result of :meth:`load`.
 
         Returns:
-            two arrays ``(channels,)`` float64, or ``(1,)`` where all channels share them.
+            two arrays ``(channels,)`` float64, or ``(1,)`` if all channels have the same.
         """
         if self.normalize == "none":
             return np.full(1, 1 / 255), np.zeros(1)
@@ -234,12 +247,12 @@ class Image:
     def reference(
         self, image: np.ndarray, drawn: dict[str, Any], state: dict[str, np.ndarray] | None = None
     ) -> np.ndarray:
-        """One picture in numpy, before it is mixed with another: what both twins are held against.
+        """Compute one image in numpy, before it is mixed with another, as the reference of both twins.
 
         Args:
             image: ``(height, width, channels)`` uint8.
-            drawn: of :meth:`draw`; its ``share`` is not looked at.
-            state: of :meth:`load`; needed where ``normalize`` is ``training_set``.
+            drawn: result of :meth:`draw`; its ``share`` is ignored.
+            state: result of :meth:`load`; required if ``normalize`` is ``training_set``.
 
         Returns:
             ``(height, width, channels)`` float64.
@@ -261,17 +274,17 @@ class Image:
 
 
 def sampling(start: int, extent: int, flip: bool, size: int, length: int) -> np.ndarray:
-    """The share of every pixel of a row (or column) of a picture in every pixel of the result, in numpy.
+    """Compute the weight of every pixel of a row (or column) of an image in every pixel of the result, in numpy.
 
     Args:
         start: first pixel of the box; may be negative.
-        extent: pixels of the box; some may lie beyond the picture.
-        flip: whether the result is turned round.
+        extent: pixels of the box; some may lie beyond the image.
+        flip: True reverses the result.
         size: pixels of the result.
-        length: pixels of the picture.
+        length: pixels of the image.
 
     Returns:
-        ``(size, length)`` float64; a row sums to one where it needs nothing from beyond the picture.
+        ``(size, length)`` float64; a row sums to one if it needs no pixel beyond the image.
     """
     box = np.arange(extent) + 0.5
     centre = (np.arange(size) + 0.5) * extent / size
@@ -291,14 +304,14 @@ def _ordered(field: str, bounds: tuple[float, float]) -> Iterator[tuple[str, str
 def _sizes(
     chance: np.ndarray, area: tuple[float, float], ratio: tuple[float, float], height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Heights and widths of boxes, even in area and in the logarithm of width over height.
+    """Draw heights and widths of boxes, uniform in area and in the logarithm of the ratio of width to height.
 
     Args:
-        chance: ``(batch, 2 * ATTEMPTS)``; of the attempts the first that fits counts.
-        height, width: of the picture.
+        chance: ``(batch, 2 * ATTEMPTS)`` random numbers; the first attempt that fits counts.
+        height, width: size of the image.
 
     Returns:
-        heights, widths and whether any attempt did fit, ``(batch,)`` each.
+        heights, widths, and True where an attempt fits, ``(batch,)`` each.
     """
     pixels = height * width * (area[0] + chance[:, 0::2] * (area[1] - area[0]))
     shape = np.exp(np.log(ratio[0]) + chance[:, 1::2] * np.log(ratio[1] / ratio[0]))
@@ -309,6 +322,6 @@ def _sizes(
 
 
 def _placed(chance: np.ndarray, rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes of these sizes at even places in the picture, ``(batch, 4)`` int32."""
+    """Place boxes of these sizes uniformly in the image: ``(batch, 4)`` int32."""
     top, left = chance[:, 0] * (height - rows + 1) // 1, chance[:, 1] * (width - columns + 1) // 1
     return np.stack([top, left, rows, columns], axis=1).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Pictures as a model sees them, in TensorFlow."""
+"""Image features in TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Image(keras.layers.Layer):
 
     Args:
         spec: the neutral description.
-        state: what ``spec.load`` returned.
+        state: result of ``spec.load``.
     """
 
     def __init__(self, spec: image.Image, state: dict[str, np.ndarray]) -> None:
@@ -26,35 +26,41 @@ class Image(keras.layers.Layer):
     def call(
         self,
         images: tf.Tensor,
-        boxes: tf.Tensor,
-        flips: tf.Tensor,
-        erased: tf.Tensor,
-        partners: tf.Tensor,
-        shares: tf.Tensor,
+        boxes: tf.Tensor | None = None,
+        flips: tf.Tensor | None = None,
+        erased: tf.Tensor | None = None,
+        partners: tf.Tensor | None = None,
+        shares: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Compute the pixels of a batch.
 
         Args:
             images: ``(batch, height, width, channels)`` uint8.
-            boxes: ``(batch, 4)`` int32, top, left, height and width of what is cut out, in pixels.
-            flips: ``(batch,)`` bool.
-            erased: ``(batch, 4)`` int32, a box of the result; height 0 = none.
-            partners: ``(batch,)`` int32, the place in the batch of the picture that is mixed in.
-            shares: ``(batch,)``, of the picture itself, 1 = nothing is mixed in.
+            boxes: ``(batch, 4)`` int32, top, left, height and width of the crop in pixels; None = the whole image.
+            flips: ``(batch,)`` bool; None = no flips.
+            erased: ``(batch, 4)`` int32, a box of the result, height 0 = none; None = no image is erased.
+            partners: ``(batch,)`` int32, the row of the image that is mixed in; None = no mixing.
+            shares: ``(batch,)``, weight of the image itself, 1 = nothing is mixed in; None = no mixing.
 
         Returns:
             ``(batch, height, width, channels)``.
         """
         spec, dtype = self.spec, self.compute_dtype
+        cropped = boxes is not None or flips is not None
+        batch, height, width, _ = tf.unstack(tf.shape(images))
+        if boxes is None:
+            boxes = tf.tile(tf.stack([0, 0, height, width])[None], [batch, 1])
+        if flips is None:
+            flips = tf.zeros([batch], tf.bool)
         if spec.resizes:
             pixels = self._resampled(images, boxes, flips)
         else:
-            pixels = tf.cast(_copied(images, boxes, flips) if spec.moves else images, dtype)
+            pixels = tf.cast(_copied(images, boxes, flips) if spec.moves and cropped else images, dtype)
         pixels = pixels * self.scale - self.shift
-        if spec.erase.probability:
+        if spec.erase.probability and erased is not None:
             covered = _covered(erased, tf.shape(pixels)[1], tf.shape(pixels)[2])
             pixels = tf.where(covered, tf.zeros([], dtype), pixels)
-        if spec.mixup:
+        if spec.mixup and partners is not None and shares is not None:
             share = tf.cast(shares, dtype)[:, None, None, None]
             pixels = share * pixels + (1 - share) * tf.gather(pixels, partners)
         return pixels
@@ -63,8 +69,8 @@ class Image(keras.layers.Layer):
         """Interpolate: a matrix product over columns, then one over rows."""
         batch, height, width, channels = tf.unstack(tf.shape(images))
         out_height, out_width = self.spec.size or height, self.spec.size or width
-        dtype, never = self.compute_dtype, tf.zeros_like(flips)
-        rows = _sampling(boxes[:, 0], boxes[:, 2], never, out_height, height, dtype)
+        dtype, unflipped = self.compute_dtype, tf.zeros_like(flips)
+        rows = _sampling(boxes[:, 0], boxes[:, 2], unflipped, out_height, height, dtype)
         columns = _sampling(boxes[:, 1], boxes[:, 3], flips, out_width, width, dtype)
         pixels = tf.cast(tf.transpose(images, [0, 2, 1, 3]), dtype)
         pixels = tf.matmul(columns, tf.reshape(pixels, [batch, width, height * channels]))
@@ -74,13 +80,13 @@ class Image(keras.layers.Layer):
 
 
 def _copied(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor) -> tf.Tensor:
-    """Boxes of the pictures' own size, black beyond the pictures."""
+    """Copy boxes of the size of the images, black beyond the images."""
     batch, height, width, channels = tf.unstack(tf.shape(images))
     row, column = tf.range(height), tf.range(width)
     rows = tf.clip_by_value(boxes[:, 0, None] + row, -1, height) + 1
     columns = tf.where(flips[:, None], width - 1 - column, column)
     columns = tf.clip_by_value(boxes[:, 1, None] + columns, -1, width) + 1
-    framed = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])  # one black pixel around serves all that lies beyond
+    framed = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])  # one black pixel around stands for everything beyond
     first = tf.range(batch)[:, None] * (height + 2)
     places = (first + rows)[:, :, None] * (width + 2) + columns[:, None, :]
     return tf.gather(tf.reshape(framed, [-1, channels]), places)
@@ -89,28 +95,28 @@ def _copied(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor) -> tf.Tensor:
 def _sampling(
     start: tf.Tensor, extent: tf.Tensor, flips: tf.Tensor, size: tf.Tensor, length: tf.Tensor, dtype: str
 ) -> tf.Tensor:
-    """``spec.sampling`` for a batch: ``(batch,)`` boxes to ``(batch, size, length)``.
+    """Compute ``spec.sampling`` for a batch: ``(batch,)`` boxes to ``(batch, size, length)``.
 
-    Centres are split into a pixel and a part of one in integers, so that float32 loses nothing however large the
-    picture is. No box is larger than the picture.
+    Centres are split into a pixel and a fraction in integers, so that float32 loses nothing in large images. No box is
+    larger than its image.
     """
     index = tf.range(size)
     index = tf.where(flips[:, None], size - 1 - index, index)
-    centre = (2 * index + 1) * extent[:, None] - size  # from the centre of the box's first pixel, in 1 / (2 size)
+    centre = (2 * index + 1) * extent[:, None] - size  # from the centre of the first pixel of the box, in 1 / (2 size)
     pixel = centre // (2 * size)
-    part = (tf.cast(centre - pixel * 2 * size, dtype) / tf.cast(2 * size, dtype))[..., None]
+    fraction = (tf.cast(centre - pixel * 2 * size, dtype) / tf.cast(2 * size, dtype))[..., None]
     support = tf.maximum(tf.cast(extent, dtype) / tf.cast(size, dtype), 1)[:, None, None]
 
     reach = tf.maximum(1, -(-length // size))
     taps = pixel[..., None] + tf.range(-reach, reach + 2)
     in_box = (taps >= 0) & (taps < extent[:, None, None])
-    near = _triangle(tf.cast(taps - pixel[..., None], dtype) - part, support)
+    near = _triangle(tf.cast(taps - pixel[..., None], dtype) - fraction, support)
     total = tf.reduce_sum(near * tf.cast(in_box, dtype), -1, keepdims=True)
 
     place = tf.range(length)
     in_box = ((place >= start[:, None]) & (place < (start + extent)[:, None]))[:, None]
     away = tf.cast(place, dtype) - tf.cast(start[:, None] + pixel, dtype)[..., None]
-    return _triangle(away - part, support) * tf.cast(in_box, dtype) / total
+    return _triangle(away - fraction, support) * tf.cast(in_box, dtype) / total
 
 
 def _triangle(distance: tf.Tensor, support: tf.Tensor) -> tf.Tensor:
@@ -118,7 +124,7 @@ def _triangle(distance: tf.Tensor, support: tf.Tensor) -> tf.Tensor:
 
 
 def _covered(boxes: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Whether each pixel lies in its picture's box: ``(batch, 4)`` -> ``(batch, height, width, 1)``."""
+    """Mark pixels within the box of their image: ``(batch, 4)`` -> ``(batch, height, width, 1)`` bool."""
     row, column = tf.range(height), tf.range(width)
     top, left, rows, columns = (value[:, None] for value in tf.unstack(boxes, 4, axis=1))
     in_rows, in_columns = (row >= top) & (row < top + rows), (column >= left) & (column < left + columns)

@@ -5,56 +5,62 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from toolkit.config.contracts import Sampled
 from toolkit.config.spec import option, spec
 from toolkit.features import statistics
 
-STATISTICS = "log_mel.json"  # what `learn` leaves in the run folder
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+STATISTICS = "log_mel.json"  # written by `learn` into the run folder
 
 
 @spec
 class SpecAugment:
-    """Bands and spans of time of the training examples set to zero (Park et al. 2019, "SpecAugment", without warping).
+    """Masks of mel bands and time spans on training examples (Park et al. 2019, "SpecAugment", without warping).
 
-    Zero is what a masked value becomes after normalisation, hence the mean of its band. The defaults are those of
-    Gulati et al. 2020, section 3.2. Widths are drawn evenly from 0 to the greatest, then the place.
+    Masked values are zero after normalization, which is the mean of their band. The defaults are those of Gulati et al.
+    2020, section 3.2. The width of a mask is drawn uniformly from 0 to the largest, then its position.
     """
 
-    frequency_masks: int = option(default=2, doc="masks over bands in each utterance; 0 = none", ge=0)
-    max_bands: int = option(default=27, doc="widest mask, in bands", ge=0)
-    time_masks: int = option(default=10, doc="masks over time in each utterance; 0 = none", ge=0)
-    max_frames: int = option(default=100, doc="longest mask, in frames", ge=0)
-    max_time_fraction: float = option(default=0.05, doc="longest mask as a fraction of the utterance", ge=0, le=1)
+    frequency_masks: int = option(default=2, doc="number of band masks per utterance; 0 = none", ge=0)
+    max_bands: int = option(default=27, doc="largest width of a band mask, in bands", ge=0)
+    time_masks: int = option(default=10, doc="number of time masks per utterance; 0 = none", ge=0)
+    max_frames: int = option(default=100, doc="largest width of a time mask, in frames", ge=0)
+    max_time_fraction: float = option(
+        default=0.05, doc="largest width of a time mask, as a fraction of the utterance", ge=0, le=1
+    )
 
 
 @spec
 class LogMel:
-    """Logarithm of the power in triangular mel bands, normalised.
+    """Logarithm of the power in triangular mel bands, normalized.
 
-    A frame is ``window`` seconds of the waveform times a periodic Hann window; only whole frames are taken, the first
-    from the very start, so what stands after an utterance in a padded batch never enters it. The mel scale is HTK's,
+    A frame is ``window`` seconds of the waveform times a periodic Hann window. Only whole frames are used, starting at
+    the first sample, so the padding of a batch never affects an utterance. The mel scale is HTK's,
     ``2595 log10(1 + f / 700)``, with triangles in hertz that peak at one. All arithmetic is in float64 and the result
-    is rounded once, which makes both backends give the same float32 numbers.
+    is rounded once, so both backends give the same float32 numbers.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("speech",)
+    column: ClassVar[str] = "audio"  # kind of column that these are features of
 
-    sample_rate: int = option(16000, "of the waveforms, in Hz", ge=1000, le=384000)
+    sample_rate: int = option(16000, "sample rate of the waveforms in Hz", ge=1000, le=384000)
     window: float = option(0.025, "length of a frame in seconds", gt=0, le=1)
-    hop: float = option(0.010, "from one frame to the next, in seconds", gt=0, le=1)
-    n_fft: int | None = option(None, "points of the Fourier transform; null = next power of two from the window", ge=2)
-    mels: int = option(80, "mel bands", ge=1)
+    hop: float = option(0.010, "step between frames in seconds", gt=0, le=1)
+    n_fft: int | None = option(None, "points of the Fourier transform; null = next power of two after the window", ge=2)
+    mels: int = option(80, "number of mel bands", ge=1)
     min_frequency: float = option(0.0, "lower edge of the first band in Hz", ge=0)
     max_frequency: float | None = option(None, "upper edge of the last band in Hz; null = half the sample rate", gt=0)
-    log_floor: float = option(1e-10, "power below which a band counts as silent (full scale is 1.0)", gt=0)
+    log_floor: float = option(1e-10, "smallest power of a band before the logarithm (full scale is 1.0)", gt=0)
     normalize: Literal["utterance", "training_set", "none"] = option(
-        "utterance", "to mean 0 and variance 1 in each band: over the utterance, over the training split, or not"
+        "utterance", "normalize each band to mean 0 and variance 1 over the utterance, over the training split, or not"
     )
-    epsilon: float = option(1e-5, "added to the variance that normalisation divides by", gt=0)
-    spec_augment: SpecAugment = option(SpecAugment(), "masks drawn on training examples")
+    epsilon: float = option(1e-5, "added to the variance in normalization", gt=0)
+    spec_augment: SpecAugment = option(SpecAugment(), "masks on training examples")
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.hop_samples < 1:
@@ -73,6 +79,11 @@ class LogMel:
             yield "mels", f"found {self.mels}: {empty} bands hold no Fourier bin; expected fewer, or a larger n_fft"
         if self.spec_augment.max_bands > self.mels:
             yield "spec_augment.max_bands", f"found {self.spec_augment.max_bands}, expected at most mels ({self.mels})"
+
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """The sample rate is that of the dataset."""
+        if isinstance(run.dataset, Sampled) and run.dataset.sample_rate != self.sample_rate:
+            yield "sample_rate", f"found {self.sample_rate}, expected dataset.sample_rate, {run.dataset.sample_rate}"
 
     @property
     def bands(self) -> int:
@@ -98,20 +109,20 @@ class LogMel:
         return self.sample_rate / 2 if self.max_frequency is None else self.max_frequency
 
     def frames(self, samples: Any) -> Any:
-        """Whole frames in so many samples.
+        """Count the whole frames in ``samples`` samples.
 
         Args:
             samples: int, numpy array or tensor of either framework.
         """
         out = (samples - self.window_samples) // self.hop_samples + 1
-        return (out + abs(out)) // 2  # not below zero, in arithmetic that every one of these types has
+        return (out + abs(out)) // 2  # not below zero, in arithmetic that all of these types have
 
     def window_function(self) -> np.ndarray:
-        """Periodic Hann window, ``(window,)`` float64."""
+        """Return the periodic Hann window, ``(window,)`` float64."""
         return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window_samples) / self.window_samples)
 
     def mel_matrix(self) -> np.ndarray:
-        """Weight of every Fourier bin in every band, ``(fft // 2 + 1, mel)`` float64."""
+        """Return the weight of every Fourier bin in every band, ``(fft // 2 + 1, mel)`` float64."""
         low, high = (2595.0 * np.log10(1.0 + f / 700.0) for f in (self.min_frequency, self.top))
         edges = 700.0 * (10.0 ** (np.linspace(low, high, self.mels + 2) / 2595.0) - 1.0)
         bins = np.arange(self.fft // 2 + 1)[:, None] * (self.sample_rate / self.fft)
@@ -119,11 +130,11 @@ class LogMel:
         return np.maximum(0.0, np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)))
 
     def reference(self, waveform: np.ndarray, state: dict[str, np.ndarray] | None = None) -> np.ndarray:
-        """The features of one utterance in numpy, without masks: what both twins are held against.
+        """Compute the features of one utterance in numpy, without masks, as the reference of both twins.
 
         Args:
             waveform: ``(samples,)``, full scale 1.0.
-            state: of :meth:`load`; needed where ``normalize`` is ``training_set``.
+            state: result of :meth:`load`; required if ``normalize`` is ``training_set``.
 
         Returns:
             ``(frames, mel)`` float32.
@@ -144,7 +155,7 @@ class LogMel:
         return np.log(np.maximum((spectrum.real**2 + spectrum.imag**2) @ self.mel_matrix(), self.log_floor))
 
     def learn(self, waveforms: Iterable[np.ndarray], folder: Path) -> None:
-        """Learn what ``normalize=training_set`` needs from the training split, into ``folder``; else do nothing."""
+        """Write the statistics of the training split into ``folder`` if ``normalize`` is ``training_set``."""
         if self.normalize != "training_set":
             return
         count, total, squares = 0, np.zeros(self.mels), np.zeros(self.mels)
@@ -156,17 +167,17 @@ class LogMel:
         statistics.save(folder / STATISTICS, mean, variance)
 
     def load(self, folder: Path) -> dict[str, np.ndarray]:
-        """What :meth:`learn` left: ``mean`` and ``variance`` of each band, float64; empty where nothing was needed.
+        """Read what :meth:`learn` wrote: ``mean`` and ``variance`` of each band, float64; empty if not needed.
 
         Raises:
-            DataError: there is nothing, it is damaged, or of another number of bands.
+            DataError: the file does not exist, is damaged, or has another number of bands.
         """
         if self.normalize != "training_set":
             return {}
         return statistics.load(folder / STATISTICS, "mel band", self.mels)
 
     def draw(self, frames: int, seed: int, epoch: int, example: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the masks of one training example, the same whatever the backend, the batch and the worker.
+        """Draw the masks of one training example, independent of backend, batch and worker.
 
         Args:
             frames: length of the utterance.

@@ -14,7 +14,7 @@ class LogMel(keras.layers.Layer):
 
     Args:
         spec: the neutral description.
-        state: what ``spec.load`` returned.
+        state: result of ``spec.load``.
     """
 
     def __init__(self, spec: log_mel.LogMel, state: dict[str, np.ndarray]) -> None:
@@ -26,15 +26,19 @@ class LogMel(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, waveforms: tf.Tensor, lengths: tf.Tensor, time_masks: tf.Tensor, frequency_masks: tf.Tensor
+        self,
+        waveforms: tf.Tensor,
+        lengths: tf.Tensor,
+        time_masks: tf.Tensor | None = None,
+        frequency_masks: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Compute the features of a batch.
 
         Args:
             waveforms: ``(batch, samples)``, full scale 1.0.
             lengths: ``(batch,)`` samples.
-            time_masks: ``(batch, masks, 2)`` int, (first frame, frames).
-            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands).
+            time_masks: ``(batch, masks, 2)`` int, (first frame, frames); None = no masks.
+            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands); None = no masks.
 
         Returns:
             ``(batch, frames, mel)``, zero where masked and beyond the end, and ``(batch,)`` frames.
@@ -48,7 +52,9 @@ class LogMel(keras.layers.Layer):
         time, band = tf.range(tf.shape(values)[1]), tf.range(spec.mels)
         valid = time < frame_lengths[:, None]
         values = self._normalize(values, valid[..., None], frame_lengths)
-        keep = (valid & ~_covered(time_masks, time))[:, :, None] & ~_covered(frequency_masks, band)[:, None, :]
+        keep = (valid if time_masks is None else valid & ~_covered(time_masks, time))[:, :, None]
+        if frequency_masks is not None:
+            keep = keep & ~_covered(frequency_masks, band)[:, None, :]
         zero = tf.zeros([], values.dtype)
         return tf.cast(tf.where(keep, values, zero), self.compute_dtype), frame_lengths
 
@@ -66,6 +72,6 @@ class LogMel(keras.layers.Layer):
 
 
 def _covered(masks: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """Whether each position lies in a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)``."""
+    """Mark positions within a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)`` bool."""
     first, width = masks[:, :, 0, None], masks[:, :, 1, None]
     return tf.reduce_any((index >= first) & (index < first + width), 1)

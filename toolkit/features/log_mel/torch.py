@@ -14,7 +14,7 @@ class LogMel(nn.Module):
 
     Args:
         spec: the neutral description.
-        state: what ``spec.load`` returned.
+        state: result of ``spec.load``.
     """
 
     like: Tensor
@@ -24,20 +24,24 @@ class LogMel(nn.Module):
         self.spec = spec
         constants = {"window": spec.window_function(), "mel": spec.mel_matrix(), **state}
         for name, array in constants.items():
-            # float64 under the guise of integers: follows the module to a device, but not to another precision
+            # float64 stored as integers: follows the module to a device, but not to another precision
             self.register_buffer(f"{name}_bits", torch.from_numpy(array).view(torch.int64), persistent=False)
-        self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision that the module was cast to
+        self.register_buffer("like", torch.empty(0), persistent=False)  # has the precision of the module
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, time_masks: Tensor, frequency_masks: Tensor
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        time_masks: Tensor | None = None,
+        frequency_masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Compute the features of a batch.
 
         Args:
             waveforms: ``(batch, samples)``, full scale 1.0.
             lengths: ``(batch,)`` samples.
-            time_masks: ``(batch, masks, 2)`` int, (first frame, frames).
-            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands).
+            time_masks: ``(batch, masks, 2)`` int, (first frame, frames); None = no masks.
+            frequency_masks: ``(batch, masks, 2)`` int, (first band, bands); None = no masks.
 
         Returns:
             ``(batch, frames, mel)``, zero where masked and beyond the end, and ``(batch,)`` frames.
@@ -51,7 +55,9 @@ class LogMel(nn.Module):
         time, band = (torch.arange(n, device=values.device) for n in values.shape[1:])
         valid = time < frame_lengths[:, None]
         values = self._normalize(values, valid[..., None], frame_lengths)
-        keep = (valid & ~_covered(time_masks, time))[:, :, None] & ~_covered(frequency_masks, band)[:, None, :]
+        keep = (valid if time_masks is None else valid & ~_covered(time_masks, time))[:, :, None]
+        if frequency_masks is not None:
+            keep = keep & ~_covered(frequency_masks, band)[:, None, :]
         return torch.where(keep, values, 0.0).to(self.like.dtype), frame_lengths
 
     def _normalize(self, values: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
@@ -70,6 +76,6 @@ class LogMel(nn.Module):
 
 
 def _covered(masks: Tensor, index: Tensor) -> Tensor:
-    """Whether each position lies in a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)``."""
+    """Mark positions within a mask: ``(batch, masks, 2)``, ``(positions,)`` -> ``(batch, positions)`` bool."""
     first, width = masks[:, :, 0, None], masks[:, :, 1, None]
     return ((index >= first) & (index < first + width)).any(1)

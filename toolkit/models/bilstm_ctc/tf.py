@@ -1,30 +1,14 @@
-"""Bidirectional LSTM with a CTC head, in TensorFlow."""
+"""Bidirectional LSTM encoder with a CTC head, in TensorFlow."""
 
 from __future__ import annotations
 
 import keras
 import tensorflow as tf
 
-from toolkit.layers.tf import LSTM, BatchNorm, Dropout, Subsample, dense, valid_frames
-from toolkit.models.bilstm_ctc import spec as bilstm
-
-
-class Block(keras.layers.Layer):
-    """Batch norm, an LSTM in each direction, their sum."""
-
-    def __init__(self, spec: bilstm.BiLSTMCTC) -> None:
-        super().__init__()
-        self.batch_norm = BatchNorm(spec.units)
-        self.forwards = LSTM(spec.units, spec.units)
-        self.backwards = LSTM(spec.units, spec.units)
-        self.dropout = Dropout(spec.dropout, spec.native_dropout)
-        self.built = True
-
-    def call(self, x: tf.Tensor, lengths: tf.Tensor, valid: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, time, units)``, ``(batch,)``, ``(batch, time)`` -> ``(batch, time, units)``."""
-        x = self.batch_norm(x, valid, training=training)
-        backwards = tf.reverse_sequence(self.backwards(tf.reverse_sequence(x, lengths, 1, 0)), lengths, 1, 0)
-        return self.dropout(self.forwards(x) + backwards, training=training)
+from toolkit.encoders.bilstm.tf import BiLSTM
+from toolkit.layers.basic.tf import Head
+from toolkit.layers.tf import adopt
+from toolkit.models.bilstm_ctc import spec as neutral
 
 
 class BiLSTMCTC(keras.Model):
@@ -36,13 +20,10 @@ class BiLSTMCTC(keras.Model):
         outputs: size of the vocabulary with the blank.
     """
 
-    def __init__(self, spec: bilstm.BiLSTMCTC, inputs: int, outputs: int) -> None:
+    def __init__(self, spec: neutral.BiLSTMCTC, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.spec = spec
-        self.subsample = Subsample(inputs, spec.subsampling_channels, spec.units, bias=False)
-        self.dropout = Dropout(spec.dropout, spec.native_dropout)
-        self.blocks = [Block(spec) for _ in range(spec.layers)]
-        self.head = dense(spec.units, outputs, dtype=keras.config.floatx())
+        self.encode = adopt(self, BiLSTM(spec, inputs))
+        self.head = Head(spec.width, outputs)
         self.built = True
 
     def call(
@@ -53,17 +34,11 @@ class BiLSTMCTC(keras.Model):
         Args:
             features: ``(batch, frames, inputs)``.
             lengths: ``(batch,)`` frames.
+            training: True applies dropout and batch statistics.
 
         Returns:
             ``(batch, time, outputs)`` logits, ``(batch,)`` their lengths, and the intermediates by name, in order.
         """
-        x = self.subsample(features)
-        lengths = self.spec.output_length(lengths)
-        intermediates = {"features": features, "subsample": x}
-        valid = valid_frames(lengths, tf.shape(x)[1])
-        x = self.dropout(x, training=training)
-        for number, block in enumerate(self.blocks):
-            x = block(x, lengths, valid, training=training)
-            intermediates[f"blocks.{number}"] = x
+        x, lengths, intermediates = self.encode(features, lengths, training=training)
         logits = self.head(x)
         return logits, lengths, intermediates | {"logits": logits}

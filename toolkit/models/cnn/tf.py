@@ -5,12 +5,14 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from toolkit.layers.tf import BatchNorm, Conv2d, Dropout, dense
+from toolkit.layers.basic.tf import Conv2d, Head, dense
+from toolkit.layers.dropout.tf import Dropout
+from toolkit.layers.normalization.tf import BatchNorm
 from toolkit.models.cnn import spec as cnn
 
 
 class Block(keras.layers.Layer):
-    """Convolution, normalisation, pooling, ReLU."""
+    """Convolution, normalization, pooling, ReLU."""
 
     def __init__(self, spec: cnn.CNN, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -19,7 +21,7 @@ class Block(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, height, width, inputs)`` -> ``(batch, height // 2, width // 2, outputs)``."""
+        """Map ``(batch, height, width, inputs)`` to ``(batch, height // 2, width // 2, outputs)``."""
         x = self.conv(x)
         if self.batch_norm is not None:
             x = self.batch_norm(x, training=training)
@@ -31,7 +33,7 @@ class CNN(keras.Model):
 
     Args:
         spec: the neutral description.
-        inputs: height, width and channels of a picture.
+        inputs: height, width and channels of an image.
         outputs: number of classes.
     """
 
@@ -44,7 +46,7 @@ class CNN(keras.Model):
         self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
         self.hidden = dense(self.flat, spec.hidden)
         self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
-        self.head = dense(spec.hidden, outputs, dtype=keras.config.floatx())
+        self.head = Head(spec.hidden, outputs)
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

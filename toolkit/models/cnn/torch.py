@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toolkit.layers.torch import BatchNorm, Dropout, conv2d
+from toolkit.layers.basic.torch import Head, conv2d
+from toolkit.layers.dropout.torch import Dropout
+from toolkit.layers.normalization.torch import BatchNorm
 from toolkit.models.cnn import spec as cnn
 
 
 class Block(nn.Module):
-    """Convolution, normalisation, pooling, ReLU."""
+    """Convolution, normalization, pooling, ReLU."""
 
     def __init__(self, spec: cnn.CNN, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -19,7 +21,7 @@ class Block(nn.Module):
         self.batch_norm = BatchNorm(outputs) if spec.batch_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, inputs, height, width)`` -> ``(batch, outputs, height // 2, width // 2)``."""
+        """Map ``(batch, inputs, height, width)`` to ``(batch, outputs, height // 2, width // 2)``."""
         x = self.conv(x)
         if self.batch_norm is not None:
             x = self.batch_norm(x)
@@ -31,7 +33,7 @@ class CNN(nn.Module):
 
     Args:
         spec: the neutral description.
-        inputs: height, width and channels of a picture.
+        inputs: height, width and channels of an image.
         outputs: number of classes.
     """
 
@@ -42,7 +44,7 @@ class CNN(nn.Module):
         self.dropout1 = Dropout(spec.dropout, spec.native_dropout)
         self.hidden = nn.Linear(spec.flat(height, width), spec.hidden)
         self.dropout2 = Dropout(spec.dropout, spec.native_dropout)
-        self.head = nn.Linear(spec.hidden, outputs)
+        self.head = Head(spec.hidden, outputs)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -52,7 +54,7 @@ class CNN(nn.Module):
             images: ``(batch, channels, height, width)``, channels last in memory.
 
         Returns:
-            ``(batch, outputs)`` logits, and the intermediates by name, in order; pictures as ``(batch, height, width,
+            ``(batch, outputs)`` logits, and the intermediates by name, in order; images as ``(batch, height, width,
             channels)``.
         """
         intermediates, x = {"images": images.permute(0, 2, 3, 1)}, images
@@ -60,6 +62,5 @@ class CNN(nn.Module):
             x = block(x)
             intermediates[f"blocks.{number}"] = x.permute(0, 2, 3, 1)
         x = F.relu(self.hidden(self.dropout1(x.permute(0, 2, 3, 1).flatten(1))))
-        with torch.autocast(x.device.type, enabled=False):
-            logits = self.head(self.dropout2(x).to(self.head.weight.dtype))
+        logits = self.head(self.dropout2(x))
         return logits, intermediates | {"hidden": x, "logits": logits}

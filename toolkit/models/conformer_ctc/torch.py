@@ -2,118 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toolkit.layers import spec as shared
-from toolkit.layers.torch import BatchNorm, Dropout, FeedForward, Subsample, valid_frames
-from toolkit.models.conformer_ctc import spec as conformer
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over relative positions (figure 3 of the paper)."""
-
-    def __init__(self, spec: conformer.ConformerCTC) -> None:
-        super().__init__()
-        self.heads = spec.heads
-        self.size = spec.dim // spec.heads
-        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
-        self.query = nn.Linear(spec.dim, spec.dim)
-        self.key = nn.Linear(spec.dim, spec.dim, bias=False)
-        self.value = nn.Linear(spec.dim, spec.dim)
-        self.position = nn.Linear(spec.dim, spec.dim, bias=False)
-        self.out = nn.Linear(spec.dim, spec.dim)
-        self.position_bias_u = nn.Parameter(torch.zeros(spec.heads, self.size))
-        self.position_bias_v = nn.Parameter(torch.zeros(spec.heads, self.size))
-        self.dropout = Dropout(spec.dropout, spec.native_dropout)
-
-    def forward(self, x: Tensor, positions: Tensor, masking: Tensor) -> Tensor:
-        """Attend.
-
-        Args:
-            x: ``(batch, time, dim)``.
-            positions: ``(2 time, dim)``.
-            masking: ``(batch, 1, time)``, added to the scores: a great negative number for padding, else 0.
-
-        Returns:
-            ``(batch, time, dim)``.
-        """
-        batch, time, dim = x.shape
-        split = (batch, time, self.heads, self.size)
-        x = self.norm(x)
-        query = self.query(x).view(split) / math.sqrt(self.size)
-        by_content = (query + self.position_bias_u / math.sqrt(self.size)).permute(2, 0, 1, 3)
-        by_position = (query + self.position_bias_v / math.sqrt(self.size)).permute(2, 0, 1, 3)
-        key = self.key(x).view(split).permute(2, 0, 3, 1)
-        value = self.value(x).view(split).permute(2, 0, 1, 3)
-        position = self.position(positions).view(2 * time, self.heads, self.size).permute(1, 2, 0)
-        by_position = by_position.reshape(self.heads, batch * time, self.size)  # no broadcast over the batch
-        position_scores = _shift((by_position @ position).view(self.heads, batch, time, 2 * time))
-        scores = by_content @ key + position_scores + masking
-        mixed = torch.softmax(scores, -1) @ value
-        return self.dropout(self.out(mixed.permute(1, 2, 0, 3).reshape(batch, time, dim)))
-
-
-def _shift(scores: Tensor) -> Tensor:
-    """From relative to absolute positions (Dai et al. 2019, appendix B): ``(.., t, 2 t)`` -> ``(.., t, t)``.
-
-    Column ``c`` of row ``r`` holds the score at distance ``t - 1 - c``; key ``k`` lies at distance ``r - k``, hence in
-    column ``t - 1 - r + k``: in rows of one less than they have, all begin at ``t - 1``.
-    """
-    time = scores.shape[-2]
-    return scores.flatten(-2)[..., time - 1 : -1].unflatten(-1, (time, 2 * time - 1))[..., :time]
-
-
-class Convolution(nn.Module):
-    """Gated pointwise convolution, depthwise convolution, batch norm, SiLU, pointwise convolution (figure 2)."""
-
-    def __init__(self, spec: conformer.ConformerCTC) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
-        self.pointwise1 = nn.Linear(spec.dim, 2 * spec.dim)
-        self.depthwise = nn.Conv1d(
-            spec.dim, spec.dim, spec.kernel, padding=spec.kernel // 2, groups=spec.dim, bias=False
-        )
-        self.batch_norm = BatchNorm(spec.dim)
-        self.pointwise2 = nn.Linear(spec.dim, spec.dim)
-        self.dropout = Dropout(spec.dropout, spec.native_dropout)
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """``(batch, time, dim)``, ``(batch, time)`` -> ``(batch, time, dim)``."""
-        x = F.glu(self.pointwise1(self.norm(x)), -1)
-        x = x * valid[..., None].to(x.dtype)  # an utterance ends in zeros, as it would alone
-        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return self.dropout(self.pointwise2(F.silu(self.batch_norm(x, valid))))
-
-
-class Block(nn.Module):
-    """One Conformer block (equation 1 of the paper)."""
-
-    def __init__(self, spec: conformer.ConformerCTC) -> None:
-        super().__init__()
-        arguments = (spec.dim, spec.feed_forward, F.silu, spec.dropout, spec.native_dropout)
-        self.feed_forward1 = FeedForward(*arguments)
-        self.attention = Attention(spec)
-        self.convolution = Convolution(spec)
-        self.feed_forward2 = FeedForward(*arguments)
-        self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
-
-    def forward(self, x: Tensor, positions: Tensor, valid: Tensor, masking: Tensor) -> dict[str, Tensor]:
-        """The output of every module of the block, in order; the last is the block's."""
-        feed_forward1 = x + 0.5 * self.feed_forward1(x)
-        attention = feed_forward1 + self.attention(feed_forward1, positions, masking)
-        convolution = attention + self.convolution(attention, valid)
-        feed_forward2 = convolution + 0.5 * self.feed_forward2(convolution)
-        return {
-            "feed_forward1": feed_forward1,
-            "attention": attention,
-            "convolution": convolution,
-            "feed_forward2": feed_forward2,
-            "norm": self.norm(feed_forward2),
-        }
+from toolkit.encoders.conformer.torch import Conformer
+from toolkit.layers.basic.torch import Head
+from toolkit.layers.torch import adopt
+from toolkit.models.conformer_ctc import spec as neutral
 
 
 class ConformerCTC(nn.Module):
@@ -125,17 +19,10 @@ class ConformerCTC(nn.Module):
         outputs: size of the vocabulary with the blank.
     """
 
-    table: Tensor
-
-    def __init__(self, spec: conformer.ConformerCTC, inputs: int, outputs: int) -> None:
+    def __init__(self, spec: neutral.ConformerCTC, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.spec = spec
-        self.subsample = Subsample(inputs, spec.subsampling_channels, spec.dim)
-        self.dropout = Dropout(spec.dropout, spec.native_dropout)
-        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
-        self.head = nn.Linear(spec.dim, outputs)
-        table = torch.from_numpy(shared.positions(spec.max_positions, spec.dim))
-        self.register_buffer("table", table, persistent=False)
+        self.encode = adopt(self, Conformer(spec, inputs))
+        self.head = Head(spec.width, outputs)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Compute the logits of a batch.
@@ -146,24 +33,7 @@ class ConformerCTC(nn.Module):
 
         Returns:
             ``(batch, time, outputs)`` logits, ``(batch,)`` their lengths, and the intermediates by name, in order.
-
-        Raises:
-            ValueError: the input is longer than ``max_positions``.
         """
-        x = self.subsample(features)
-        lengths = self.spec.output_length(lengths)
-        intermediates = {"features": features, "subsample": x}
-        time, longest = x.shape[1], self.spec.max_positions
-        if time > longest:
-            raise ValueError(f"the input has {time} steps, more than model.max_positions ({longest})")
-        positions = self.table[longest - time : longest + time]
-        valid = valid_frames(lengths, time)
-        masking = (~valid[:, None]).to(x.dtype) * shared.MASKED_SCORE
-        x = self.dropout(x)
-        for number, block in enumerate(self.blocks):
-            outputs = block(x, positions, valid, masking)
-            x = outputs["norm"]
-            intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
-        with torch.autocast(x.device.type, enabled=False):
-            logits = self.head(x.to(self.head.weight.dtype))
+        x, lengths, intermediates = self.encode(features, lengths)
+        logits = self.head(x)
         return logits, lengths, intermediates | {"logits": logits}

@@ -7,22 +7,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from toolkit.layers.basic.tf import Embedding, dense, valid_frames
+from toolkit.layers.dropout.tf import Dropout
+from toolkit.layers.recurrent.tf import LSTM
 from toolkit.layers.spec import MASKED_SCORE
-from toolkit.layers.tf import LSTM, Dropout, Embedding, dense, valid_frames
 from toolkit.models.lstm_attention import spec as neutral
 
 State = dict[str, tf.Tensor]
 
 
 def _dropout(spec: neutral.LSTMAttention) -> Dropout:
-    """One that leaves the precision as it is."""
-    made = Dropout(spec.dropout, spec.native_dropout)
-    made.autocast = False
-    return made
+    """Build a dropout that does not change the precision."""
+    dropout = Dropout(spec.dropout, spec.native_dropout)
+    dropout.autocast = False
+    return dropout
 
 
 class EncoderLayer(keras.layers.Layer):
-    """An LSTM in each direction, side by side."""
+    """An LSTM in each direction, concatenated."""
 
     def __init__(self, spec: neutral.LSTMAttention, inputs: int) -> None:
         super().__init__(autocast=False, dtype=keras.config.floatx())
@@ -32,7 +34,7 @@ class EncoderLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, lengths: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, source, inputs)``, ``(batch,)`` -> ``(batch, source, units)``."""
+        """Map ``(batch, source, inputs)`` and ``(batch,)`` lengths to ``(batch, source, units)``."""
         x = self.dropout(x, training=training)
         backwards = tf.reverse_sequence(self.backwards(tf.reverse_sequence(x, lengths, 1, 0)), lengths, 1, 0)
         return tf.concat([self.forwards(x), backwards], -1)
@@ -43,8 +45,8 @@ class LSTMAttention(keras.Model):
 
     Args:
         spec: the neutral description.
-        inputs: size of the source's vocabulary.
-        outputs: size of the translation's vocabulary.
+        inputs: size of the source vocabulary.
+        outputs: size of the target vocabulary.
     """
 
     def __init__(self, spec: neutral.LSTMAttention, inputs: int, outputs: int) -> None:
@@ -72,7 +74,7 @@ class LSTMAttention(keras.Model):
         Args:
             source: ``(batch, source)`` token ids.
             source_lengths: ``(batch,)``, at least 1.
-            previous: ``(batch, time)``, the boundary and the translation.
+            previous: ``(batch, time)`` tokens: the boundary, then the target.
 
         Returns:
             ``(batch, time, outputs)`` logits, and the intermediates by name, in order.
@@ -92,11 +94,11 @@ class LSTMAttention(keras.Model):
         return logits, intermediates | {"logits": logits}
 
     def start(self, source: tf.Tensor, source_lengths: tf.Tensor, width: int) -> State:
-        """The state before the first of ``width`` translations of each source.
+        """Encode the source for a search with ``width`` hypotheses per example.
 
         Returns:
-            of each source ``keys`` and ``memory`` ``(batch, source, units)`` and ``valid`` ``(batch, source)``; of each
-            row ``hidden`` and ``cell`` ``(layers, batch * width, units)`` and, with input feeding, ``attended``
+            for each source ``keys`` and ``memory`` ``(batch, source, units)`` and ``valid`` ``(batch, source)``; for
+            each row ``hidden`` and ``cell`` ``(layers, batch * width, units)`` and, with input feeding, ``attended``
             ``(batch * width, units)``.
         """
         encoded, hidden, _ = self._encode(source, source_lengths, training=False)
@@ -105,12 +107,12 @@ class LSTMAttention(keras.Model):
         return state | ({"attended": tf.zeros_like(hidden[0])} if self.spec.input_feeding else {})
 
     def step(self, state: State, tokens: tf.Tensor, parents: tf.Tensor) -> tuple[tf.Tensor, State]:
-        """Go one token on.
+        """Compute the logits after one more token.
 
         Args:
-            state: of :meth:`start` or the step before.
-            tokens: ``(rows,)``, the last ones.
-            parents: ``(rows,)``, the row of ``state`` that each goes on from, of the same source.
+            state: result of :meth:`start` or of the previous step.
+            tokens: ``(rows,)`` the last token of each row.
+            parents: ``(rows,)`` the row of ``state`` that each row continues, of the same example.
 
         Returns:
             ``(rows, outputs)`` logits and the next state.
@@ -130,7 +132,7 @@ class LSTMAttention(keras.Model):
     def _encode(
         self, source: tf.Tensor, lengths: tf.Tensor, training: bool
     ) -> tuple[State, tf.Tensor, dict[str, tf.Tensor]]:
-        """What is attended to, the decoder's first states ``(layers, batch, units)``, and the intermediates."""
+        """Return keys, memory and mask; the initial decoder states ``(layers, batch, units)``; the intermediates."""
         x = self.source_embedding(source)
         intermediates = {"source_embedding": x}
         for number, layer in enumerate(self.encoder):
@@ -143,30 +145,32 @@ class LSTMAttention(keras.Model):
         return encoded, hidden, intermediates
 
     def _attend(self, queries: tf.Tensor, encoded: State) -> tf.Tensor:
-        """``(batch, time, units)`` states of the decoder -> the same, with what they attend to."""
+        """Combine decoder states ``(batch, time, units)`` with their context vectors; same shape."""
         scores = tf.matmul(queries, encoded["keys"], transpose_b=True)
-        shares = tf.nn.softmax(tf.where(encoded["valid"][:, None], scores, MASKED_SCORE))
-        return tf.tanh(self.combine(tf.concat([tf.matmul(shares, encoded["memory"]), queries], -1)))
+        weights = tf.nn.softmax(tf.where(encoded["valid"][:, None], scores, MASKED_SCORE))
+        return tf.tanh(self.combine(tf.concat([tf.matmul(weights, encoded["memory"]), queries], -1)))
 
     def _attend_step_by_step(self, x: tf.Tensor, hidden: tf.Tensor, encoded: State, training: bool) -> tf.Tensor:
         x = tf.transpose(self.dropouts[0](x, training=training), [1, 0, 2])
         time = tf.shape(x)[0]
         steps = tf.TensorArray(x.dtype, time, element_shape=[None, x.shape[-1]]).unstack(x)
-        found = tf.TensorArray(x.dtype, time, element_shape=[None, self.spec.units])
+        outputs = tf.TensorArray(x.dtype, time, element_shape=[None, self.spec.units])
 
-        def body(t: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, attended: tf.Tensor, found: Any) -> tuple[Any, ...]:
+        def body(
+            t: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, attended: tf.Tensor, outputs: Any
+        ) -> tuple[Any, ...]:
             hidden, cell = self._advance(tf.concat([steps.read(t), attended], -1), hidden, cell, training)
             attended = self._attend(hidden[-1][:, None], encoded)[:, 0]
-            return t + 1, hidden, cell, attended, found.write(t, attended)
+            return t + 1, hidden, cell, attended, outputs.write(t, attended)
 
-        start = (0, hidden, tf.zeros_like(hidden), tf.zeros_like(hidden[0]), found)
-        *_, found = tf.while_loop(lambda t, *_: t < time, body, start, parallel_iterations=1)
-        return tf.transpose(found.stack(), [1, 0, 2])
+        start = (0, hidden, tf.zeros_like(hidden), tf.zeros_like(hidden[0]), outputs)
+        *_, outputs = tf.while_loop(lambda t, *_: t < time, body, start, parallel_iterations=1)
+        return tf.transpose(outputs.stack(), [1, 0, 2])
 
     def _advance(self, x: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of all layers: ``(rows, inputs)`` and twice ``(layers, rows, units)`` -> the next of these two.
+        """Run one step of all layers: ``(rows, inputs)`` and twice ``(layers, rows, units)`` -> the next of these two.
 
-        The input has gone through its dropout; those between layers drop the same values at every step.
+        Dropout of the input is applied before; dropout between layers has the same mask at every step.
         """
         states = []
         for number, lstm in enumerate(self.decoder):

@@ -7,15 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.layers.basic.torch import valid_frames
+from toolkit.layers.dropout.torch import Dropout
+from toolkit.layers.recurrent.torch import LSTM, reverse
 from toolkit.layers.spec import MASKED_SCORE
-from toolkit.layers.torch import LSTM, Dropout, reverse, valid_frames
+from toolkit.layers.torch import ForwardMethods
 from toolkit.models.lstm_attention import spec as neutral
 
 State = dict[str, Tensor]
 
 
 class EncoderLayer(nn.Module):
-    """An LSTM in each direction, side by side."""
+    """An LSTM in each direction, concatenated."""
 
     def __init__(self, spec: neutral.LSTMAttention, inputs: int) -> None:
         super().__init__()
@@ -24,22 +27,24 @@ class EncoderLayer(nn.Module):
         self.backwards = LSTM(inputs, spec.units // 2)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """``(batch, source, inputs)``, ``(batch,)`` -> ``(batch, source, units)``."""
+        """Map ``(batch, source, inputs)`` and ``(batch,)`` lengths to ``(batch, source, units)``."""
         x = self.dropout(x)
         backwards = reverse(self.backwards(reverse(x, lengths)), lengths)
         return torch.cat([self.forwards(x), backwards], -1)
 
 
-class LSTMAttention(nn.Module):
+class LSTMAttention(ForwardMethods):
     """See :class:`toolkit.models.lstm_attention.spec.LSTMAttention`.
 
     Args:
         spec: the neutral description.
-        inputs: size of the source's vocabulary.
-        outputs: size of the translation's vocabulary.
+        inputs: size of the source vocabulary.
+        outputs: size of the target vocabulary.
     """
 
-    decoder: Any  # a ModuleList of LSTM, whose step a type checker does not see
+    forward_methods = ("start", "step")
+
+    decoder: Any  # a ModuleList of LSTM; Any, because the type checker does not see step
 
     def __init__(self, spec: neutral.LSTMAttention, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -62,7 +67,7 @@ class LSTMAttention(nn.Module):
         Args:
             source: ``(batch, source)`` token ids.
             source_lengths: ``(batch,)``, at least 1.
-            previous: ``(batch, time)``, the boundary and the translation.
+            previous: ``(batch, time)`` tokens: the boundary, then the target.
 
         Returns:
             ``(batch, time, outputs)`` logits, and the intermediates by name, in order.
@@ -83,11 +88,11 @@ class LSTMAttention(nn.Module):
         return logits, intermediates | {"logits": logits}
 
     def start(self, source: Tensor, source_lengths: Tensor, width: int) -> State:
-        """The state before the first of ``width`` translations of each source.
+        """Encode the source for a search with ``width`` hypotheses per example.
 
         Returns:
-            of each source ``keys`` and ``memory`` ``(batch, source, units)`` and ``valid`` ``(batch, source)``; of each
-            row ``hidden`` and ``cell`` ``(layers, batch * width, units)`` and, with input feeding, ``attended``
+            for each source ``keys`` and ``memory`` ``(batch, source, units)`` and ``valid`` ``(batch, source)``; for
+            each row ``hidden`` and ``cell`` ``(layers, batch * width, units)`` and, with input feeding, ``attended``
             ``(batch * width, units)``.
         """
         with torch.autocast(source.device.type, enabled=False):
@@ -97,12 +102,12 @@ class LSTMAttention(nn.Module):
         return state | ({"attended": torch.zeros_like(hidden[0])} if self.spec.input_feeding else {})
 
     def step(self, state: State, tokens: Tensor, parents: Tensor) -> tuple[Tensor, State]:
-        """Go one token on.
+        """Compute the logits after one more token.
 
         Args:
-            state: of :meth:`start` or the step before.
-            tokens: ``(rows,)``, the last ones.
-            parents: ``(rows,)``, the row of ``state`` that each goes on from, of the same source.
+            state: result of :meth:`start` or of the previous step.
+            tokens: ``(rows,)`` the last token of each row.
+            parents: ``(rows,)`` the row of ``state`` that each row continues, of the same example.
 
         Returns:
             ``(rows, outputs)`` logits and the next state.
@@ -120,7 +125,7 @@ class LSTMAttention(nn.Module):
             return self.head(attended), state
 
     def _encode(self, source: Tensor, lengths: Tensor) -> tuple[State, Tensor, dict[str, Tensor]]:
-        """What is attended to, the decoder's first states ``(layers, batch, units)``, and the intermediates."""
+        """Return keys, memory and mask; the initial decoder states ``(layers, batch, units)``; the intermediates."""
         x, lengths = self.source_embedding(source), lengths.long()
         intermediates = {"source_embedding": x}
         for number, layer in enumerate(self.encoder):
@@ -133,23 +138,23 @@ class LSTMAttention(nn.Module):
         return encoded, hidden, intermediates
 
     def _attend(self, queries: Tensor, encoded: State) -> Tensor:
-        """``(batch, time, units)`` states of the decoder -> the same, with what they attend to."""
+        """Combine decoder states ``(batch, time, units)`` with their context vectors; same shape."""
         scores = queries @ encoded["keys"].transpose(1, 2)
-        shares = scores.masked_fill(~encoded["valid"][:, None], MASKED_SCORE).softmax(-1)
-        return torch.tanh(self.combine(torch.cat([shares @ encoded["memory"], queries], -1)))
+        weights = scores.masked_fill(~encoded["valid"][:, None], MASKED_SCORE).softmax(-1)
+        return torch.tanh(self.combine(torch.cat([weights @ encoded["memory"], queries], -1)))
 
     def _attend_step_by_step(self, x: Tensor, hidden: Tensor, encoded: State) -> Tensor:
-        cell, attended, found = torch.zeros_like(hidden), torch.zeros_like(hidden[0]), []
+        cell, attended, outputs = torch.zeros_like(hidden), torch.zeros_like(hidden[0]), []
         for step in self.dropouts[0](x).unbind(1):
             hidden, cell = self._advance(torch.cat([step, attended], -1), hidden, cell)
             attended = self._attend(hidden[-1][:, None], encoded)[:, 0]
-            found.append(attended)
-        return torch.stack(found, 1)
+            outputs.append(attended)
+        return torch.stack(outputs, 1)
 
     def _advance(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of all layers: ``(rows, inputs)`` and twice ``(layers, rows, units)`` -> the next of these two.
+        """Run one step of all layers: ``(rows, inputs)`` and twice ``(layers, rows, units)`` -> the next of these two.
 
-        The input has gone through its dropout; those between layers drop the same values at every step.
+        Dropout of the input is applied before; dropout between layers has the same mask at every step.
         """
         states = []
         for number, lstm in enumerate(self.decoder):

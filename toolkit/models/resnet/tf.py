@@ -5,11 +5,12 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from toolkit.layers.tf import BatchNorm, Conv2d, dense
+from toolkit.layers.basic.tf import Conv2d, Head
+from toolkit.layers.normalization.tf import BatchNorm
 from toolkit.models.resnet import spec as resnet
 
 
-class Normalised(keras.layers.Layer):
+class ConvNorm(keras.layers.Layer):
     """A convolution and its batch norm."""
 
     def __init__(self, conv: resnet.Conv) -> None:
@@ -23,24 +24,24 @@ class Normalised(keras.layers.Layer):
 
 
 class Block(keras.layers.Layer):
-    """Two or three convolutions and the shortcut past them (figures 2 and 5 of the paper)."""
+    """Two or three convolutions and a shortcut (figures 2 and 5 of the paper)."""
 
     def __init__(self, block: resnet.Block) -> None:
         super().__init__()
         self.block = block
-        self.parts = len(block.convs)
-        for number, conv in enumerate(block.convs, 1):
-            setattr(self, f"conv{number}", Conv2d(*conv, bias=False))
-            setattr(self, f"norm{number}", BatchNorm(conv.outputs))
-        self.projection = Normalised(block.projection) if block.projection else None
+        self._pairs = tuple((Conv2d(*conv, bias=False), BatchNorm(conv.outputs)) for conv in block.convs)
+        for number, (conv, norm) in enumerate(self._pairs, 1):  # their canonical names
+            setattr(self, f"conv{number}", conv)
+            setattr(self, f"norm{number}", norm)
+        self.projection = ConvNorm(block.projection) if block.projection else None
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, height, width, inputs)`` -> ``(batch, height, width, outputs)``, divided by the stride."""
+        """Map ``(batch, height, width, inputs)`` to ``(batch, height, width, outputs)``, divided by the stride."""
         y = x
-        for number in range(1, self.parts + 1):
-            y = getattr(self, f"norm{number}")(getattr(self, f"conv{number}")(y), training=training)
-            if number < self.parts:
+        for number, (conv, norm) in enumerate(self._pairs, 1):
+            y = norm(conv(y), training=training)
+            if number < len(self._pairs):
                 y = tf.nn.relu(y)
         return tf.nn.relu(y + self._shortcut(x, training))
 
@@ -56,7 +57,7 @@ class ResNet(keras.Model):
 
     Args:
         spec: the neutral description.
-        inputs: height, width and channels of a picture.
+        inputs: height, width and channels of an image.
         outputs: number of classes.
     """
 
@@ -64,9 +65,9 @@ class ResNet(keras.Model):
         super().__init__()
         self.shape = [None, *inputs]
         self.pool = spec.stem == "imagenet"
-        self.stem = Normalised(spec.stem_conv(inputs[2]))
+        self.stem = ConvNorm(spec.stem_conv(inputs[2]))
         self.blocks = [Block(block) for block in spec.blocks()]
-        self.head = dense(spec.blocks()[-1].outputs, outputs, dtype=keras.config.floatx())
+        self.head = Head(spec.blocks()[-1].outputs, outputs)
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -80,7 +81,7 @@ class ResNet(keras.Model):
         """
         x = tf.nn.relu(self.stem(tf.ensure_shape(images, self.shape), training=training))
         if self.pool:
-            # "same" would pad the end alone; what is pooled is never negative, so zeros lose to everything
+            # "same" would pad only the end; pixels are never negative here, so zeros do not change the maximum
             x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
         intermediates = {"images": images, "stem": x}
         for number, block in enumerate(self.blocks):

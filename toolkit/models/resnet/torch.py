@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toolkit.layers.torch import BatchNorm, conv2d
+from toolkit.layers.basic.torch import Head, conv2d
+from toolkit.layers.normalization.torch import BatchNorm
 from toolkit.models.resnet import spec as resnet
 
 
-class Normalised(nn.Module):
+class ConvNorm(nn.Module):
     """A convolution and its batch norm."""
 
     def __init__(self, conv: resnet.Conv) -> None:
@@ -23,7 +24,7 @@ class Normalised(nn.Module):
 
 
 class Block(nn.Module):
-    """Two or three convolutions and the shortcut past them (figures 2 and 5 of the paper)."""
+    """Two or three convolutions and a shortcut (figures 2 and 5 of the paper)."""
 
     def __init__(self, block: resnet.Block) -> None:
         super().__init__()
@@ -32,15 +33,15 @@ class Block(nn.Module):
         for number, conv in enumerate(block.convs, 1):
             self.add_module(f"conv{number}", conv2d(*conv, bias=False))
             self.add_module(f"norm{number}", BatchNorm(conv.outputs))
-        self.projection = Normalised(block.projection) if block.projection else None
+        self.projection = ConvNorm(block.projection) if block.projection else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, inputs, height, width)`` -> ``(batch, outputs, height, width)``, divided by the stride."""
+        """Map ``(batch, inputs, height, width)`` to ``(batch, outputs, height, width)``, divided by the stride."""
         y = x
         for number in range(1, self.parts + 1):
             y = self.get_submodule(f"norm{number}")(self.get_submodule(f"conv{number}")(y))
             if number < self.parts:
-                F.relu_(y)  # in place here and below: no gradient needs what a normalisation gave
+                F.relu_(y)  # in place here and below: no gradient needs the output of a normalization
         return F.relu_(y.add_(self._shortcut(x)))
 
     def _shortcut(self, x: Tensor) -> Tensor:
@@ -55,16 +56,16 @@ class ResNet(nn.Module):
 
     Args:
         spec: the neutral description.
-        inputs: height, width and channels of a picture.
+        inputs: height, width and channels of an image.
         outputs: number of classes.
     """
 
     def __init__(self, spec: resnet.ResNet, inputs: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
         self.pool = spec.stem == "imagenet"
-        self.stem = Normalised(spec.stem_conv(inputs[2]))
+        self.stem = ConvNorm(spec.stem_conv(inputs[2]))
         self.blocks = nn.ModuleList(Block(block) for block in spec.blocks())
-        self.head = nn.Linear(spec.blocks()[-1].outputs, outputs)
+        self.head = Head(spec.blocks()[-1].outputs, outputs)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -74,7 +75,7 @@ class ResNet(nn.Module):
             images: ``(batch, channels, height, width)``, channels last in memory.
 
         Returns:
-            ``(batch, outputs)`` logits, and the intermediates by name, in order; pictures as ``(batch, height, width,
+            ``(batch, outputs)`` logits, and the intermediates by name, in order; images as ``(batch, height, width,
             channels)``.
         """
         x = F.relu_(self.stem(images))
@@ -86,5 +87,5 @@ class ResNet(nn.Module):
             intermediates[f"blocks.{number}"] = x.permute(0, 2, 3, 1)
         with torch.autocast(x.device.type, enabled=False):
             pooled = x.to(self.head.weight.dtype).mean((2, 3))
-            logits = self.head(pooled)
+        logits = self.head(pooled)
         return logits, intermediates | {"pooled": pooled, "logits": logits}

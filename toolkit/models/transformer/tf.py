@@ -9,12 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from toolkit.layers import spec as shared
-from toolkit.layers import tf as layers
-from toolkit.layers.tf import Dropout, Embedding, KeyValue, LayerNorm, dense, gelu, valid_frames
+from toolkit.layers.attention import tf as attention
+from toolkit.layers.attention.tf import KeyValue
+from toolkit.layers.basic.tf import Embedding, dense, gelu, valid_frames
+from toolkit.layers.dropout.tf import Dropout
+from toolkit.layers.normalization.tf import LayerNorm
 from toolkit.models.transformer import spec as transformer
 
 
-class Attention(layers.Attention):
+class Attention(attention.Attention):
     """Multi-head attention whose weights are dropped (section 3.2 of the paper)."""
 
     def __init__(self, spec: transformer.Transformer) -> None:
@@ -22,7 +25,7 @@ class Attention(layers.Attention):
         self.dropout = Dropout(spec.attention_dropout, spec.native_dropout)
 
     def call(self, x: tf.Tensor, keys: KeyValue, masking: tf.Tensor | None, training: bool = False) -> tf.Tensor:
-        """See :meth:`attend`."""
+        """Attend from ``x`` to ``keys``, see :meth:`attend`."""
         return self.attend(x, keys, masking, lambda weights: self.dropout(weights, training=training))
 
 
@@ -37,12 +40,12 @@ class FeedForward(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """``(batch, time, dim)`` -> the same."""
+        """Map ``(batch, time, dim)`` to the same shape."""
         return self.linear2(self.activation(self.linear1(x)))
 
 
 class Residual(keras.layers.Layer):
-    """What stands around a sub-layer: normalisation before it or after the sum, dropout, the sum."""
+    """The residual connection of a sub-layer: normalization before it or after the sum, dropout, the sum."""
 
     def __init__(self, spec: transformer.Transformer) -> None:
         super().__init__()
@@ -52,11 +55,11 @@ class Residual(keras.layers.Layer):
         self.built = True
 
     def before(self, x: tf.Tensor) -> tf.Tensor:
-        """What the sub-layer is given."""
+        """Return the input of the sub-layer."""
         return self.norm(x) if self.pre else x
 
     def after(self, x: tf.Tensor, y: tf.Tensor, training: bool) -> tf.Tensor:
-        """What comes of ``x`` and the sub-layer's ``y``."""
+        """Return the sum of ``x`` and the sub-layer's output ``y``."""
         x = x + self.dropout(y, training=training)
         return x if self.pre else self.norm(x)
 
@@ -73,7 +76,7 @@ class EncoderLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, masking: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
-        """The output of each sub-layer, in order; the last is the layer's."""
+        """Return the output of each sub-layer, in order; the last is that of the layer."""
         y = self.residual1.before(x)
         y = self.self_attention(y, self.self_attention.keys(y), masking, training=training)
         attention = self.residual1.after(x, y, training)
@@ -103,25 +106,26 @@ class DecoderLayer(keras.layers.Layer):
         past: KeyValue | None = None,
         training: bool = False,
     ) -> tuple[dict[str, tf.Tensor], KeyValue]:
-        """One layer.
+        """Run one layer.
 
         Args:
-            x: ``(rows, time, dim)``; rows may be several for each example of the source.
+            x: ``(rows, time, dim)``, one or several rows for each example of the source.
             source: keys and values of the source.
-            masking: hides the source's padding.
-            causal: hides what comes later.
+            masking: hides the padding of the source.
+            causal: hides later positions.
             past: keys and values of the positions before ``x``.
-            training: whether to drop values.
+            training: True applies dropout.
 
         Returns:
-            the output of each sub-layer, in order; the last is the layer's. And the keys and values so far.
+            the output of each sub-layer, in order, of which the last is that of the layer; and the keys and values
+            so far.
         """
         y = self.residual1.before(x)
         keys = self.self_attention.keys(y)
         if past is not None:
             keys = tf.concat([past[0], keys[0]], 2), tf.concat([past[1], keys[1]], 2)
         attention = self.residual1.after(x, self.self_attention(y, keys, causal, training=training), training)
-        # an example's rows stand beside each other, as its queries
+        # the rows of an example are its queries
         y = tf.reshape(self.residual2.before(attention), [tf.shape(source[0])[0], -1, x.shape[-1]])
         y = tf.reshape(self.cross_attention(y, source, masking, training=training), tf.shape(x))
         cross = self.residual2.after(attention, y, training)
@@ -135,12 +139,12 @@ class Transformer(keras.Model):
 
     Args:
         spec: the neutral description.
-        inputs: size of the source's vocabulary.
-        outputs: size of the translation's vocabulary.
+        inputs: size of the source vocabulary.
+        outputs: size of the target vocabulary.
     """
 
     def __init__(self, spec: transformer.Transformer, inputs: int, outputs: int) -> None:
-        super().__init__(dtype=keras.config.floatx())  # of embeddings and logits; the layers have their own
+        super().__init__(dtype=keras.config.floatx())  # for embeddings and logits; the layers have their own
         self.spec = spec
         if spec.share_embeddings:
             self.embedding = Embedding(inputs, spec.dim)
@@ -167,14 +171,14 @@ class Transformer(keras.Model):
         Args:
             source: ``(batch, source)`` tokens.
             source_lengths: ``(batch,)``.
-            previous: ``(batch, time)`` tokens: the boundary, then the translation.
-            training: whether to drop values.
+            previous: ``(batch, time)`` tokens: the boundary, then the target.
+            training: True applies dropout.
 
         Returns:
             ``(batch, time, outputs)`` logits, and the intermediates by name, in order.
 
         Raises:
-            tf.errors.InvalidArgumentError: source or translation is longer than ``max_positions``.
+            tf.errors.InvalidArgumentError: source or target is longer than ``max_positions``.
         """
         memory, masking, intermediates = self._encode(source, source_lengths, training)
         x = self.target_dropout(self._embed(self._target, previous), training=training)
@@ -189,16 +193,16 @@ class Transformer(keras.Model):
         return logits, intermediates | {"logits": logits}
 
     def start(self, source: tf.Tensor, source_lengths: tf.Tensor, width: int) -> dict[str, tf.Tensor]:
-        """Read the source, to translate it step by step.
+        """Encode the source for a search.
 
         Args:
             source: ``(batch, source)`` tokens.
             source_lengths: ``(batch,)``.
-            width: hypotheses an example.
+            width: number of hypotheses per example.
 
         Returns:
-            the state before the first step: the source's keys and values for each layer, and those of the
-            ``batch * width`` translations, still without a position.
+            the state before the first step: for each layer the keys and values of the source, and those of the
+            ``batch * width`` hypotheses, which have no position yet.
         """
         memory, masking, _ = self._encode(source, source_lengths, False)
         state = {"masking": masking}
@@ -215,15 +219,15 @@ class Transformer(keras.Model):
         """Compute the logits after one more token.
 
         Args:
-            state: of :meth:`start` or the step before.
-            tokens: ``(rows,)`` the latest of each row.
-            parents: ``(rows,)`` the row, of the same example, that each row goes on from.
+            state: result of :meth:`start` or of the previous step.
+            tokens: ``(rows,)`` the last token of each row.
+            parents: ``(rows,)`` the row of ``state`` that each row continues, of the same example.
 
         Returns:
             ``(rows, outputs)`` logits and the next state.
 
         Raises:
-            tf.errors.InvalidArgumentError: the translation is longer than ``max_positions``.
+            tf.errors.InvalidArgumentError: the target is longer than ``max_positions``.
         """
         state = dict(state)
         x = self._embed(self._target, tokens[:, None], tf.shape(state["past.0.key"])[2])

@@ -11,12 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.layers import spec as shared
-from toolkit.layers import torch as layers
-from toolkit.layers.torch import Dropout, KeyValue, valid_frames
+from toolkit.layers.attention import torch as attention
+from toolkit.layers.attention.torch import KeyValue
+from toolkit.layers.basic.torch import valid_frames
+from toolkit.layers.dropout.torch import Dropout
+from toolkit.layers.torch import ForwardMethods
 from toolkit.models.transformer import spec as transformer
 
 
-class Attention(layers.Attention):
+class Attention(attention.Attention):
     """Multi-head attention whose weights are dropped (section 3.2 of the paper)."""
 
     def __init__(self, spec: transformer.Transformer) -> None:
@@ -24,7 +27,7 @@ class Attention(layers.Attention):
         self.dropout = Dropout(spec.attention_dropout, spec.native_dropout)
 
     def forward(self, x: Tensor, keys: KeyValue, masking: Tensor | None) -> Tensor:
-        """See :meth:`attend`."""
+        """Attend from ``x`` to ``keys``, see :meth:`attend`."""
         return self.attend(x, keys, masking, self.dropout)
 
 
@@ -38,12 +41,12 @@ class FeedForward(nn.Module):
         self.linear2 = nn.Linear(spec.feed_forward, spec.dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, time, dim)`` -> the same."""
+        """Map ``(batch, time, dim)`` to the same shape."""
         return self.linear2(self.activation(self.linear1(x)))
 
 
 class Residual(nn.Module):
-    """What stands around a sub-layer: normalisation before it or after the sum, dropout, the sum."""
+    """The residual connection of a sub-layer: normalization before it or after the sum, dropout, the sum."""
 
     def __init__(self, spec: transformer.Transformer) -> None:
         super().__init__()
@@ -52,11 +55,11 @@ class Residual(nn.Module):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
 
     def before(self, x: Tensor) -> Tensor:
-        """What the sub-layer is given."""
+        """Return the input of the sub-layer."""
         return self.norm(x) if self.pre else x
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
-        """What comes of ``x`` and the sub-layer's ``y``."""
+        """Return the sum of ``x`` and the sub-layer's output ``y``."""
         x = x + self.dropout(y)
         return x if self.pre else self.norm(x)
 
@@ -72,15 +75,17 @@ class EncoderLayer(nn.Module):
         self.residual2 = Residual(spec)
 
     def forward(self, x: Tensor, masking: Tensor) -> dict[str, Tensor]:
-        """The output of each sub-layer, in order; the last is the layer's."""
+        """Return the output of each sub-layer, in order; the last is that of the layer."""
         y = self.residual1.before(x)
         attention = self.residual1.after(x, self.self_attention(y, self.self_attention.keys(y), masking))
         y = self.residual2.before(attention)
         return {"self_attention": attention, "feed_forward": self.residual2.after(attention, self.feed_forward(y))}
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(ForwardMethods):
     """Causal self-attention, attention to the source, a feed-forward network."""
+
+    forward_methods = ("keys",)
 
     def __init__(self, spec: transformer.Transformer) -> None:
         super().__init__()
@@ -92,44 +97,48 @@ class DecoderLayer(nn.Module):
         self.residual3 = Residual(spec)
 
     def keys(self, memory: Tensor) -> KeyValue:
-        """Keys and values of the source ``(batch, source, dim)``."""
+        """Compute keys and values of the source ``(batch, source, dim)``."""
         return self.cross_attention.keys(memory)
 
     def forward(
         self, x: Tensor, source: KeyValue, masking: Tensor, causal: Tensor | None, past: KeyValue | None = None
     ) -> tuple[dict[str, Tensor], KeyValue]:
-        """One layer.
+        """Run one layer.
 
         Args:
-            x: ``(rows, time, dim)``; rows may be several for each example of the source.
+            x: ``(rows, time, dim)``, one or several rows for each example of the source.
             source: keys and values of the source.
-            masking: hides the source's padding.
-            causal: hides what comes later.
+            masking: hides the padding of the source.
+            causal: hides later positions.
             past: keys and values of the positions before ``x``.
 
         Returns:
-            the output of each sub-layer, in order; the last is the layer's. And the keys and values so far.
+            the output of each sub-layer, in order, of which the last is that of the layer; and the keys and values
+            so far.
         """
         y = self.residual1.before(x)
         keys = self.self_attention.keys(y)
         if past is not None:
             keys = torch.cat([past[0], keys[0]], 2), torch.cat([past[1], keys[1]], 2)
         attention = self.residual1.after(x, self.self_attention(y, keys, causal))
-        y = self.residual2.before(attention).reshape(len(source[0]), -1, x.shape[-1])  # an example's rows beside it
+        # the rows of an example are its queries
+        y = self.residual2.before(attention).reshape(len(source[0]), -1, x.shape[-1])
         cross = self.residual2.after(attention, self.cross_attention(y, source, masking).view_as(x))
         y = self.residual3.before(cross)
         feed_forward = self.residual3.after(cross, self.feed_forward(y))
         return {"self_attention": attention, "cross_attention": cross, "feed_forward": feed_forward}, keys
 
 
-class Transformer(nn.Module):
+class Transformer(ForwardMethods):
     """See :class:`toolkit.models.transformer.spec.Transformer`.
 
     Args:
         spec: the neutral description.
-        inputs: size of the source's vocabulary.
-        outputs: size of the translation's vocabulary.
+        inputs: size of the source vocabulary.
+        outputs: size of the target vocabulary.
     """
+
+    forward_methods = ("start", "step")
 
     table: Tensor
 
@@ -160,13 +169,13 @@ class Transformer(nn.Module):
         Args:
             source: ``(batch, source)`` tokens.
             source_lengths: ``(batch,)``.
-            previous: ``(batch, time)`` tokens: the boundary, then the translation.
+            previous: ``(batch, time)`` tokens: the boundary, then the target.
 
         Returns:
             ``(batch, time, outputs)`` logits, and the intermediates by name, in order.
 
         Raises:
-            ValueError: source or translation is longer than ``max_positions``.
+            ValueError: source or target is longer than ``max_positions``.
         """
         memory, masking, intermediates = self._encode(source, source_lengths)
         x = self.target_dropout(self._embed(self._target, previous))
@@ -180,16 +189,16 @@ class Transformer(nn.Module):
         return logits, intermediates | {"logits": logits}
 
     def start(self, source: Tensor, source_lengths: Tensor, width: int) -> dict[str, Tensor]:
-        """Read the source, to translate it step by step.
+        """Encode the source for a search.
 
         Args:
             source: ``(batch, source)`` tokens.
             source_lengths: ``(batch,)``.
-            width: hypotheses an example.
+            width: number of hypotheses per example.
 
         Returns:
-            the state before the first step: the source's keys and values for each layer, and those of the
-            ``batch * width`` translations, still without a position.
+            the state before the first step: for each layer the keys and values of the source, and those of the
+            ``batch * width`` hypotheses, which have no position yet.
         """
         memory, masking, _ = self._encode(source, source_lengths)
         state = {"masking": masking}
@@ -204,15 +213,15 @@ class Transformer(nn.Module):
         """Compute the logits after one more token.
 
         Args:
-            state: of :meth:`start` or the step before.
-            tokens: ``(rows,)`` the latest of each row.
-            parents: ``(rows,)`` the row, of the same example, that each row goes on from.
+            state: result of :meth:`start` or of the previous step.
+            tokens: ``(rows,)`` the last token of each row.
+            parents: ``(rows,)`` the row of ``state`` that each row continues, of the same example.
 
         Returns:
             ``(rows, outputs)`` logits and the next state.
 
         Raises:
-            ValueError: the translation is longer than ``max_positions``.
+            ValueError: the target is longer than ``max_positions``.
         """
         state = dict(state)
         x = self._embed(self._target, tokens[:, None], state["past.0.key"].shape[2])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from toolkit.layers import tf as layers
-from toolkit.layers.tf import Dropout, FeedForward, LayerNorm, dense, gelu
+from toolkit.layers.attention import tf as attention
+from toolkit.layers.basic.tf import FeedForward, Head, dense, gelu
+from toolkit.layers.dropout.tf import Dropout
+from toolkit.layers.normalization.tf import LayerNorm
 from toolkit.models.vit import spec as vit
 
 
-class Attention(layers.Attention):
-    """Norm, multi-head self-attention (appendix A of the paper)."""
+class Attention(attention.Attention):
+    """Normalization and multi-head self-attention (appendix A of the paper)."""
 
     def __init__(self, spec: vit.ViT) -> None:
         super().__init__(spec.dim, spec.heads)
@@ -19,7 +21,7 @@ class Attention(layers.Attention):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """``(batch, patches, dim)`` -> the same."""
+        """Map ``(batch, patches, dim)`` to the same shape."""
         x = self.norm(x)
         return self.dropout(self.attend(x, self.keys(x)), training=training)
 
@@ -34,7 +36,7 @@ class Block(keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
-        """The sum after each module, in order; the last is the block's."""
+        """Return the sum after each module, in order; the last is the output of the block."""
         attention = x + self.attention(x, training=training)
         return {
             "attention": attention,
@@ -47,7 +49,7 @@ class ViT(keras.Model):
 
     Args:
         spec: the neutral description.
-        inputs: height, width and channels of a picture.
+        inputs: height, width and channels of an image.
         outputs: number of classes.
     """
 
@@ -62,7 +64,7 @@ class ViT(keras.Model):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
         self.blocks = [Block(spec) for _ in range(spec.layers)]
         self.norm = LayerNorm(spec.dim)
-        self.head = dense(spec.dim, outputs, dtype=keras.config.floatx())
+        self.head = Head(spec.dim, outputs)
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -85,12 +87,12 @@ class ViT(keras.Model):
             x = outputs["feed_forward"]
             intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
         x = self.norm(x)
-        chosen = tf.reduce_mean(tf.cast(x, self.variable_dtype), 1) if self.class_token is None else x[:, 0]
-        logits = self.head(chosen)
+        pooled = tf.reduce_mean(tf.cast(x, self.variable_dtype), 1) if self.class_token is None else x[:, 0]
+        logits = self.head(pooled)
         return logits, intermediates | {"norm": x, "logits": logits}
 
     def _patches(self, images: tf.Tensor) -> tf.Tensor:
-        """``(batch, height, width, channels)`` -> ``(batch, patches, patch * patch * channels)``, row by row."""
+        """Cut ``(batch, height, width, channels)`` into ``(batch, patches, patch * patch * channels)``, row by row."""
         _, height, width, channels = images.shape
         rows, columns, patch = height // self.patch, width // self.patch, self.patch
         split = tf.reshape(images, [-1, rows, patch, columns, patch, channels])

@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.layers import spec as shared
-from toolkit.layers import torch as layers
-from toolkit.layers.torch import Dropout, FeedForward
+from toolkit.layers.attention import torch as attention
+from toolkit.layers.basic.torch import FeedForward, Head
+from toolkit.layers.dropout.torch import Dropout
 from toolkit.models.vit import spec as vit
 
 
-class Attention(layers.Attention):
-    """Norm, multi-head self-attention (appendix A of the paper)."""
+class Attention(attention.Attention):
+    """Normalization and multi-head self-attention (appendix A of the paper)."""
 
     def __init__(self, spec: vit.ViT) -> None:
         super().__init__(spec.dim, spec.heads)
@@ -21,7 +22,7 @@ class Attention(layers.Attention):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, patches, dim)`` -> the same."""
+        """Map ``(batch, patches, dim)`` to the same shape."""
         x = self.norm(x)
         return self.dropout(self.attend(x, self.keys(x)))
 
@@ -35,7 +36,7 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(spec.dim, spec.feed_forward, F.gelu, spec.dropout, spec.native_dropout)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The sum after each module, in order; the last is the block's."""
+        """Return the sum after each module, in order; the last is the output of the block."""
         attention = x + self.attention(x)
         return {"attention": attention, "feed_forward": attention + self.feed_forward(attention)}
 
@@ -45,7 +46,7 @@ class ViT(nn.Module):
 
     Args:
         spec: the neutral description.
-        inputs: height, width and channels of a picture.
+        inputs: height, width and channels of an image.
         outputs: number of classes.
     """
 
@@ -59,7 +60,7 @@ class ViT(nn.Module):
         self.dropout = Dropout(spec.dropout, spec.native_dropout)
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
         self.norm = nn.LayerNorm(spec.dim, eps=shared.NORM_EPSILON)
-        self.head = nn.Linear(spec.dim, outputs)
+        self.head = Head(spec.dim, outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the logits of a batch.
@@ -68,7 +69,7 @@ class ViT(nn.Module):
             images: ``(batch, channels, height, width)``.
 
         Returns:
-            ``(batch, outputs)`` logits, and the intermediates by name, in order; pictures as ``(batch, height, width,
+            ``(batch, outputs)`` logits, and the intermediates by name, in order; images as ``(batch, height, width,
             channels)``.
         """
         images = images.permute(0, 2, 3, 1)
@@ -83,11 +84,11 @@ class ViT(nn.Module):
             intermediates |= {f"blocks.{number}.{name}": value for name, value in outputs.items()}
         x = self.norm(x)
         with torch.autocast(x.device.type, enabled=False):
-            chosen = x.mean(1) if self.class_token is None else x[:, 0]
-            logits = self.head(chosen.to(self.head.weight.dtype))
+            pooled = x.mean(1) if self.class_token is None else x[:, 0]
+        logits = self.head(pooled)
         return logits, intermediates | {"norm": x, "logits": logits}
 
     def _patches(self, images: Tensor) -> Tensor:
-        """``(batch, height, width, channels)`` -> ``(batch, patches, patch * patch * channels)``, row by row."""
+        """Cut ``(batch, height, width, channels)`` into ``(batch, patches, patch * patch * channels)``, row by row."""
         split = images.unflatten(2, (-1, self.patch)).unflatten(1, (-1, self.patch))
         return split.transpose(2, 3).flatten(3).flatten(1, 2)

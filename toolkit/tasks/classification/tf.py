@@ -1,4 +1,4 @@
-"""The TensorFlow twin of the task: a plain ``keras.Model``."""
+"""The TensorFlow twin of the task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from toolkit.tasks.tf import Task
 
 
 def cross_entropy(log_probs: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
-    """Loss of each picture, in nats (see the spec's module).
+    """Loss of each image, in nats (see the spec's module).
 
     Args:
         log_probs: ``(batch, classes)``.
@@ -20,22 +20,22 @@ def cross_entropy(log_probs: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.
 
 
 class Classification(Task):
-    """Features, model and cross entropy: pictures in, loss or log-probabilities out.
+    """Features, model and cross entropy: images in, loss or log-probabilities out.
 
     Args:
         spec: the task's spec.
-        features: maps ``(images, boxes, flips, erased, partners, shares)`` to pixels.
+        features: maps ``(images[, boxes, flips, erased, partners, shares])`` to pixels.
         model: maps those to ``(logits, intermediates)``.
     """
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Returns ``(batch, classes)`` logits and the model's intermediates."""
-        drawn = (batch[name] for name in ("boxes", "flips", "erased", "partners", "shares"))
+        drawn = (batch.get(name) for name in ("boxes", "flips", "erased", "partners", "shares"))
         return self.model(self.features(batch["images"], *drawn), training=training)
 
-    def batch_loss(self, batch: dict[str, tf.Tensor], training: bool = True) -> tf.Tensor:
-        """Mean over the pictures, in float32 (float64 where the model is)."""
-        log_probs = _log_probs(self(batch, training=training)[0])
+    def loss(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Mean over the images, in float32 (float64 where the model is)."""
+        log_probs = _log_probs(self(batch, training=True)[0])
         labels, share = batch["labels"], tf.cast(batch["shares"], log_probs.dtype)
         losses, others = (
             cross_entropy(log_probs, y, self.spec.label_smoothing)
@@ -43,8 +43,12 @@ class Classification(Task):
         )
         return tf.reduce_mean(share * losses + (1 - share) * others)
 
-    def evaluate_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Without dropout, smoothing and mixing: ``loss (batch,)``, ``log_probs (batch, classes)`` float32."""
+    def predict(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """``log_probs (batch, classes)`` float32."""
+        return {"log_probs": tf.cast(_log_probs(self(inputs, training=False)[0]), tf.float32)}
+
+    def evaluate(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The outputs of :meth:`predict`, and ``loss (batch,)`` without smoothing."""
         log_probs = _log_probs(self(batch, training=False)[0])
         return {"loss": cross_entropy(log_probs, batch["labels"]), "log_probs": tf.cast(log_probs, tf.float32)}
 

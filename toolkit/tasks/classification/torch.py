@@ -10,22 +10,22 @@ from toolkit.tasks.torch import Task
 
 
 class Classification(Task):
-    """Features, model and cross entropy: pictures in, loss or log-probabilities out.
+    """Features, model and cross entropy: images in, loss or log-probabilities out.
 
     Args:
         spec: the task's spec.
-        features: maps ``(images, boxes, flips, erased, partners, shares)`` to pixels.
+        features: maps ``(images[, boxes, flips, erased, partners, shares])`` to pixels.
         model: maps those to ``(logits, intermediates)``.
     """
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns ``(batch, classes)`` logits and the model's intermediates."""
-        drawn = (batch[name] for name in ("boxes", "flips", "erased", "partners", "shares"))
+        drawn = (batch.get(name) for name in ("boxes", "flips", "erased", "partners", "shares"))
         return self.model(self.features(batch["images"], *drawn))
 
-    def batch_loss(self, batch: dict[str, Tensor], training: bool = True) -> Tensor:
-        """Mean over the pictures, in float32 (float64 where the model is); sets the module's mode."""
-        self.train(training)
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean over the images, in float32 (float64 where the model is)."""
+        self.train()
         logits = _wide(self(batch)[0])
         labels, share = batch["labels"].long(), batch["shares"].to(logits.dtype)
         losses, others = (
@@ -34,8 +34,13 @@ class Classification(Task):
         )
         return (share * losses + (1 - share) * others).mean()
 
-    def evaluate_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Without dropout, smoothing and mixing: ``loss (batch,)``, ``log_probs (batch, classes)`` float32."""
+    def predict(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``log_probs (batch, classes)`` float32."""
+        self.eval()
+        return {"log_probs": functional.log_softmax(_wide(self(inputs)[0]), -1).float()}
+
+    def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs of :meth:`predict`, and ``loss (batch,)`` without smoothing."""
         self.eval()
         logits = _wide(self(batch)[0])
         losses = functional.cross_entropy(logits, batch["labels"].long(), reduction="none")

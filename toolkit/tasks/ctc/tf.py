@@ -1,4 +1,4 @@
-"""The TensorFlow twin of the task: a plain ``keras.Model``, and CTC in float64.
+"""The TensorFlow twin of the task, and CTC in float64.
 
 ``tf.nn.ctc_loss`` does not serve: its dense form takes memory by batch x frames x tokens x vocabulary and returns
 finite nonsense for an utterance that is too short, its sparse form is 1e-7 off even in float64, and
@@ -130,25 +130,31 @@ class CTC(Task):
 
     Args:
         spec: the task's spec.
-        features: maps ``(waveforms, lengths, time_masks, frequency_masks)`` to ``(features, frame lengths)``.
+        features: maps ``(waveforms, lengths[, time_masks, frequency_masks])`` to ``(features, frame lengths)``.
         model: maps those to ``(logits, lengths, intermediates)``.
     """
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, tf.Tensor, dict[str, Any]]:
         """Returns ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
         features, lengths = self.features(
-            batch["waveforms"], batch["waveform_lengths"], batch["time_masks"], batch["frequency_masks"]
+            batch["waveforms"], batch["waveform_lengths"], batch.get("time_masks"), batch.get("frequency_masks")
         )
         return self.model(features, lengths, training=training)
 
-    def batch_loss(self, batch: dict[str, tf.Tensor], training: bool = True) -> tf.Tensor:
+    def loss(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Mean over the utterances, in float32 (float64 where the model is)."""
-        logits, lengths, _ = self(batch, training=training)
+        logits, lengths, _ = self(batch, training=True)
         loss = tf.reduce_mean(_utterance_losses(logits, lengths, batch))
         return loss if logits.dtype == tf.float64 else tf.cast(loss, tf.float32)
 
-    def evaluate_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Without dropout: ``loss (batch,)``, ``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)``."""
+    def predict(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)`` frames."""
+        logits, lengths, _ = self(inputs, training=False)
+        log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64))
+        return {"log_probs": tf.cast(log_probs, tf.float32), "lengths": lengths}
+
+    def evaluate(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The outputs of :meth:`predict`, and ``loss (batch,)``."""
         logits, lengths, _ = self(batch, training=False)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64))
         losses = _utterance_losses(logits, lengths, batch)

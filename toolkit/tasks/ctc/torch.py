@@ -32,26 +32,32 @@ class CTC(Task):
 
     Args:
         spec: the task's spec.
-        features: maps ``(waveforms, lengths, time_masks, frequency_masks)`` to ``(features, frame lengths)``.
+        features: maps ``(waveforms, lengths[, time_masks, frequency_masks])`` to ``(features, frame lengths)``.
         model: maps those to ``(logits, lengths, intermediates)``.
     """
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Returns ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
         features, lengths = self.features(
-            batch["waveforms"], batch["waveform_lengths"], batch["time_masks"], batch["frequency_masks"]
+            batch["waveforms"], batch["waveform_lengths"], batch.get("time_masks"), batch.get("frequency_masks")
         )
         return self.model(features, lengths)
 
-    def batch_loss(self, batch: dict[str, Tensor], training: bool = True) -> Tensor:
-        """Mean over the utterances, in float32 (float64 where the model is); sets the module's mode."""
-        self.train(training)
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean over the utterances, in float32 (float64 where the model is)."""
+        self.train()
         logits, lengths, _ = self(batch)
         loss = ctc_loss(logits, batch["tokens"], batch["token_lengths"], lengths).mean()
         return loss if logits.dtype == torch.float64 else loss.float()
 
-    def evaluate_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Without dropout: ``loss (batch,)``, ``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)``."""
+    def predict(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)`` frames."""
+        self.eval()
+        logits, lengths, _ = self(inputs)
+        return {"log_probs": functional.log_softmax(logits.double(), -1).float(), "lengths": lengths}
+
+    def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs of :meth:`predict`, and ``loss (batch,)``."""
         self.eval()
         logits, lengths, _ = self(batch)
         losses = ctc_loss(logits, batch["tokens"], batch["token_lengths"], lengths)

@@ -1,4 +1,4 @@
-"""The TensorFlow twin of the task: a plain ``keras.Model``."""
+"""The TensorFlow twin of the task."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from toolkit.layers.tf import valid_frames
+from toolkit.layers.basic.tf import valid_frames
 from toolkit.tasks.tf import Task
 
 
@@ -43,14 +43,14 @@ class Seq2Seq(Task):
 
     Args:
         spec: the task's spec.
-        features: from the source's tokens and lengths to what the model sees.
+        features: none; the model embeds token ids.
         model: maps ``(source, source lengths, previous tokens)`` to ``(logits, intermediates)``.
     """
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
         previous = tf.pad(batch["tokens"], [[0, 0], [1, 0]])
-        source, lengths = self.features(batch["source"], batch["source_lengths"])
+        source, lengths = _source(batch)
         return self.model(source, lengths, previous, training=training)
 
     def _target_losses(
@@ -66,31 +66,31 @@ class Seq2Seq(Task):
         losses = smoothed_losses(tf.reshape(logits, [-1, shape[2]]), tf.reshape(targets, [-1]), smoothing)
         return tf.where(real, tf.reshape(losses, shape[:2]), 0.0), tf.cast(real, losses.dtype)
 
-    def batch_loss(self, batch: dict[str, tf.Tensor], training: bool = True) -> tf.Tensor:
+    def loss(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Mean over the targets, in float32 (float64 where the model is)."""
-        losses, real = self._target_losses(batch, self.spec.label_smoothing, training)
+        losses, real = self._target_losses(batch, self.spec.label_smoothing, training=True)
         return tf.reduce_sum(losses) / tf.reduce_sum(real)
 
-    def evaluate_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def evaluate(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Without dropout and smoothing: ``loss (batch,)``, mean over an example's targets; ``tokens (batch,)``."""
         losses, real = self._target_losses(batch, 0.0, training=False)
         counts = tf.reduce_sum(real, -1)
         return {"loss": tf.reduce_sum(losses, -1) / counts, "tokens": tf.cast(counts, tf.int32)}
 
-    def start(self, batch: dict[str, tf.Tensor], width: int) -> dict[str, tf.Tensor]:
-        """What a search begins with: the encoded sources and ``width`` empty translations of each."""
-        source, lengths = self.features(batch["source"], batch["source_lengths"])
+    def begin(self, inputs: dict[str, tf.Tensor], width: int) -> dict[str, tf.Tensor]:
+        """State of a search at its start: the encoded sources and ``width`` empty translations of each."""
+        source, lengths = _source(inputs)
         return self.model.start(source, lengths, width)
 
-    def step(
+    def advance(
         self, state: dict[str, tf.Tensor], tokens: tf.Tensor, parents: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Log-probabilities of the next token.
 
         Args:
-            state: of :meth:`start` or of the step before.
+            state: of :meth:`begin` or of the step before.
             tokens: ``(batch * width,)``, the rows' last.
-            parents: ``(batch * width,)``, the row of the step before that each goes on from.
+            parents: ``(batch * width,)``, the row of the step before that each continues.
 
         Returns:
             ``(batch * width, vocabulary)`` float32, and the next state.
@@ -98,3 +98,8 @@ class Seq2Seq(Task):
         logits, state = self.model.step(state, tokens, parents)
         logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
         return tf.cast(tf.nn.log_softmax(logits), tf.float32), state
+
+
+def _source(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """``(batch, source)`` token ids and ``(batch,)`` lengths, as int32."""
+    return tf.cast(batch["source"], tf.int32), tf.cast(batch["source_lengths"], tf.int32)

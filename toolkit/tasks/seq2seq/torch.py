@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.layers.torch import valid_frames
+from toolkit.layers.basic.torch import valid_frames
 from toolkit.tasks.torch import Task
 
 
@@ -50,14 +50,14 @@ class Seq2Seq(Task):
 
     Args:
         spec: the task's spec.
-        features: from the source's tokens and lengths to what the model sees.
+        features: none; the model embeds token ids.
         model: maps ``(source, source lengths, previous tokens)`` to ``(logits, intermediates)``.
     """
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
         previous = functional.pad(batch["tokens"], (1, 0))
-        source, lengths = self.features(batch["source"], batch["source_lengths"])
+        source, lengths = _source(batch)
         return self.model(source, lengths, previous)
 
     def _target_losses(self, batch: dict[str, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
@@ -70,32 +70,32 @@ class Seq2Seq(Task):
         losses = smoothed_losses(logits.flatten(0, 1), targets.flatten(), smoothing).view(targets.shape)
         return losses.masked_fill(~real, 0.0), real
 
-    def batch_loss(self, batch: dict[str, Tensor], training: bool = True) -> Tensor:
-        """Mean over the targets, in float32 (float64 where the model is); sets the module's mode."""
-        self.train(training)
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean over the targets, in float32 (float64 where the model is)."""
+        self.train()
         losses, real = self._target_losses(batch, self.spec.label_smoothing)
         return losses.sum() / real.sum()
 
-    def evaluate_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Without dropout and smoothing: ``loss (batch,)``, mean over an example's targets; ``tokens (batch,)``."""
         self.eval()
         losses, real = self._target_losses(batch, 0.0)
         counts = real.sum(-1)
         return {"loss": losses.sum(-1) / counts, "tokens": counts.int()}
 
-    def start(self, batch: dict[str, Tensor], width: int) -> dict[str, Tensor]:
-        """What a search begins with: the encoded sources and ``width`` empty translations of each."""
+    def begin(self, inputs: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+        """State of a search at its start: the encoded sources and ``width`` empty translations of each."""
         self.eval()
-        source, lengths = self.features(batch["source"], batch["source_lengths"])
+        source, lengths = _source(inputs)
         return self.model.start(source, lengths, width)
 
-    def step(self, state: dict[str, Tensor], tokens: Tensor, parents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def advance(self, state: dict[str, Tensor], tokens: Tensor, parents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-probabilities of the next token.
 
         Args:
-            state: of :meth:`start` or of the step before.
+            state: of :meth:`begin` or of the step before.
             tokens: ``(batch * width,)``, the rows' last.
-            parents: ``(batch * width,)``, the row of the step before that each goes on from.
+            parents: ``(batch * width,)``, the row of the step before that each continues.
 
         Returns:
             ``(batch * width, vocabulary)`` float32, and the next state.
@@ -103,3 +103,8 @@ class Seq2Seq(Task):
         logits, state = self.model.step(state, tokens, parents)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return functional.log_softmax(logits, -1).float(), state
+
+
+def _source(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """``(batch, source)`` token ids and ``(batch,)`` lengths, as int64, which PyTorch indexes by."""
+    return batch["source"].long(), batch["source_lengths"].long()

@@ -47,7 +47,8 @@ class CharacterTokenizer:
 class Characters:
     """Every character of the training split is a token, in the order of code points after a blank with id 0."""
 
-    domains: ClassVar[tuple[str, ...]] = ("speech",)
+    column: ClassVar[str] = "text"
+    joint: ClassVar[bool] = True
 
     def learn(self, texts: Iterable[str], folder: Path) -> None:
         """Write the alphabet of ``texts`` into ``folder``."""

@@ -60,7 +60,7 @@ class SentencePiece:
     split, for SentencePiece draws its samples otherwise every time; 330,000 sentences take 1 s (BPE) or 10 s (unigram).
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("speech", "translation")
+    column: ClassVar[str] = "text"
 
     algorithm: Literal["bpe", "unigram"] = option("bpe", "how the units are found")
     vocab_size: int = option(

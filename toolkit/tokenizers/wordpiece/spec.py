@@ -128,7 +128,7 @@ class WordPiece:
     between pairs of equal frequency; without ``##`` what it learns is always the same.
     """
 
-    domains: ClassVar[tuple[str, ...]] = ("speech", "translation")
+    column: ClassVar[str] = "text"
 
     vocab_size: int = option(
         8000, "pieces, the boundary and the unknown included; more than the data holds is refused", ge=3

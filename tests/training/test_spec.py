@@ -1,0 +1,51 @@
+"""The trainer's spec: what is refused before anything runs."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from toolkit.config import schema as config
+from toolkit.errors import ConfigError
+from toolkit.training.spec import Trainer, check_gpus
+
+REFUSED = {
+    "backend=tf trainer=ddp": "found ddp beside backend=tf, which can do mirrored, tpu and multi_worker",
+    "backend=tf trainer=fsdp": "found fsdp beside backend=tf, which can do mirrored, tpu and multi_worker",
+    "backend=torch trainer=mirrored": "found mirrored beside backend=torch, which can do ddp and fsdp",
+    "backend=torch trainer=tpu": "trainer.strategy: found tpu beside backend=torch, which can do ddp and fsdp",
+    "backend=tf trainer=tpu trainer.nodes=2": "trainer.nodes: found 2 with strategy=tpu, expected 1",
+    "backend=tf trainer=tpu trainer.precision=64": "trainer.precision: found 64 with strategy=tpu, expected bf16 or 32",
+    "backend=tf trainer=tpu trainer.precision=16": "trainer.precision: found 16 with strategy=tpu, expected bf16 or 32",
+    "backend=tf trainer=tpu trainer.static_shapes=false": "trainer.static_shapes: found false with strategy=tpu",
+    "backend=tf trainer=tpu trainer.loop=stock trainer.devices=1": "trainer.loop: found stock with strategy=tpu",
+    "backend=tf trainer=mirrored trainer.nodes=2": "found mirrored with trainer.nodes=2, expected multi_worker\n",
+    "trainer=stock trainer.devices=2": "trainer.loop: found stock with 2 devices, expected neutral",
+    "trainer=fsdp trainer.loop=stock": "trainer.loop: found stock with 2 devices, expected neutral",
+    "trainer.devices=2 features.mixup=0.2": "features.mixup: found 0.2 with 2 devices, expected 0",
+    "trainer.nodes=2 model.native_dropout=true": "model.native_dropout: found true with 2 devices, expected false",
+    "trainer.devices=0": "trainer.devices: found 0, expected at least 1",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_cannot_be_done_is_refused_before_anything_runs(words):
+    with pytest.raises(ConfigError) as error:
+        config.check(["recipe=image_classification", *words.split()])
+    assert REFUSED[words] in f"{error.value}\n"
+
+
+def test_stock_does_not_accumulate():
+    spec = replace(Trainer(), loop="stock", accumulate=2)
+    assert [field for field, _ in spec.check()] == ["accumulate"]
+
+
+def test_the_stock_loops_have_no_loss_scale():
+    with pytest.raises(ConfigError, match="found stock with precision=16, expected neutral"):
+        config.check(["recipe=image_classification", "trainer=stock", "trainer.precision=16"])
+
+
+@pytest.mark.parametrize("gpus, fine", [(0, True), (1, False), (3, False), (4, True), (8, True)])
+def test_more_devices_than_gpus_are_refused(gpus, fine):
+    with contextlib.nullcontext() if fine else pytest.raises(ConfigError, match="found 4, expected at most"):
+        check_gpus(4, gpus)

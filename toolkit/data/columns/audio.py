@@ -1,0 +1,217 @@
+"""Audio: recordings, decoded once to float32 waveforms at one sample rate and memory-mapped."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from toolkit.config.spec import option, spec
+from toolkit.data import cache as array_cache
+from toolkit.data.batch import Batch, Fields, pad, widths
+from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, flaws, selected
+from toolkit.data.example import File
+from toolkit.data.media import audio
+
+FIELDS: Fields = {
+    "waveforms": (("batch", "samples"), np.float32),  # full scale is 1.0
+    "waveform_lengths": (("batch",), np.int32),  # samples
+}
+MASKS: Fields = {  # SpecAugment
+    "time_masks": (("batch", "masks", 2), np.int32),  # (first frame, frames); 0 frames = no mask
+    "frequency_masks": (("batch", "masks", 2), np.int32),  # (first band, bands)
+}
+
+
+@spec
+class AudioFields:
+    """Fields of a dataset that has audio."""
+
+    sample_rate: int = option(16_000, "sample rate to which all audio is resampled, in Hz", ge=4_000, le=192_000)
+    min_seconds: float = option(0.05, "shortest recording, in seconds; a shorter one is bad", ge=0)
+    max_seconds: float = option(60.0, "longest recording, in seconds; a longer one is bad", gt=0)
+    silence: float = option(
+        0.0,
+        "silence added before and after each recording, in seconds; clips that are cut at the first and last sound "
+        "need it, or too few frames are left for CTC",
+        ge=0,
+        le=10,
+    )
+
+
+class AudioFeatures(Protocol):
+    """Features of audio, such as log-mel."""
+
+    bands: int
+
+    def frames(self, samples: Any) -> Any: ...
+
+    def learn(self, waveforms: Iterable[np.ndarray], folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> dict[str, np.ndarray]: ...
+
+    def draw(self, frames: int, seed: int, epoch: int, example: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class AudioValues:
+    """Waveforms of a split.
+
+    Args:
+        lengths: ``(recordings,)`` int64, samples, added silence included.
+        digests: SHA-256 of the undecoded files.
+        path: the memory-mapped file that holds the waveforms, or the waveforms themselves.
+        rows: ``(recordings,)`` int64, their places in it.
+        sample_rate: in Hz.
+        silence: samples added before and after each recording.
+    """
+
+    lengths: np.ndarray
+    digests: list[str]
+    path: Path | tuple[np.ndarray, ...]
+    rows: np.ndarray
+    sample_rate: int
+    silence: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def header(self) -> str:
+        return f"{self.sample_rate}\n"
+
+    @property
+    def records(self) -> Sequence[str]:
+        return self.digests
+
+    def describe(self) -> str:
+        return f"{self.lengths.sum() / self.sample_rate / 3600:.2f} h"
+
+    def waveform(self, i: int) -> np.ndarray:
+        """``(samples,)`` float32, full scale 1.0; without added silence a read-only view of the cache file."""
+        found = array_cache.values(self.path, int(self.rows[i]))
+        return np.pad(found, self.silence) if self.silence else found
+
+    def select(self, kept: Sequence[int]) -> AudioValues:
+        return selected(self, kept)
+
+
+@dataclass(frozen=True)
+class AudioBatcher:
+    """Waveforms of a batch, and the SpecAugment masks drawn for it.
+
+    Args:
+        values: of the split.
+        features: draw the masks.
+        seed: of the draws; None in evaluation.
+    """
+
+    values: AudioValues
+    features: AudioFeatures
+    seed: int | None
+
+    @property
+    def fields(self) -> Fields:
+        return FIELDS if self.seed is None else FIELDS | MASKS
+
+    def lengths(self, places: np.ndarray) -> Batch:
+        return {"waveform_lengths": self.values.lengths[places]}
+
+    def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
+        (longest,) = widths(whole, "waveform_lengths")
+        waveforms, lengths = pad([self.values.waveform(i) for i in places.tolist()], np.float32, longest)
+        return {"waveforms": waveforms, "waveform_lengths": lengths}
+
+    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+        if self.seed is None:
+            return {}
+        frames = zip(self.features.frames(made["waveform_lengths"]), positions, strict=True)
+        drawn = [self.features.draw(int(count), self.seed, epoch, int(i)) for count, i in frames]
+        return {"time_masks": np.stack([t for t, _ in drawn]), "frequency_masks": np.stack([f for _, f in drawn])}
+
+
+class Audio(Column[AudioValues]):
+    """Recordings, as a model sees them through the run's features."""
+
+    kind: ClassVar[str] = "audio"
+    noun: ClassVar[str] = "recording"
+    group: ClassVar[Literal["features", "tokenizer"] | None] = "features"
+    rank: ClassVar[int] = 2
+    decodes: ClassVar[bool] = True
+
+    dataset: Any  # has AudioFields
+    component: Any  # AudioFeatures
+
+    def decode(
+        self, values: Sequence[File], wheres: Sequence[str], cache: Path | None, progress: Any
+    ) -> Decoded[AudioValues]:
+        rate = self.dataset.sample_rate
+        items = [array_cache.Item(file.file_name, file.content, file.stamp) for file in values]
+        decode = functools.partial(_decode, rate=rate)
+        decoder = array_cache.Decoder(decode, np.float32, f"{audio.VERSION} {rate}", "decoding audio")
+        if cache:
+            store = array_cache.store(items, decoder, cache / "audio", progress)
+        else:
+            store = array_cache.hold(items, decoder, progress)
+        found = flaws(store.problems)
+        rows = []
+        for row, position in enumerate(store.positions):
+            kind, message = self._bad_length(store.shapes[row][0] / rate)
+            if kind:
+                found.append(Flaw(position, kind, message))
+            else:
+                rows.append(row)
+        silence = round(self.dataset.silence * rate)
+        decoded = AudioValues(
+            np.array([store.shapes[row][0] + 2 * silence for row in rows], np.int64),
+            [store.digests[row] for row in rows],
+            store.path,
+            np.array(rows, np.int64),
+            rate,
+            silence,
+        )
+        return Decoded(decoded, [store.positions[row] for row in rows], found)
+
+    def _bad_length(self, seconds: float) -> tuple[str, str]:
+        least, most = self.dataset.min_seconds, self.dataset.max_seconds
+        if seconds < least:
+            return "too short", f"{seconds:.3f} s, expected at least {least:g} (dataset.min_seconds)"
+        if seconds > most:
+            return "too long", f"{seconds:.3f} s, expected at most {most:g} (dataset.max_seconds)"
+        return "", ""
+
+    def learn(self, values: Sequence[AudioValues], folder: Path) -> None:
+        self.component.learn((part.waveform(i) for part in values for i in range(len(part))), folder)
+
+    def load(self, folder: Path) -> Mapping[str, np.ndarray]:
+        return self.component.load(folder)
+
+    def size(self, learned: Mapping[str, np.ndarray]) -> int:
+        return self.component.bands
+
+    def state(self, learned: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        return learned
+
+    def lengths(self, values: AudioValues) -> Lengths:
+        return Lengths(values.lengths, values.sample_rate)
+
+    def fields(self) -> Fields:
+        return FIELDS
+
+    def augmentation(self) -> Fields:
+        return MASKS
+
+    def batcher(self, values: AudioValues, learned: Any, seed: int | None) -> AudioBatcher:
+        return AudioBatcher(values, self.component, seed)
+
+    def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
+        """Each input is a file."""
+        yield from (Question(name, File(Path(name))) for name in inputs)
+
+
+def _decode(content: Any, name: str, rate: int) -> np.ndarray:
+    return audio.decode(content, name, rate)

@@ -1,0 +1,309 @@
+"""The contract of a column: one kind of content, wherever it stands in a task.
+
+A task is a pair of columns, an input and a target. A column knows how values of its kind are checked, decoded and
+cached, what is learned from the training split, how long an example is, and how a batch is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+import numpy as np
+
+from toolkit.data.batch import Batch, Fields
+
+if TYPE_CHECKING:
+    from toolkit.config.contracts import Features, Tokenizer
+    from toolkit.config.schema import Run
+    from toolkit.data.source import Source
+
+Role = Literal["input", "target"]
+
+
+class Values(Protocol):
+    """The values of one column of one split."""
+
+    def __len__(self) -> int: ...
+
+    def select(self, kept: Sequence[int]) -> Self:
+        """Return the values at these positions, which are in order."""
+        ...
+
+    @property
+    def header(self) -> str:
+        """What all values share, for the fingerprint."""
+        ...
+
+    @property
+    def records(self) -> Sequence[str]:
+        """A string for each value, equal for equal values: text or the SHA-256 of a file."""
+        ...
+
+    def describe(self) -> str:
+        """Describe the amount in a few words, as "0.70 h"; may be empty."""
+        ...
+
+
+V = TypeVar("V", bound=Values)
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """What is wrong with one value.
+
+    Args:
+        position: of the example.
+        kind, message, fatal: see :class:`toolkit.data.problems.Problem`.
+    """
+
+    position: int
+    kind: str
+    message: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class Decoded(Generic[V]):
+    """The values that could be decoded, the positions that they had, and the flaws of the others."""
+
+    values: V
+    positions: Sequence[int]
+    flaws: list[Flaw]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Sizes of examples in the unit of the batch budget.
+
+    Args:
+        values: ``(examples,)``.
+        per: how many of these make one of the budget's unit (samples in a second); None: they are in it already.
+    """
+
+    values: np.ndarray
+    per: int | None = None
+
+
+class Batcher(Protocol):
+    """Makes the fields of one column for a batch."""
+
+    @property
+    def fields(self) -> Fields:
+        """Names, axes and dtypes of the fields."""
+        ...
+
+    def lengths(self, places: np.ndarray) -> Batch:
+        """The fields that hold lengths, by which the batch is padded; needs none of the content."""
+        ...
+
+    def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
+        """The fields, padded.
+
+        Args:
+            places: ``(batch,)`` positions in the values.
+            whole: lengths of the whole batch of which these are some rows: pad as far as it needs.
+        """
+        ...
+
+    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+        """The fields that hold the augmentation drawn for a training batch; empty in evaluation.
+
+        Args:
+            made: the fields of :meth:`collate`.
+            positions: ``(batch,)`` of the examples in their split, which key the draws.
+            epoch: keys them too.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """One input that a user gives for prediction: how to call it, its value, and whether it is blank."""
+
+    origin: str
+    value: object
+    blank: bool = False
+
+
+class Column(Generic[V]):
+    """One kind of content in one place of a run.
+
+    Args:
+        name: of the dataset's column.
+        role: input or target of the task.
+        dataset: the spec, which has the fields that this kind of column needs.
+        component: the run's features or tokenizer, by ``group``.
+    """
+
+    kind: ClassVar[str]
+    noun: ClassVar[str]  # how messages call one value
+    group: ClassVar[Literal["features", "tokenizer"] | None] = None  # the component that it is learned with
+    rank: ClassVar[int] = 0  # the column of the highest rank gives the batch budget its unit: examples, tokens, seconds
+    decodes: ClassVar[bool] = False  # its values are files
+    exclusive: ClassVar[bool] = False  # as target: equal inputs must have equal targets
+    answer: ClassVar[str] = "{id}\t{hypothesis}"  # an answer as a line of text, where this is the input
+
+    def __init__(self, name: str, role: Role, dataset: Source, component: Features | Tokenizer | None) -> None:
+        self.name, self.role, self.dataset, self.component = name, role, dataset, component
+
+    @property
+    def folder(self) -> str | None:
+        """Where in a run folder this column keeps what it learns; columns with the same folder learn together."""
+        return self.group
+
+    # --- values ---
+
+    def check(self, value: object) -> tuple[object, str, str]:
+        """Return the cleaned value, and kind and message of its flaw: two empty strings if there is none."""
+        return value, "", ""
+
+    def decode(self, values: Sequence[Any], wheres: Sequence[str], cache: Path | None, progress: Any) -> Decoded[V]:
+        """Decode raw values, into the cache folder or, without one, into memory.
+
+        Args:
+            values: as :meth:`check` returned them.
+            wheres: how messages call their examples.
+            cache: root of the caches.
+            progress: a running ``rich.progress.Progress``.
+        """
+        raise NotImplementedError
+
+    # --- what is learned ---
+
+    def learn(self, values: Sequence[V], folder: Path) -> None:
+        """Learn from the training values of all columns that share ``folder``."""
+
+    def load(self, folder: Path) -> Any:
+        """Load what :meth:`learn` left.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+        return None
+
+    def size(self, learned: Any) -> Any:
+        """Size of the model's end: vocabulary, classes, bands, or (height, width, channels)."""
+        raise NotImplementedError
+
+    def state(self, learned: Any) -> Mapping[str, np.ndarray]:
+        """Arrays that the twins of the features need."""
+        return {}
+
+    def encode(self, values: V, learned: Any) -> V:
+        """Return the values with what is computed from the learned state once, as token ids."""
+        return values
+
+    def unfit(self, values: V, learned: Any) -> Iterator[Flaw]:
+        """Yield the flaws of encoded values with respect to what was learned."""
+        yield from ()
+
+    def unfit_learned(self, learned: Any) -> Iterator[tuple[str, str]]:
+        """Yield kind and message of what makes the training split as a whole unusable."""
+        yield from ()
+
+    def notes(self, values: V, learned: Any) -> Iterator[str]:
+        """Yield lines about values that are kept and that the user should know of."""
+        yield from ()
+
+    # --- batches ---
+
+    def lengths(self, values: V) -> Lengths | None:
+        """Sizes of encoded values by which examples are batched; None where all count alike."""
+        return None
+
+    def fields(self) -> Fields:
+        """Names, axes and dtypes of this column's fields of a batch."""
+        raise NotImplementedError
+
+    def augmentation(self) -> Fields:
+        """Fields that a training batch has for the augmentation drawn for it."""
+        return {}
+
+    def batcher(self, values: V, learned: Any, seed: int | None) -> Batcher:
+        """Make batches of encoded values; ``seed`` draws the augmentation, None draws nothing."""
+        raise NotImplementedError
+
+    # --- prediction ---
+
+    def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
+        """Turn what a user gives into values, or into where, kind and message of a problem."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The input and the target column of a run."""
+
+    input: Column[Any]
+    target: Column[Any]
+
+    def __iter__(self) -> Iterator[Column[Any]]:
+        return iter((self.input, self.target))
+
+
+def columns_of(run: Run) -> Columns:
+    """Pick the columns of the run's dataset that its task asks for."""
+    names = _names(run.dataset.columns, run.task.input, run.task.target)
+    assert names is not None  # the config was checked
+    parts = {"features": run.features, "tokenizer": run.tokenizer, None: None}
+    kinds = [run.dataset.columns[name] for name in names]
+    source, target = (
+        kind(name, role, run.dataset, parts[kind.group])
+        for kind, name, role in zip(kinds, names, ("input", "target"), strict=True)
+    )
+    return Columns(source, target)
+
+
+def _names(columns: Mapping[str, type[Column[Any]]], source: str, target: str) -> tuple[str, str] | None:
+    """Names of the first column of the input's kind and of the last other one of the target's."""
+    inputs = [name for name, kind in columns.items() if kind.kind == source]
+    targets = [name for name, kind in columns.items() if kind.kind == target and name not in inputs[:1]]
+    return (inputs[0], targets[-1]) if inputs and targets else None
+
+
+def mismatches(columns: Mapping[str, type[Column[Any]]], run: Run) -> Iterator[tuple[str, str]]:
+    """Yield ``(field, message)`` of a run whose task, features, tokenizer and model do not fit a dataset's columns."""
+    has = " and ".join(f"{name} ({kind.kind})" for name, kind in columns.items())
+    task = type(run.task).__name__
+    if (names := _names(columns, run.task.input, run.task.target)) is None:
+        yield "columns", f"found {has}, but task {task} maps {run.task.input} to {run.task.target}"
+        return
+    kinds = [columns[name] for name in names]
+    for group, component in (("features", run.features), ("tokenizer", run.tokenizer)):
+        wanted = [kind.kind for kind in kinds if kind.group == group]
+        if component is None and wanted:
+            yield group, f"found none, expected {group} for {wanted[0]}; give {group}=NAME"
+        if component is not None and component.column not in wanted:
+            name = type(component).__name__
+            expected = f"{group}=none" if not wanted else f"{group} for {wanted[0]}"
+            yield group, f"found {name}, which is for {component.column}, expected {expected}"
+    if (run.model.input, run.model.output) != (run.task.input, run.task.output):
+        found = f"found {type(run.model).__name__}, which maps {run.model.input} to {run.model.output}"
+        yield "model", f"{found}; task {task} needs {run.task.input} to {run.task.output}"
+
+
+def selected(values: Any, kept: Sequence[int], **others: Any) -> Any:
+    """Return a dataclass of values with only those at some positions.
+
+    Args:
+        values: each of its lists and arrays has one element for each value.
+        kept: the positions.
+        others: new values of fields that hold elements in another way.
+    """
+    for field in fields(values):
+        content = getattr(values, field.name)
+        if field.name in others:
+            continue
+        if isinstance(content, list):
+            others[field.name] = [content[i] for i in kept]
+        elif isinstance(content, np.ndarray):
+            others[field.name] = content[list(kept)]
+    return replace(values, **others)
+
+
+def flaws(problems: Iterable[tuple[int, str, str]]) -> list[Flaw]:
+    """Flaws of a cache's ``(item, kind, message)``."""
+    return [Flaw(*problem) for problem in problems]

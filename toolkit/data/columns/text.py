@@ -1,0 +1,280 @@
+"""Text: sentences, checked, and as token ids once a tokenizer is learned."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from toolkit.config.spec import option, spec
+from toolkit.data.batch import Batch, Fields, pad, widths
+from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, Role, selected
+from toolkit.data.example import Sentence
+from toolkit.data.sources.lines import BOM, read_lines, split_lines
+
+FIELDS: dict[Role, Fields] = {
+    "input": {
+        "source": (("batch", "source"), np.int32),  # token ids
+        "source_lengths": (("batch",), np.int32),
+    },
+    "target": {
+        "tokens": (("batch", "tokens"), np.int32),  # without the boundary at the end
+        "token_lengths": (("batch",), np.int32),
+    },
+}
+SHOWN = 8  # unknown characters named in a note
+# No text has these: control characters except tab, line feed and a carriage return that ends a line, halves of
+# surrogate pairs (which stand for bytes that are not UTF-8), a byte-order mark, and the character that replaces a lost
+# one.
+FOREIGN = re.compile(f"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff{BOM}\N{REPLACEMENT CHARACTER}]|\r(?!\n)")
+
+
+@spec
+class TextFields:
+    """Fields of a dataset that has text."""
+
+    max_tokens: int | None = option(None, "longest text, in tokens; a longer one is bad; null: no bound", ge=1)
+
+
+class LearnedTokenizer(Protocol):
+    """Text to token ids and back."""
+
+    size: int
+
+    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+    def unknown(self, text: str) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of many sentences, end to end: a loader's processes are sent two arrays and not a list.
+
+    Args:
+        values: ``(all tokens,)`` int32.
+        ends: ``(sentences,)`` int64, where each ends in ``values``.
+    """
+
+    values: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sequence[int]]) -> Tokens:
+        values = np.fromiter((token for sentence in sentences for token in sentence), np.int32)
+        return cls(values, np.cumsum(np.fromiter(map(len, sentences), np.int64)))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """``(sentences,)`` int64."""
+        return np.diff(self.ends, prepend=0)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.values[self.ends[i - 1] if i else 0 : self.ends[i]]
+
+    def select(self, kept: Sequence[int]) -> Tokens:
+        """Only the sentences at these positions, which are in order."""
+        lengths = self.lengths
+        chosen = np.zeros(len(lengths), np.bool_)
+        chosen[list(kept)] = True
+        return Tokens(self.values[np.repeat(chosen, lengths)], np.cumsum(lengths[chosen]))
+
+
+@dataclass(frozen=True)
+class TextValues:
+    """Texts of a split.
+
+    Args:
+        texts: cleaned.
+        language: of all of them, as the data calls it; empty where it is not named.
+        tokens: their token ids, once a tokenizer is learned.
+    """
+
+    texts: list[str]
+    language: str = ""
+    tokens: Tokens | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def header(self) -> str:
+        return ""
+
+    @property
+    def records(self) -> Sequence[str]:
+        return self.texts
+
+    @property
+    def references(self) -> Sequence[str]:
+        """The answers that a model is expected to give."""
+        return self.texts
+
+    def describe(self) -> str:
+        return self.language
+
+    def select(self, kept: Sequence[int]) -> TextValues:
+        return selected(self, kept, tokens=self.tokens and self.tokens.select(kept))
+
+
+@dataclass(frozen=True)
+class TextBatcher:
+    """Token ids of a batch.
+
+    Args:
+        tokens: of every text of the split, without boundary.
+        role: gives the fields their names.
+    """
+
+    tokens: Tokens
+    role: Role
+
+    @property
+    def fields(self) -> Fields:
+        return FIELDS[self.role]
+
+    def lengths(self, places: np.ndarray) -> Batch:
+        _, lengths = FIELDS[self.role]
+        return {lengths: np.array([len(self.tokens[i]) for i in places.tolist()], np.int64)}
+
+    def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
+        ids, lengths = FIELDS[self.role]
+        (longest,) = widths(whole, lengths)
+        values, counts = pad([self.tokens[i] for i in places.tolist()], np.int32, longest)
+        return {ids: values, lengths: counts}
+
+    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+        return {}
+
+
+class Text(Column[TextValues]):
+    """Sentences, as token ids of the run's tokenizer."""
+
+    kind: ClassVar[str] = "text"
+    noun: ClassVar[str] = "text"
+    group: ClassVar[Literal["features", "tokenizer"] | None] = "tokenizer"
+    rank: ClassVar[int] = 1
+    answer: ClassVar[str] = "{hypothesis}"
+
+    dataset: Any  # has TextFields
+    component: Any  # the run's tokenizer
+
+    @property
+    def folder(self) -> str:
+        """One vocabulary for all text columns, or one for each."""
+        return "tokenizer" if self.component.joint else f"tokenizer/{self.name}"
+
+    def check(self, value: object) -> tuple[object, str, str]:
+        """Check a string or a :class:`Sentence`, and bring it to its clean form."""
+        sentence = value if isinstance(value, Sentence) else Sentence(str(value), "")
+        kind, message = bad_text(sentence.text)
+        if kind:
+            return value, kind, f"{sentence.language}: {message}" if sentence.language else message
+        return Sentence(clean(sentence.text), sentence.language), "", ""
+
+    def decode(
+        self, values: Sequence[Sentence], wheres: Sequence[str], cache: Any, progress: Any
+    ) -> Decoded[TextValues]:
+        language = values[0].language if values else ""
+        return Decoded(TextValues([value.text for value in values], language), range(len(values)), [])
+
+    def learn(self, values: Sequence[TextValues], folder: Path) -> None:
+        self.component.learn([text for part in values for text in part.texts], folder)
+
+    def load(self, folder: Path) -> LearnedTokenizer:
+        return self.component.load(folder)
+
+    def size(self, learned: LearnedTokenizer) -> int:
+        return learned.size
+
+    def encode(self, values: TextValues, learned: LearnedTokenizer) -> TextValues:
+        return values if values.tokens else replace(values, tokens=Tokens.of(learned.encode_batch(values.texts)))
+
+    def unfit(self, values: TextValues, learned: LearnedTokenizer) -> Iterator[Flaw]:
+        assert values.tokens is not None
+        lengths, most = values.tokens.lengths, self.dataset.max_tokens
+        prefix = f"{values.language}: " if values.language else ""
+        for i in np.flatnonzero((lengths == 0) | (lengths > (most or np.inf))).tolist():
+            if lengths[i]:
+                message = f"{prefix}{lengths[i]} tokens, expected at most {most} (dataset.max_tokens)"
+                yield Flaw(i, "too long", message)
+            else:
+                yield Flaw(i, "no tokens", f"{prefix}the tokenizer has no token for {values.texts[i][:60]!r}")
+
+    def notes(self, values: TextValues, learned: LearnedTokenizer) -> Iterator[str]:
+        """Name characters that the tokenizer lacks."""
+        lacking = sorted(c for c in set().union(*values.texts) if learned.unknown(c))
+        if lacking:
+            pattern = re.compile("[" + "".join(map(re.escape, lacking)) + "]")
+            count = sum(1 for text in values.texts if pattern.search(text))
+            named = ", ".join(f"{c!r} (U+{ord(c):04X} {unicodedata.name(c, 'no name')})" for c in lacking[:SHOWN])
+            more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+            language = f"{values.language} " if values.language else ""
+            yield f"{count:,} {language}texts have characters unknown to the tokenizer: {named}{more}"
+
+    def lengths(self, values: TextValues) -> Lengths:
+        """Tokens; those of a target with its end."""
+        assert values.tokens is not None
+        return Lengths(values.tokens.lengths + (self.role == "target"))
+
+    def fields(self) -> Fields:
+        return FIELDS[self.role]
+
+    def batcher(self, values: TextValues, learned: LearnedTokenizer, seed: int | None) -> TextBatcher:
+        assert values.tokens is not None
+        return TextBatcher(values.tokens, self.role)
+
+    def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
+        """Each input is a file of lines, "-" for standard input, or a line itself."""
+        for number, text in enumerate(inputs, 1):
+            found, where = _given_lines(text)
+            if isinstance(found, tuple):
+                yield found
+                continue
+            for n, line in enumerate(found, 1):
+                origin = f"{where}, line {n}" if where else f"input {number}"
+                yield Question(origin, Sentence(line, self.name), blank=not clean(line))
+
+
+def clean(text: str) -> str:
+    """Text as it is trained on: Unicode NFC, runs of white space as one space, none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def bad_text(text: str) -> tuple[str, str]:
+    """Return kind and message of what is wrong with a text; two empty strings if nothing is."""
+    if not text or text.isspace():
+        return "empty text", "found no text"
+    if not (match := FOREIGN.search(text)):
+        return "", ""
+    found, place = match[0], f"character {match.start() + 1} of {text[:40]!r}"
+    if "\udc80" <= found <= "\udcff":
+        return "not UTF-8", f"byte 0x{ord(found) - 0xDC00:02x} at {place} is not UTF-8; save the file as UTF-8"
+    if found == BOM:
+        return "byte-order mark", f"found U+FEFF at {place}, expected it at most where a file begins"
+    if found == "\N{REPLACEMENT CHARACTER}":
+        return "lost character", f"found U+FFFD at {place}: was the text once read in another encoding than its own?"
+    name = " (a carriage return that ends no line)" if found == "\r" else ""
+    return "control character", f"found U+{ord(found):04X}{name} at {place}, expected text"
+
+
+def _given_lines(text: str) -> tuple[list[str] | tuple[str, str, str], str]:
+    """The lines that an input stands for, or the problem with them; and the name of the file that has them."""
+    if text == "-":
+        found, where = split_lines(sys.stdin.buffer.read(), "standard input"), "standard input"
+    else:
+        try:
+            is_file = Path(text).is_file()
+        except (OSError, ValueError):  # longer than a name can be, or with a NUL
+            is_file = False
+        if not is_file:
+            return [text], ""
+        found, where = read_lines(Path(text), text), text
+    return (found, where) if isinstance(found, list) else ((found.where, found.kind, found.message), where)

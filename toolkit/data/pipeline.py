@@ -1,0 +1,356 @@
+"""From a dataset to splits that a model can be trained on, in two stages.
+
+:func:`prepare` needs the dataset only: it fetches, checks, decodes and caches. :func:`usable` needs what the run
+learned: it checks every example against tokenizer, classes, features, task and model. Both list every problem at once
+and, by the dataset's ``on_bad``, refuse the data or drop the bad examples and count them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.data.columns.column import Column, Columns
+from toolkit.data.example import SPLITS, Example, File
+from toolkit.data.problems import LISTED, Problem, Report, empty_splits, judge, nearest, parted
+from toolkit.data.split import Corpus, Learned, Split, encoded
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+    from toolkit.data.source import Source
+
+
+def cache_folder() -> Path:
+    """Folder of downloads and decoded data: TOOLKIT_CACHE, else ``toolkit`` in the user's cache folder."""
+    if chosen := os.environ.get("TOOLKIT_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
+
+
+def progress() -> Any:
+    """Bars on standard error if it is a terminal, else nothing."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+# --- first stage: the dataset ----------------------------------------------------------------------------------------
+
+
+def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Corpus:
+    """Fetch, check, decode and cache a dataset.
+
+    Args:
+        dataset: the spec.
+        columns: of the run, which it has.
+        cache: instead of :func:`cache_folder`.
+
+    Raises:
+        DataError: every problem that was found, unless ``dataset.on_bad`` is "drop" and none is fatal.
+        RunError: the cache cannot be written.
+    """
+    cache = cache or cache_folder()
+    with progress() as bars:
+        found, problems = parted(dataset.examples(cache, bars))
+        examples, flawed = _sound(dataset, columns, found)
+        whole, undecodable = _decoded(columns, dataset.arrange(examples), cache, bars)
+    repeats = _repeats(columns, whole)
+    problems += flawed + undecodable
+    if dataset.repeats == "bad":
+        problems += repeats.values()
+        whole = whole.select([i for i in range(len(whole)) if i not in repeats])
+    splits = {name: whole.of(name) for name in SPLITS}
+    fatal = any(problem.fatal for problem in problems)
+    empty = [] if fatal else empty_splits(splits, dataset)  # which something worse explains
+    report = judge([*problems, *empty], dataset.on_bad, f"dataset {type(dataset).__name__}")
+    if dataset.repeats == "keep":
+        report += Report({}, [], tuple(_kept(list(repeats.values()))))
+    return Corpus(splits, fingerprint(columns, splits), report)
+
+
+def gather(dataset: Source, columns: Columns, found: Iterable[Example | Problem]) -> tuple[Split, list[Problem]]:
+    """The first stage for some examples of the training split, which are decoded into memory.
+
+    Repeated examples are not searched for.
+    """
+    examples, problems = parted(found)
+    examples, flawed = _sound(dataset, columns, examples)
+    whole, undecodable = _decoded(columns, examples, None, progress())
+    return whole.of("train"), problems + flawed + undecodable
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The examples of all splits, decoded: a value of each column for every example."""
+
+    examples: list[Example]
+    input: Any
+    target: Any
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def select(self, kept: Sequence[int]) -> _Whole:
+        if len(kept) == len(self):
+            return self
+        return _Whole([self.examples[i] for i in kept], self.input.select(kept), self.target.select(kept))
+
+    def of(self, name: str) -> Split:
+        part = self.select([i for i, example in enumerate(self.examples) if example.split == name])
+        ids, origins = [e.id for e in part.examples], [e.where for e in part.examples]
+        return Split(name, ids, origins, part.input, part.target)
+
+
+def _sound(dataset: Source, columns: Columns, examples: Iterable[Example]) -> tuple[list[Example], list[Problem]]:
+    """The examples with a usable id, split and values, which are cleaned; and the problems of the others."""
+    kept: list[Example] = []
+    problems: list[Problem] = []
+    first: dict[str, Example] = {}
+    for example in examples:
+        kind, message = _misplaced(example, first)
+        values = dict(example.values)
+        for column in columns:
+            if not kind:
+                values[column.name], kind, message = column.check(values[column.name])
+        if not kind:
+            kind, message = dataset.flaw(example)
+        if kind:
+            problems.append(Problem(kind, example.where, message))
+        else:
+            kept.append(replace(example, values=values))
+    return kept, problems
+
+
+def _misplaced(example: Example, first: dict[str, Example]) -> tuple[str, str]:
+    """Kind and message of what is wrong with an example's id or split; two empty strings if nothing is.
+
+    Args:
+        example: to check.
+        first: id -> the first example that has it; this one is added.
+    """
+    earlier = first.setdefault(example.id, example)
+    if earlier is not example:
+        kind = "duplicate file" if _paths(example) and _paths(example) == _paths(earlier) else "duplicate id"
+        return kind, f"{example.id!r} was already given by {earlier.origin}, expected each only once"
+    if example.split not in SPLITS:
+        hint = nearest(example.split, SPLITS, 0.3)
+        return "unknown split", f"found {example.split!r}, expected one of {', '.join(SPLITS)}{hint}"
+    return "", ""
+
+
+def _paths(example: Example) -> list[Path]:
+    files = [value.content for value in example.values.values() if isinstance(value, File)]
+    return [content for content in files if isinstance(content, Path)]
+
+
+def _decoded(columns: Columns, examples: list[Example], cache: Path | None, bars: Any) -> tuple[_Whole, list[Problem]]:
+    """Decode every column; an example of which one value cannot be decoded becomes a problem."""
+    wheres = [example.where for example in examples]
+    found = [column.decode([e.values[column.name] for e in examples], wheres, cache, bars) for column in columns]
+    problems = [
+        Problem(flaw.kind, wheres[flaw.position], flaw.message, flaw.fatal) for part in found for flaw in part.flaws
+    ]
+    common = sorted(set.intersection(*(set(part.positions) for part in found)))
+    values = []
+    for part in found:
+        places = {position: place for place, position in enumerate(part.positions)}
+        chosen = [places[position] for position in common]
+        values.append(part.values if len(chosen) == len(places) else part.values.select(chosen))
+    return _Whole([examples[i] for i in common], *values), problems
+
+
+def _repeats(columns: Columns, whole: _Whole) -> dict[int, Problem]:
+    """Problems by position of examples that are in another split too: train gives way to validation, both to test.
+
+    Where an input can have one target only, the same input with another target is a problem as well.
+    """
+    keys = list(whole.input.records)
+    if not columns.target.exclusive:
+        keys = [f"{one}\0{other}" for one, other in zip(keys, whole.target.records, strict=True)]
+    noun = columns.input.noun
+    found: dict[int, Problem] = {}
+    first: dict[str, int] = {}
+    rank = {name: i for i, name in enumerate(reversed(SPLITS))}
+    for i in sorted(range(len(whole)), key=lambda i: rank[whole.examples[i].split]):
+        other = first.setdefault(keys[i], i)
+        here, there = whole.examples[i], whole.examples[other]
+        if columns.target.exclusive and whole.target.records[i] != whole.target.records[other]:
+            classes = (whole.target.records[other], whole.target.records[i])
+            message = f"the same {noun} as {there.where}, whose class is {classes[0]!r}; this one's is {classes[1]!r}"
+            found[i] = Problem("in two classes", here.where, message)
+        elif here.split != there.split:
+            message = f"the same {noun} as {there.where}, so {there.split} would measure what {here.split} holds"
+            found[i] = Problem("in two splits", here.where, f"{message}; keep one of them")
+    return dict(sorted(found.items()))
+
+
+def _kept(repeats: Sequence[Problem]) -> Iterator[str]:
+    """Lines for the log about repeated examples that are kept."""
+    for kind, count in Counter(problem.kind for problem in repeats).items():
+        yield f"examples {kind}: {count} (kept: dataset.repeats=keep)"
+    yield from (f"    {problem.where}: {problem.message}" for problem in repeats[:LISTED])
+    if len(repeats) > LISTED:
+        yield f"    ... and {len(repeats) - LISTED} more"
+
+
+def fingerprint(columns: Columns, splits: Mapping[str, Split]) -> str:
+    """SHA-256 of ids, splits and contents: texts as they are, then the hashes of files."""
+    train = splits["train"]
+    digest = hashlib.sha256(f"{train.input.header}{train.target.header}".encode())
+    for name, split in splits.items():
+        parts = ((columns.input, split.input), (columns.target, split.target))
+        ordered = sorted(parts, key=lambda part: part[0].decodes)
+        for record in zip(split.ids, *(values.records for _, values in ordered), strict=True):
+            digest.update("\0".join((name, *record, "")).encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+# --- what is learned -------------------------------------------------------------------------------------------------
+
+
+def groups(columns: Columns) -> list[str]:
+    """The folders of a run folder in which its columns keep what they learn."""
+    folders = [column.folder for column in columns if column.folder]
+    return list(dict.fromkeys(folder.partition("/")[0] for folder in folders))
+
+
+def learn(columns: Columns, train: Split, folder: Path) -> None:
+    """Learn tokenizer, classes and features from the training split, into a run folder."""
+    together: dict[str, list[tuple[Column[Any], Any]]] = {}
+    for column, values in ((columns.input, train.input), (columns.target, train.target)):
+        if column.folder:
+            together.setdefault(column.folder, []).append((column, values))
+    for name, parts in together.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        parts[0][0].learn([values for _, values in parts], folder / name)
+
+
+def load(columns: Columns, folder: Path) -> Learned:
+    """Load what :func:`learn` left in a run folder or a checkpoint.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    loaded: dict[str | None, Any] = {}
+    for column in columns:
+        if column.folder not in loaded:
+            loaded[column.folder] = column.load(folder / (column.folder or ""))
+    states = [loaded[column.folder] for column in columns]
+    sizes = [column.size(state) for column, state in zip(columns, states, strict=True)]
+    features = {**columns.input.state(states[0]), **columns.target.state(states[1])}
+    return Learned(states[0], states[1], sizes[0], sizes[1], features)
+
+
+# --- second stage: tokenizer, features, task and model ---------------------------------------------------------------
+
+
+def usable(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> Corpus:
+    """Check every example against what the run learned, and against its task and model.
+
+    Raises:
+        DataError: there are problems that are not dropped, or a split is left empty.
+    """
+    states = (learned.input, learned.target)
+    problems = [
+        Problem(kind, "train", message, fatal=True)
+        for column, state in zip(columns, states, strict=True)
+        for kind, message in column.unfit_learned(state)
+    ]
+    notes: list[str] = []
+    splits = {}
+    for name, split in corpus.splits.items():
+        splits[name], bad = fitting(run, columns, split, learned)
+        problems += bad
+        parts = zip(columns, (splits[name].input, splits[name].target), states, strict=True)
+        notes += [f"{name}: {line}" for column, values, state in parts for line in column.notes(values, state)]
+    problems += empty_splits(splits, run.dataset)
+    report = judge(problems, run.dataset.on_bad, "this model")
+    return Corpus(splits, fingerprint(columns, splits), corpus.report + report + Report({}, [], tuple(notes)))
+
+
+def fitting(run: Run, columns: Columns, split: Split, learned: Learned) -> tuple[Split, list[Problem]]:
+    """The examples that tokenizer, task and model can take, encoded; and the problems of the others."""
+    split = encoded(columns, split, learned)
+    flaws = list(run.task.unfit(run, split, learned))
+    flaws += columns.input.unfit(split.input, learned.input)
+    if split.target is not None:
+        flaws += columns.target.unfit(split.target, learned.target)
+    problems: dict[int, Problem] = {}
+    for flaw in flaws:
+        problem = Problem(flaw.kind, split.origins[flaw.position], flaw.message, flaw.fatal)
+        problems.setdefault(flaw.position, problem)
+    kept = split.select([i for i in range(len(split)) if i not in problems])
+    return kept, [problem for _, problem in sorted(problems.items())]
+
+
+# --- what a user gives -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Inputs of a user, ready for prediction.
+
+    Args:
+        split: the usable ones; their answers are unknown.
+        problems: with the others.
+        blank: inputs that are answered by a blank: the place among all answers, and the id.
+    """
+
+    split: Split
+    problems: list[Problem]
+    blank: tuple[tuple[int, str], ...] = ()
+
+
+def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learned) -> Questions:
+    """Decode and check what a user gives.
+
+    Files are decoded into a folder that is removed when the process ends.
+
+    Args:
+        run: the run's specs.
+        columns: of the run.
+        inputs: files or lines of text, by the input column.
+        learned: by the run.
+    """
+    column = columns.input
+    problems: list[Problem] = []
+    sound: list[tuple[str, Any]] = []
+    order: list[tuple[str, bool]] = []  # origin, and whether it is blank
+    for item in column.questions(inputs):
+        if isinstance(item, tuple):
+            where, kind, message = item
+            problems.append(Problem(kind, where, message))
+            continue
+        order.append((item.origin, item.blank))
+        value, kind, message = column.check(item.value)
+        if kind and not item.blank:
+            problems.append(Problem(kind, item.origin, message))
+        elif not item.blank:
+            sound.append((item.origin, value))
+    origins = [origin for origin, _ in sound]
+    with progress() as bars:
+        found = column.decode([value for _, value in sound], origins, _passing_folder(), bars)
+    problems += [Problem(flaw.kind, origins[flaw.position], flaw.message, flaw.fatal) for flaw in found.flaws]
+    names = [origins[i] for i in found.positions]
+    split, bad = fitting(run, columns, Split("inputs", names, names, found.values), learned)
+    answered = {origin for origin, blank in order if blank}.union(split.ids)
+    places = enumerate((origin, blank) for origin, blank in order if origin in answered)
+    return Questions(split, problems + bad, tuple((i, origin) for i, (origin, blank) in places if blank))
+
+
+def _passing_folder() -> Path:
+    """A new folder that is removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="toolkit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,0 +1,108 @@
+"""Problems with data: found before the first step, listed at once, and refused or dropped by the dataset's policy."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from toolkit.errors import DataError
+
+if TYPE_CHECKING:
+    from toolkit.data.source import Source
+
+T = TypeVar("T")
+
+LISTED = 50  # problems printed in full; the rest is counted by kind
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the data.
+
+    Args:
+        kind: a few words by which problems are counted.
+        where: the file and record.
+        message: what was found, what was expected, how to mend it.
+        fatal: the data cannot be used without it, so ``on_bad=drop`` does not help.
+    """
+
+    kind: str
+    where: str
+    message: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``on_bad=drop`` left out: kind of problem -> number of examples, and a line for each.
+
+    ``notes`` are lines about examples that were kept.
+    """
+
+    dropped: dict[str, int]
+    lines: list[str]
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Report) -> Report:
+        dropped = dict(Counter(self.dropped) + Counter(other.dropped))
+        return Report(dropped, self.lines + other.lines, self.notes + other.notes)
+
+
+def parted(items: Iterable[T | Problem]) -> tuple[list[T], list[Problem]]:
+    """Separate the examples that a dataset yields from the problems."""
+    found = list(items)
+    return [i for i in found if not isinstance(i, Problem)], [i for i in found if isinstance(i, Problem)]
+
+
+def nearest(name: str, options: Iterable[object], likeness: float = 0.6) -> str:
+    """Ask whether one of the options was meant; empty where none is similar enough."""
+    found = difflib.get_close_matches(name, [str(o) for o in options], 1, likeness)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
+    """Refuse the data, or count what is dropped.
+
+    Args:
+        problems: all that were found.
+        on_bad: the dataset's policy, "refuse" or "drop".
+        what: the use that the data is unfit for, for the headline.
+
+    Raises:
+        DataError: there are problems and the policy is to refuse, or some are fatal.
+    """
+    counts = dict(Counter(problem.kind for problem in problems))
+    fatal = [problem for problem in problems if problem.fatal]
+    if not problems or (on_bad == "drop" and not fatal):
+        return Report(counts, [str(problem) for problem in problems])
+    ordered = fatal + [problem for problem in problems if not problem.fatal]
+    lines = [str(problem) for problem in ordered[:LISTED]]
+    if more := Counter(problem.kind for problem in ordered[LISTED:]):
+        lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
+    if len(fatal) < len(problems):
+        droppable = len(problems) - len(fatal)
+        lines.append(f"Mend them, or leave {droppable} of them out of training and evaluation with dataset.on_bad=drop")
+    noun = "problem" if len(problems) == 1 else "problems"
+    raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
+
+
+def empty_splits(splits: Mapping[str, Sized], dataset: Source) -> Iterable[Problem]:
+    """Yield a fatal problem for each split that must not be empty and is.
+
+    Without ``dataset.split`` train and test are needed, except a train split that is streamed.
+    """
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
+    measured = [name for name in ("test", "validation") if len(splits[name])]
+    wanted = [name for name in ("train", "test") if name in dataset.kept]
+    for name in (dataset.split,) if dataset.split else wanted:
+        if not len(splits[name]):
+            here = name == "train" and measured
+            hint = f"; dataset.split={measured[0]} evaluates a trained run on {measured[0]} only" if here else ""
+            message = f"no usable example is left in it ({sizes}), expected at least one{hint}"
+            yield Problem("empty split", name, message, fatal=True)

@@ -1,0 +1,124 @@
+"""Repositories on the Hugging Face hub, or local copies of them, through ``datasets``.
+
+Downloading from the hub is untested (the tests read local repositories with the hub's columns).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from toolkit.data.sources.shards import Row, Shard, Shards, readable
+from toolkit.errors import DataError
+
+
+def rows(
+    source: str,
+    name: str | None,
+    split: str,
+    revision: str | None,
+    cache: Path,
+    columns: Sequence[str],
+    content: str = "audio",
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Iterator[Row]:
+    """The rows of one split; class labels as their names.
+
+    Args:
+        source: repository on the hub, or a local folder.
+        name: its configuration.
+        split: its split.
+        revision: branch or commit.
+        cache: where downloads are kept.
+        columns: those to read, besides ``content``.
+        content: the column of the files.
+        labels: column -> names of its numbers, where the hub's own are missing or spelt otherwise.
+
+    Raises:
+        DataError: it cannot be fetched, or columns are missing.
+    """
+    import datasets
+
+    data, where = load(source, name, split, revision, cache, (*columns, content))
+    names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)} | dict(labels)
+    table = data.with_format("arrow")  # the library's own decoding would need torchcodec
+    for start in range(0, len(data), 1000):
+        block = table.select_columns(list(columns))[start : start + 1000].to_pylist()
+        chunks = table.select_columns([content])[start : start + 1000].column(content).chunks
+        # chunk by chunk: to combine them would read and copy the files too, 140 GB in ImageNet
+        files = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
+        for i, (fields, file) in enumerate(zip(block, files, strict=True), start):
+            labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
+            # The fingerprint names the version of the data that the library has cached.
+            stamp = f"{source} {name} {split} {data._fingerprint} {i}"
+            file_name = Path(file or "").name
+            yield Row(labelled, _reader(table, content, i), file_name, f"{where}, row {i}", stamp, f"{i:07}")
+
+
+def load(
+    source: str, name: str | None, split: str, revision: str | None, cache: Path, columns: Sequence[str]
+) -> tuple[Any, str]:
+    """One split as a ``datasets.Dataset`` with at least these columns, and what to call it in a message.
+
+    Args and errors: see :func:`rows`.
+    """
+    import datasets
+
+    where = f"{source} {name or ''} {split}".replace("  ", " ")
+    with _loading(where):
+        data = datasets.load_dataset(source, name, split=split, revision=revision, cache_dir=str(cache / "hub"))
+    missing = [column for column in columns if column not in data.column_names]
+    if missing:
+        found = ", ".join(data.column_names)
+        raise DataError(f"{where}: found the columns {found}, expected also {', '.join(missing)}")
+    return data, where
+
+
+@contextlib.contextmanager
+def _loading(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the library raises many kinds: no network, no repository, no configuration, no split
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        hint = "check the network and the names, or give a local copy with dataset.path=FOLDER"
+        raise DataError(f"{where}: could not be loaded ({reason}); {hint}") from error
+
+
+def shards(
+    source: str,
+    name: str | None,
+    split: str,
+    revision: str | None,
+    cache: Path,
+    columns: Sequence[str],
+    content: str | None = "audio",
+) -> Shards:
+    """The files of one split, where the repository has them as Parquet or tar: nothing is fetched but their names.
+
+    Args and errors: see :func:`rows`.
+    """
+    import datasets
+
+    where = f"{source} {name or ''} {split}".replace("  ", " ")
+    with _loading(where):
+        builder = datasets.load_dataset_builder(source, name, revision=revision, cache_dir=str(cache / "hub"))
+        files = (builder.config.data_files or {})[split]
+    unread = [str(file) for file in files if not readable(str(file))]
+    if unread:
+        raise DataError(f"{where}: found {unread[0]}, expected Parquet or tar files, which can be read as a stream")
+    wanted = {column: (column,) for column in (*columns, *([content] if content else []))}
+    urls = [str(file) for file in files]
+    names = [Path(url).name for url in urls]
+    names = names if len(set(names)) == len(names) else urls  # by which a record is told from all others
+    return Shards([Shard(url, f"{where}, {name}") for url, name in zip(urls, names, strict=True)], wanted, content)
+
+
+def _reader(table: Any, content: str, i: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        file = table[i : i + 1].column(content)[0].as_py()
+        return file["bytes"] if file["bytes"] is not None else Path(file["path"]).read_bytes()
+
+    return read

@@ -1,0 +1,55 @@
+"""Text files as lines."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from toolkit.data.problems import Problem
+
+BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"  # the byte-order mark
+
+
+def read_lines(file: Path, where: str) -> list[str] | Problem:
+    """Read the lines of a text file, which may be gzipped; see :func:`split_lines`.
+
+    Args:
+        file: to read.
+        where: how messages call it.
+
+    Returns:
+        the lines, or why the file cannot be read.
+    """
+    from toolkit.data.sources import fetch  # its imports would slow the composing of every config
+
+    try:
+        data = file.read_bytes()
+        data = fetch.gunzip(data, where) if file.suffix == ".gz" else data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        return Problem("damaged file", where, f"not a whole gzip file ({error}), copy it again", fatal=True)
+    except OSError as error:
+        return Problem("unreadable file", where, f"{error.strerror}, expected a file that can be read", fatal=True)
+    return split_lines(data, where)
+
+
+def split_lines(data: bytes, where: str) -> list[str] | Problem:
+    """Split a text into lines, ended by LF or CR LF; a byte-order mark at its start is left out.
+
+    Only LF ends a line: a form feed or a Unicode line separator inside a sentence would put all that follow out of line
+    with their translations.
+
+    Args:
+        data: the text.
+        where: how messages call it.
+
+    Returns:
+        the lines, with bytes that are not UTF-8 as ``surrogateescape`` gives them, or why the text cannot be decoded.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        message = "it begins with the byte-order mark of UTF-16; save the file as UTF-8"
+        return Problem("not UTF-8", where, message, fatal=True)
+    lines = data.decode("utf-8", "surrogateescape").removeprefix(BOM).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]

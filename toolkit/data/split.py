@@ -1,0 +1,242 @@
+"""Splits of a dataset, and splits in batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from toolkit.data.batch import Batch, Collate, Fields, Static
+from toolkit.data.columns.column import Batcher, Column, Columns
+from toolkit.data.plan import Plan, padding_efficiency, rounded
+from toolkit.data.position import Position
+from toolkit.data.problems import Report
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+    from toolkit.training.spec import Trainer
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, decoded.
+
+    Args:
+        name: "train", "validation", "test", or another for what a user gave.
+        ids: of the examples.
+        origins: where the user finds them.
+        input: values of the input column.
+        target: values of the target column; None where the answers are unknown.
+    """
+
+    name: str
+    ids: list[str]
+    origins: list[str]
+    input: Any
+    target: Any = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def references(self) -> Sequence[str]:
+        """The answers that a model is expected to give."""
+        return self.target.references
+
+    def describe(self) -> str:
+        """Describe the amount of data in a few words: "842 examples (0.70 h)"."""
+        parts = [values.describe() for values in (self.input, self.target) if values is not None]
+        content = ", ".join(part for part in parts if part)
+        return f"{len(self):,} examples" + (f" ({content})" if content else "")
+
+    def select(self, kept: Sequence[int]) -> Split:
+        """The split with only the examples at these positions, which are in order."""
+        if len(kept) == len(self):
+            return self
+        ids, origins = ([names[i] for i in kept] for names in (self.ids, self.origins))
+        target = None if self.target is None else self.target.select(kept)
+        return Split(self.name, ids, origins, self.input.select(kept), target)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All splits. ``fingerprint`` is a hash of ids, splits and contents."""
+
+    splits: Mapping[str, Split]
+    fingerprint: str
+    report: Report
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a run learned from its training split.
+
+    Args:
+        input, target: learned by the columns: a tokenizer, classes, the state of features.
+        inputs, outputs: sizes of the model's ends.
+        features: arrays by name, the state of the features.
+    """
+
+    input: Any
+    target: Any
+    inputs: Any
+    outputs: Any
+    features: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Data:
+    """One split in batches.
+
+    It answers what the training loop asks of a training split, as ``toolkit.data.stream.Stream`` does for one that is
+    not held as a whole.
+
+    Args:
+        split: its examples.
+        plan: its batches.
+        collator: makes a batch of positions in the split, for an epoch.
+    """
+
+    split: Split
+    plan: Plan
+    collator: Collate
+    held: ClassVar[None] = None  # see ``toolkit.data.stream.Pool``: every process has all of it
+
+    @property
+    def digest(self) -> str:
+        """Equal where the same positions make the same batches."""
+        return self.plan.digest
+
+    def describe(self) -> str:
+        return f"{self.split.describe()}, {len(self.plan)} batches an epoch"
+
+    def steps(self, trainer: Trainer) -> int:
+        """Optimizer steps of a run; an epoch's odd batches make a step of their own."""
+        steps = trainer.max_epochs * math.ceil(len(self.plan) / trainer.accumulate)
+        return min(steps, trainer.max_steps or steps)
+
+    def turn(self, engine: Any, at: Position) -> None:
+        """Move to the next epoch where this one has no batch left."""
+        at.stream = {}
+        if at.batch >= len(self.plan):
+            at.epoch, at.batch = at.epoch + 1, 0
+
+    def part(self, engine: Any, at: Position) -> Data:
+        """The examples from which the next batches are taken."""
+        return self
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        return self.plan.epoch(epoch)
+
+    def position(self, at: Position, accumulate: int) -> int:
+        """Batches since the start, which key the dropout masks."""
+        return at.epoch * len(self.plan) + at.batch
+
+    def passed(self, at: Position) -> float:
+        """Examples up to a position."""
+        return (at.epoch + at.batch / len(self.plan)) * len(self.split)
+
+    def efficiency(self) -> float | None:
+        """Share of an epoch's batches that is no padding."""
+        plan = self.plan
+        return padding_efficiency(plan.lengths, plan.epoch(0), plan.padded) if len(plan) else None
+
+    def notes(self) -> Iterable[str]:
+        """Lines for the log at the end of training."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing is read ahead here."""
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes batches of a split: the fields of its columns.
+
+    Args:
+        input: of the input column.
+        target: of the target column; None where the answers are unknown.
+        first: the position by which the split's first example is called.
+    """
+
+    input: Batcher
+    target: Batcher | None
+    first: int = 0
+
+    @property
+    def fields(self) -> Fields:
+        return EXAMPLE | self.input.fields | (self.target.fields if self.target else {})
+
+    def known(self, positions: np.ndarray) -> Batch:
+        places = positions - self.first
+        lengths = self.input.lengths(places) | (self.target.lengths(places) if self.target else {})
+        return {"example": np.asarray(positions, np.int64)} | lengths
+
+    def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
+        places = positions - self.first
+        made: Batch = {"example": np.asarray(positions, np.int64)}
+        for batcher in (self.input, self.target):
+            if batcher is not None:
+                fields = batcher.collate(places, whole)
+                made |= fields | batcher.augment(fields, positions, epoch)
+        return made
+
+
+EXAMPLE: Fields = {"example": (("batch",), np.int64)}  # position of the example in its split
+
+
+def batch_fields(columns: Columns, kind: Literal["training", "evaluation", "prediction"]) -> Fields:
+    """Fields of a batch: of both columns and the augmentation, of both columns, or of the input only."""
+    fields = EXAMPLE | columns.input.fields()
+    if kind != "prediction":
+        fields |= columns.target.fields()
+    return fields | columns.input.augmentation() if kind == "training" else fields
+
+
+def batched(run: Run, columns: Columns, split: Split, learned: Learned, training: bool) -> Data:
+    """Cut a split into batches.
+
+    Args:
+        run: the run's specs.
+        columns: of the run.
+        split: encoded.
+        learned: by the run.
+        training: draw the augmentation.
+    """
+    seed = run.seed if training else None
+    target = None
+    parts: list[tuple[Column[Any], Any]] = [(columns.input, split.input)]
+    if split.target is not None:
+        target = columns.target.batcher(split.target, learned.target, None)
+        parts.append((columns.target, split.target))
+    collator: Collate = Collator(columns.input.batcher(split.input, learned.input, seed), target)
+    lengths, per = _sizes(parts, len(split))
+    trainer = run.trainer
+    padded = rounded(lengths) if trainer.static_shapes else None
+    if padded is not None:
+        collator = Static.of(collator, padded)
+    if per is not None:
+        lengths, padded = lengths / per, None if padded is None else padded / per
+    plan = Plan(lengths, trainer.batch_budget, trainer.batch_examples, run.seed, padded, trainer.multiple)
+    return Data(split, plan, collator)
+
+
+def _sizes(parts: Sequence[tuple[Column[Any], Any]], count: int) -> tuple[np.ndarray, int | None]:
+    """Sizes of examples by the columns of the highest rank, the larger one of two; and how many make a unit."""
+    rank = max(column.rank for column, _ in parts)
+    found = [column.lengths(values) for column, values in parts if column.rank == rank]
+    measured = [lengths for lengths in found if lengths is not None]
+    if not measured:
+        return np.ones(count), None
+    return np.maximum.reduce([lengths.values for lengths in measured]), measured[0].per
+
+
+def encoded(columns: Columns, split: Split, learned: Learned) -> Split:
+    """The split with what the learned parts compute once for each value."""
+    target = split.target
+    if target is not None:
+        target = columns.target.encode(target, learned.target)
+    return replace(split, input=columns.input.encode(split.input, learned.input), target=target)

@@ -1,0 +1,192 @@
+"""What datasets of the same columns share: recordings with transcripts, images with classes, pairs of sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from toolkit.config.spec import option, spec
+from toolkit.data import cache as array_cache
+from toolkit.data.columns.audio import Audio, AudioFields
+from toolkit.data.columns.column import Column
+from toolkit.data.columns.image import Image, ImageFields
+from toolkit.data.columns.label import Label
+from toolkit.data.columns.text import Text, TextFields
+from toolkit.data.example import Content, Example, File, Sentence
+from toolkit.data.problems import Problem
+from toolkit.data.source import Source
+
+SIDES = ("source", "target")  # columns of a pair of sentences
+
+
+@spec
+class SpeechDataset(Source, AudioFields, TextFields):
+    """Fields of every dataset of recordings with transcripts."""
+
+    columns: ClassVar[Mapping[str, type[Column[Any]]]] = {"audio": Audio, "text": Text}
+
+    pool: int = option(256, "streaming: examples of a pool, which is cut into batches of similar length", ge=1)
+    sample: int = option(1_000, "streaming: first examples, from which tokenizer and features are learned", ge=1)
+
+
+def recording(
+    id: str,
+    split: str,
+    text: str,
+    audio: Path | Content | Callable[[], Content],
+    origin: str,
+    name: str = "",
+    stamp: str = "",
+) -> Example:
+    """An example of a :class:`SpeechDataset`; see :class:`File` for ``audio``, ``name`` and ``stamp``."""
+    return Example(id, split, {"audio": File(audio, name, stamp), "text": text}, origin)
+
+
+@spec
+class ImageDataset(Source, ImageFields):
+    """Fields of every dataset of images with classes."""
+
+    columns: ClassVar[Mapping[str, type[Column[Any]]]] = {"image": Image, "label": Label}
+
+    validation_fraction: float = option(
+        0.1,
+        "share of the training images of each class that becomes the validation split where there is none, by a hash "
+        "of split_seed and each image's id",
+        ge=0,
+        lt=1,
+    )
+    split_seed: int = option(0, "seed of the carved splits", ge=0)
+    repeats: Literal["bad", "keep"] = option(
+        "bad", "the same file in two splits or in two classes: bad, or kept and counted in the log"
+    )
+
+    def carved(self) -> dict[str, float]:
+        """Splits that are carved from train where the data lacks them, and their shares."""
+        return {"validation": self.validation_fraction}
+
+    def arrange(self, examples: list[Example]) -> list[Example]:
+        return carve(examples, self.carved(), self.split_seed)
+
+
+def labelled_image(
+    id: str,
+    split: str,
+    label: str,
+    image: Path | Content | Callable[[], Content],
+    origin: str,
+    name: str = "",
+    stamp: str = "",
+) -> Example:
+    """An example of an :class:`ImageDataset`; see :class:`File` for ``image``, ``name`` and ``stamp``."""
+    return Example(id, split, {"image": File(image, name, stamp), "label": label}, origin)
+
+
+def carve(examples: Sequence[Example], shares: Mapping[str, float], seed: int) -> list[Example]:
+    """Move shares of the training examples to the splits that have none.
+
+    Each class gives the same share, rounded, but at least one example and never its last. Which ones depends on a hash
+    of seed and id, so neither on the order of the examples nor on the ids of the others.
+
+    Args:
+        examples: of all splits.
+        shares: split -> fraction of the training examples.
+        seed: another one moves other examples.
+    """
+    there = {example.split for example in examples}
+    wanted = {split: share for split, share in shares.items() if share and split not in there}
+    of_class: dict[object, list[str]] = defaultdict(list)
+    for example in examples:
+        if wanted and example.split == "train":
+            of_class[example.values["label"]].append(example.id)
+    moved: dict[str, str] = {}
+    for ids in of_class.values():
+        order = sorted(ids, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode("utf-8", "replace")).digest())
+        for split, share in wanted.items():
+            count = min(max(1, round(share * len(ids))), len(order) - 1)
+            moved |= dict.fromkeys(order[:count], split)
+            order = order[count:]
+    return [dataclasses.replace(e, split=moved[e.id]) if e.id in moved else e for e in examples]
+
+
+@spec
+class PairDataset(Source, TextFields):
+    """Fields of every dataset of sentences and their translations."""
+
+    columns: ClassVar[Mapping[str, type[Column[Any]]]] = {"source": Text, "target": Text}
+
+    pool: int = option(8192, "streaming: examples of a pool, which is cut into batches of similar length", ge=1)
+    max_tokens: int | None = option(
+        256, "longest sentence, in tokens; a pair with a longer one is bad; null: no bound", ge=1
+    )
+    source: str | None = option(None, "language to translate from, as the data calls it: en")
+    target: str | None = option(None, "language to translate to, as the data calls it: de")
+    max_ratio: float | None = option(
+        None, "largest ratio of the characters of the two sentences; a pair beyond it is bad; null: no bound", gt=1
+    )
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if self.source is not None and self.source == self.target:
+            yield "target", f"found {self.target}, which is dataset.source too, expected another language"
+
+    def flaw(self, example: Example) -> tuple[str, str]:
+        sides = [value for side in SIDES if isinstance(value := example.values[side], Sentence)]
+        short, long = sorted(len(side.text) for side in sides)
+        if self.max_ratio is not None and long > self.max_ratio * short:
+            found = ", ".join(f"{len(side.text)} characters {side.language}" for side in sides)
+            return "length ratio", f"{found}, expected at most {self.max_ratio:g} times as many (dataset.max_ratio)"
+        return "", ""
+
+
+def pair(id: str, split: str, source: str, target: str, origin: str, languages: tuple[str, str]) -> Example:
+    """An example of a :class:`PairDataset`; a byte that is not UTF-8 as Python's ``surrogateescape`` gives it."""
+    sentences = (Sentence(text, language) for text, language in zip((source, target), languages, strict=True))
+    return Example(id, split, dict(zip(SIDES, sentences, strict=True)), origin)
+
+
+class Later:
+    """Pixels of many images in one file, which is read when the first of them is needed.
+
+    Args:
+        read: returns ``(images, height, width[, channels])`` uint8.
+    """
+
+    def __init__(self, read: Callable[[], np.ndarray]) -> None:
+        self._read, self._lock = read, threading.Lock()
+        self._pixels: np.ndarray | None = None
+
+    def __call__(self, i: int) -> np.ndarray:
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = self._read()
+        return self._pixels[i]
+
+
+def labelled(
+    split: str, first: int, labels: Sequence[int], names: Sequence[str], pixels: Callable[[int], np.ndarray], file: Path
+) -> Iterator[Example | Problem]:
+    """Yield the images of a file of raw pixels, with their place in the split as id.
+
+    Args:
+        split: of all of them.
+        first: place of the file's first image.
+        labels: the class of each.
+        names: of the classes.
+        pixels: place in the file -> pixels.
+        file: holds the pixels.
+    """
+    stamp = array_cache.file_identity(file)
+    for i, label in enumerate(labels):
+        where = f"{file.name}, row {i}"
+        if 0 <= label < len(names):
+            image = functools.partial(pixels, i)
+            yield labelled_image(f"{split}/{first + i:05}", split, names[label], image, where, stamp=f"{stamp} {i}")
+        else:
+            yield Problem("bad label", where, f"found class {label}, expected 0 to {len(names) - 1}")

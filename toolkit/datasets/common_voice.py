@@ -1,0 +1,56 @@
+"""``dataset=common_voice``: Common Voice (Ardila et al. 2020), ``fixie-ai/common_voice_17_0`` on the
+Hugging Face hub: read sentences in many languages, CC0.
+
+Downloading is untested; ``dataset.path=FOLDER`` takes a local copy of the repository.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from toolkit.config.spec import option, spec
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.data.sources import hub
+from toolkit.data.sources.shards import Row, Shards
+from toolkit.datasets.base import SpeechDataset, recording
+
+
+@spec
+class CommonVoice(SpeechDataset):
+    """Read sentences of many speakers, MP3, with the official splits."""
+
+    sharded: ClassVar[bool] = True
+
+    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    repository: str = option("fixie-ai/common_voice_17_0", "repository on the hub")
+    language: str = option("en", "language code, such as de or pt")
+    plain: bool = option(True, "lower-case transcripts with letters, digits, apostrophe and blank only")
+
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+        for split in self.kept:
+            for row in hub.rows(*self._part(split), cache, ("path", "sentence")):
+                yield self.example(split, row)
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return hub.shards(*self._part(split), cache, ("path", "sentence"))
+
+    def example(self, split: str, row: Row) -> Example:
+        text = plain_text(row.fields["sentence"]) if self.plain else row.fields["sentence"]
+        name = Path(row.fields["path"]).stem
+        return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+
+    def _part(self, split: str) -> tuple[str, str, str, None]:
+        return self.path or self.repository, self.language, split, None
+
+
+def plain_text(text: str) -> str:
+    """Lower case, typographic apostrophes as ``'``, everything but letters, marks, digits and apostrophes to a
+    blank."""
+    text = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    kept = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
+    return re.sub(r" +", " ", "".join(kept)).strip()

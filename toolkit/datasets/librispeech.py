@@ -1,0 +1,48 @@
+"""``dataset=librispeech``: LibriSpeech (Panayotov et al. 2015), ``openslr/librispeech_asr`` on the Hugging Face hub:
+960 h of read English, CC BY 4.0.
+
+Downloading is untested; ``dataset.path=FOLDER`` takes a local copy of the repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from toolkit.config.spec import option, spec
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.data.sources import hub
+from toolkit.data.sources.shards import Row, Shards
+from toolkit.datasets.base import SpeechDataset, recording
+
+
+@spec
+class LibriSpeech(SpeechDataset):
+    """Read English, 16 kHz FLAC, with the official splits."""
+
+    sharded: ClassVar[bool] = True
+
+    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    repository: str = option("openslr/librispeech_asr", "repository on the hub")
+    subset: Literal["clean", "other", "all"] = option("clean", "which part", choices=("clean", "other", "all"))
+    train: str = option("train.100", "the hub's split to train on: train.100, train.360 (clean), train.500 (other)")
+    validation: str = option("validation", "the hub's split to validate on")
+    test: str = option("test", "the hub's split to test on")
+
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+        for split in self.kept:
+            for row in hub.rows(*self._part(split), cache, ("id", "text")):
+                yield self.example(split, row)
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return hub.shards(*self._part(split), cache, ("id", "text"))
+
+    def example(self, split: str, row: Row) -> Example:
+        name, text = row.fields["id"], row.fields["text"].lower()
+        return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+
+    def _part(self, split: str) -> tuple[str, str, str, None]:
+        part = {"train": self.train, "validation": self.validation, "test": self.test}[split]
+        return self.path or self.repository, self.subset, part, None

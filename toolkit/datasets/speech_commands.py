@@ -1,0 +1,48 @@
+"""``dataset=speech_commands``: Speech Commands (Warden 2018), ``google/speech_commands`` on the Hugging Face hub:
+35 English words, CC BY 4.0.
+
+Downloading is untested; ``dataset.path=FOLDER`` takes a local copy of the repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from toolkit.config.spec import option, spec
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.data.sources import hub
+from toolkit.data.sources.shards import Row, Shards
+from toolkit.datasets.base import SpeechDataset, recording
+
+
+@spec
+class SpeechCommands(SpeechDataset):
+    """Isolated English words of many speakers, 1 s each, with the official splits; background noise is left out."""
+
+    sharded: ClassVar[bool] = True
+
+    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    repository: str = option("google/speech_commands", "repository on the hub")
+    revision: str | None = option("refs/convert/parquet", "revision on the hub; not used with a path")
+    version: str = option("v0.02", "version of the corpus: v0.01 (30 words) or v0.02 (35)")
+
+    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+        for split in self.kept:
+            for row in hub.rows(*self._part(split), cache, ("file", "label")):
+                if example := self.example(split, row):
+                    yield example
+
+    def shards(self, split: str, cache: Path) -> Shards:
+        return hub.shards(*self._part(split), cache, ("file", "label"))
+
+    def example(self, split: str, row: Row) -> Example | None:
+        text, name = row.fields["label"], row.fields["file"].removesuffix(".wav")
+        if text == "_silence_":
+            return None
+        return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
+
+    def _part(self, split: str) -> tuple[str, str, str, str | None]:
+        return self.path or self.repository, self.version, split, None if self.path else self.revision

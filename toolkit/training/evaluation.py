@@ -1,0 +1,90 @@
+"""The evaluation of a split: decoded rows, and the metrics of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.data.exchange import gather
+from toolkit.data.split import Data
+from toolkit.tasks.spec import Row
+from toolkit.training.engine import Engine
+from toolkit.training.split import naming_examples
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a split, and a row for each of its examples in the split's order."""
+
+    metrics: dict[str, float]
+    rows: list[dict[str, Any]]
+
+
+def evaluate(run: Run, engine: Engine, data: Data, target: Any, final: bool = True) -> Evaluation:
+    """Decode a whole split (see :func:`decode`) and measure it."""
+    rows = decode(run, engine, data, target, final)
+    return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | run.task.measure(rows), rows)
+
+
+def decode(run: Run, engine: Engine, data: Data, target: Any, final: bool = True) -> list[dict[str, Any]]:
+    """Decode a split, with the averaged weights if the run keeps any.
+
+    Args:
+        run: the run's specs.
+        engine: holds the model.
+        data: the split.
+        target: learned by the target column: tokenizer or classes.
+        final: at the end of a run, with a progress bar on a terminal; False: between epochs, where a task may decode
+            in a cheaper way.
+
+    Returns:
+        a row for each example, in the split's order: id, reference if it is known, hypothesis, score, and what
+        the task adds.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    hidden = not (final and Console().is_terminal)
+    planned = data.plan.in_order()
+    if not engine.sharded:  # each process decodes its share of the batches; sharded weights need all processes for each
+        planned = planned[engine.rank :: engine.ranks]
+    batches = engine.batches(data.collator, planned, 0)
+    rows: list[tuple[int, dict[str, Any]]] = []
+    with naming_examples(data.split), engine.averaged():
+        for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
+            rows += answers(run, engine, batch, target, data.split.target is not None, quick=not final)
+    # with sharded weights every process has all rows: those of rank 0 count, so that no last bit lets decisions differ
+    decoded = dict(gather(engine, [] if engine.sharded and engine.rank else rows))
+    split = data.split
+    known = [{}] * len(split) if split.target is None else [{"reference": text} for text in split.references]
+    return [{"id": split.ids[i]} | known[i] | decoded[i] for i in range(len(split))]
+
+
+def answers(run: Run, engine: Engine, batch: Any, target: Any, labelled: bool, quick: bool) -> list[tuple[int, Row]]:
+    """Return position and answer of each example of a batch.
+
+    Args:
+        run: the run's specs.
+        engine: holds the model.
+        batch: of the engine's loader.
+        target: learned by the target column.
+        labelled: the batch has targets; then the answers have the task's figures too, such as the loss.
+        quick: between epochs, where a task may search with less effort.
+    """
+    task = run.task
+    outputs = figures = engine.evaluate(batch) if labelled else {}
+    if task.autoregressive:
+        search = task.search(run, batch, quick)
+        outputs = search.run(engine.stepper(batch, search.width))
+    elif not labelled:
+        outputs = engine.predict(batch)
+    rows = task.decode(outputs, target)
+    for name in task.measured if labelled else ():
+        for row, value in zip(rows, figures[name].tolist(), strict=True):
+            row[name] = value
+    return list(zip(np.asarray(batch["example"]).tolist(), rows, strict=True))
