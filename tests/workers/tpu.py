@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from toolkit.data.corpus import Learned
 
 from tests.twins import cases
 from toolkit.data.batch import rows
+from toolkit.data.split import Learned
 from toolkit.optimizers.adamw.spec import AdamW
 from toolkit.training.spec import Trainer
 from toolkit.training.tf import TensorFlowEngine as Engine
@@ -61,9 +61,9 @@ def parts(model: str, precision: str) -> dict[str, Any]:
     # the replicas first: beside an earlier engine of one device their collectives did not pair
     link = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     both, steps = trained(engine_of(case, precision, link, strategy="tpu", devices=2, static_shapes=True), batches)
-    evaluated = both.eval_step(whole)
+    evaluated = both.evaluate(whole)
     alone, expected = trained(engine_of(case, precision, tf.distribute.OneDeviceStrategy("CPU:0")), batches)
-    for name, values in alone.eval_step(whole).items():
+    for name, values in alone.evaluate(whole).items():
         np.testing.assert_allclose(evaluated[name], values, rtol=1e-5, err_msg=name)
     return compared(alone, expected, both, steps) | {"traces": both._step.experimental_get_tracing_count()}
 
