@@ -126,7 +126,7 @@ def fields_of(kind: type[Any]) -> set[type[Any]]:
 
 def reached() -> set[type[Any]]:
     """The specs that the options name, what these inherit, and what they have as fields."""
-    named = {kind_of(group, name) for group, name in OPTIONS if group in recipe_source.PACKAGES}
+    named = {kind for group, name in OPTIONS if (kind := kind_of(group, name))}
     above = {parent for kind in named for parent in kind.__mro__ if is_spec(parent)}
     return above | {field for kind in named for field in fields_of(kind)}
 
@@ -137,7 +137,7 @@ def test_every_spec_can_be_reached_from_some_option():
 
 
 COMPONENTS = sorted(
-    ((group, kind) for group, kind in {(g, kind_of(g, n)) for g, n in OPTIONS if g in FOLDERS}),
+    {(group, kind) for group, name in OPTIONS if group in FOLDERS and (kind := kind_of(group, name))},
     key=lambda pair: (pair[0], pair[1].__name__),
 )
 

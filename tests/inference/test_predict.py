@@ -1,4 +1,4 @@
-"""A trained run in use: ``toolkit.cli.predict`` and ``evaluate=``, in every domain and with either backend."""
+"""A trained run in use: ``toolkit.cli.predict`` and ``evaluate=``, on every kind of data and with either backend."""
 
 import json
 import shutil
@@ -7,17 +7,17 @@ import pytest
 
 from tests.support import made
 from tests.support.backend import BACKENDS
-from tests.support.trained import RECIPES, domain
+from tests.support.trained import RECIPES, data_of
 
-DOMAINS = {domain(recipe): recipe for recipe in RECIPES}
+BY_DATA = {data_of(recipe): recipe for recipe in RECIPES}
 INPUTS = {"speech": "test/*.wav", "images": "test/*/*.png"}
 LONGER = ["trainer.max_steps=200", "optimizer.lr=1e-2"]  # with fewer steps, every translation is empty
 
 
 @pytest.fixture(params=sorted(made.FOLDERS))
 def run(request, trained):
-    """``(domain, data folder, run folder)`` of a short torch run."""
-    recipe = DOMAINS[request.param]
+    """``(name of the data, data folder, run folder)`` of a short torch run."""
+    recipe = BY_DATA[request.param]
     if request.param == "translation":
         folder = trained.run(recipe, "torch", *LONGER, backends=["torch"])
     else:

@@ -13,8 +13,8 @@ import ast
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from tests.support import made
 from tests.support.backend import BACKENDS, ROOT
-from tests.support.trained import RECIPES, Trained, domain
+from tests.support.trained import RECIPES, Trained, checked, data_of
 from toolkit.config import build
 from toolkit.config import schema as config
 from toolkit.config import source as recipe_source
@@ -70,34 +70,50 @@ def losses(folder: Path) -> list[float]:
 
 
 def check_option(group: str, name: str) -> None:
-    """An option gives a run on each of its backends, in each domain; the plain config of the run gives it again."""
-    candidates = list(runs_with(group, name))
-    assert candidates
-    for arguments in candidates:
-        for backend in (name,) if group == "backend" else backends_of(group, name):
-            run, sweep = config.check_both([*arguments, f"backend={backend}"])
-            assert run.backend == backend
-            if group in recipe_source.PACKAGES:
-                assert type(getattr(run if group in recipe_source.PARTS else sweep, group)) is kind_of(group, name)
-                assert config.resolve(config.plain(run)) == run
-
-
-def kind_of(group: str, name: str) -> type[Any]:
-    """The spec class that an option names, itself or through the option that it extends."""
-    return build.find(recipe_source.own_fields(group, name)[0], (), recipe_source.PACKAGES[group])
-
-
-def runs_with(group: str, name: str) -> Iterator[list[str]]:
-    """Arguments that put an option into a recipe of each domain that it is for."""
-    if group not in recipe_source.PACKAGES:
-        yield from ([f"recipe={recipe}", f"{group}={name}"] for recipe in RECIPES)
-        return
+    """An option gives a run on each of its backends, with every kind of task; its plain config gives the run again."""
+    recipes = recipes_for(group, name)
+    assert recipes, f"{group}={name} fits no recipe"
     kind = kind_of(group, name)
-    every = {domain(recipe): recipe for recipe in RECIPES}
-    given = ["dataset.path=/data"] if group == "dataset" and "path" in kind.__dataclass_fields__ else []
-    for wanted in getattr(kind, "domains", every):
-        assert wanted in every, f"{group}={name} is for {wanted}, which no recipe has"
-        yield [f"recipe={every[wanted]}", f"{group}={name}", *given]
+    path = ["dataset.path=/data"] if group == "dataset" and kind and "path" in kind.__dataclass_fields__ else []
+    for recipe, backend in product(recipes, (name,) if group == "backend" else backends_of(group, name)):
+        arguments = [f"recipe={recipe}", f"{group}={name}", *path, f"backend={backend}"]
+        run, sweep = config.check_both(arguments)
+        assert run.backend == backend
+        if kind is not None:
+            assert type(getattr(run if group in recipe_source.PARTS else sweep, group)) is kind
+            assert config.resolve(config.plain(run)) == run
+
+
+def kind_of(group: str, name: str) -> type[Any] | None:
+    """The spec class that an option names, itself or through the option that it extends; None if it has none."""
+    target = recipe_source.own_fields(group, name)[0] if group in recipe_source.PACKAGES else None
+    return build.find(target, (), recipe_source.PACKAGES[group]) if target else None
+
+
+def recipes_for(group: str, name: str) -> list[str]:
+    """A recipe of each kind of task that an option fits."""
+    if group not in recipe_source.PACKAGES:
+        return RECIPES
+    kind = kind_of(group, name)
+    first = {data_of(recipe): recipe for recipe in RECIPES}
+    return [recipe for recipe in first.values() if fits(group, kind, checked(recipe))]
+
+
+def fits(group: str, kind: type[Any] | None, run: config.Run) -> bool:
+    """Compare the columns of an option with those of a run's task."""
+    task = run.task
+    match group, kind:
+        case "features" | "tokenizer", None:
+            return getattr(run, group) is None
+        case "features" | "tokenizer", kind:
+            return kind.column in (task.input, task.target)
+        case "model", kind:
+            return (kind.input, kind.output) == (task.input, task.output)
+        case "task", kind:
+            return (kind.input, kind.target) == (task.input, task.target)
+        case "dataset", kind:
+            return sorted(column.kind for column in kind.columns.values()) == sorted((task.input, task.target))
+    return True
 
 
 def backends_of(group: str, name: str) -> Sequence[str]:

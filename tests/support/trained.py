@@ -22,10 +22,20 @@ from toolkit.config import schema as config
 RECIPES = sorted(file.stem for file in (ROOT / "recipes").glob("*.yaml"))
 
 
+# kinds of the input and the target of a task -> name in ``made.FOLDERS`` of small data that has them
+MADE = {("audio", "text"): "speech", ("text", "text"): "translation", ("image", "label"): "images"}
+
+
 @functools.cache
-def domain(recipe: str) -> str:
-    """The domain of a recipe's dataset."""
-    return config.check([f"recipe={recipe}"]).dataset.domains[0]
+def checked(recipe: str) -> config.Run:
+    """The run of a recipe."""
+    return config.check([f"recipe={recipe}"])
+
+
+def data_of(recipe: str) -> str:
+    """The name in ``made.FOLDERS`` of small data for a recipe."""
+    task = checked(recipe).task
+    return MADE[task.input, task.target]
 
 
 class Trained:
@@ -47,8 +57,8 @@ class Trained:
 
     def arguments(self, recipe: str, *overrides: str) -> list[str]:
         """The command line of a small run of a recipe, without backend and folder."""
-        option = made.FOLDERS[domain(recipe)][0]
-        fixed = [f"recipe={recipe}", f"dataset={option}", f"dataset.path={self.data(domain(recipe))}"]
+        name = data_of(recipe)
+        fixed = [f"recipe={recipe}", f"dataset={made.FOLDERS[name][0]}", f"dataset.path={self.data(name)}"]
         return [*fixed, *tiny.components(*fixed), *tiny.SHORT, *overrides]
 
     def run(self, recipe: str, backend: str, *overrides: str, backends: Sequence[str] = BACKENDS) -> Path:
