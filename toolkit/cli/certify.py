@@ -44,9 +44,12 @@ OWN = {"steps": 100, "decode": 64}
 
 def main(argv: Sequence[str]) -> int:
     """Make a certificate and return the exit code."""
+    from toolkit.training.processes import own_temporary_folder
+
     if not argv or {"-h", "--help"} & set(argv):
         print(USAGE.rstrip())
         return 0
+    own_temporary_folder()
     # on SIGTERM it ends its workers too and leaves nothing incomplete
     signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     return guarded(lambda: run(argv))

@@ -58,7 +58,9 @@ def _main(argv: Sequence[str]) -> int:
         raise ConfigError("no input: give files, lines of text, or - for standard input")
     from toolkit.data.problems import judge
     from toolkit.inference.load import load
+    from toolkit.training.processes import own_temporary_folder
 
+    own_temporary_folder()
     model = load(folder, overrides=overrides, warn=functools.partial(print, file=sys.stderr))
     questions = model.questions(inputs)
     for line in judge(questions.problems, model.run.dataset.on_bad, "a prediction").lines:

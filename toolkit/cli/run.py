@@ -115,7 +115,9 @@ def _dispatch(argv: Sequence[str]) -> int:
 
         return driver.run(overrides, folders)
     from toolkit.runs.start import start
+    from toolkit.training import processes
 
+    processes.own_temporary_folder()
     return start(schema.check(overrides, folders), overrides, folders)
 
 
