@@ -21,9 +21,7 @@ import pytest
 
 import toolkit
 from tests.support import made, tiny
-from toolkit.config import build
-from toolkit.config import schema as config
-from toolkit.config import source as recipe_source
+from toolkit.config import build, schema, source
 from toolkit.config.spec import is_spec
 from toolkit.training.spec import STRATEGIES
 
@@ -36,7 +34,7 @@ FOLDERS = (*TWINS, "schedule")  # groups with a folder for each component
 
 
 def test_there_is_something_to_find():
-    assert RECIPES and {group for group, _ in OPTIONS} == set(recipe_source.GROUPS) - {"recipe"}
+    assert RECIPES and {group for group, _ in OPTIONS} == set(source.GROUPS) - {"recipe"}
     assert {file.suffix for file in (ROOT / "recipes").iterdir()} == {".yaml", ".md"}
     assert {file.stem for file in (ROOT / "recipes").glob("*.md")} == set(RECIPES)
 
@@ -112,17 +110,17 @@ def test_a_line_that_is_left_out_is_missed(wanted, read):
 
 @functools.cache
 def domain(recipe: str) -> str:
-    return config.check([f"recipe={recipe}"]).dataset.domains[0]
+    return schema.check([f"recipe={recipe}"]).dataset.domains[0]
 
 
 def kind_of(group: str, name: str) -> type[Any]:
     """The spec class that an option names, itself or through the option that it extends."""
-    return build.find(recipe_source.own_fields(group, name)[0], (), recipe_source.PACKAGES[group])
+    return build.find(source.own_fields(group, name)[0], (), source.PACKAGES[group])
 
 
 def runs(group: str, name: str) -> Iterator[list[str]]:
     """Arguments that put an option into a recipe of each domain that it is for."""
-    if group not in recipe_source.PACKAGES:
+    if group not in source.PACKAGES:
         yield from ([f"recipe={recipe}", f"{group}={name}"] for recipe in RECIPES)
         return
     kind = kind_of(group, name)
@@ -135,7 +133,7 @@ def runs(group: str, name: str) -> Iterator[list[str]]:
 
 def able(group: str, name: str) -> Sequence[str]:
     """The backends of an option: both, but for a trainer with a strategy that one framework alone has."""
-    strategy = recipe_source.own_fields(group, name)[1].get("strategy") if group == "trainer" else None
+    strategy = source.own_fields(group, name)[1].get("strategy") if group == "trainer" else None
     return [backend for backend, known in STRATEGIES.items() if strategy in chain(*known)] or BACKENDS
 
 
@@ -145,12 +143,12 @@ def test_every_option_gives_a_run_on_both_backends(group, name):
     assert tried
     for arguments in tried:
         for backend in (name,) if group == "backend" else able(group, name):
-            run, sweep = config.check_both([*arguments, f"backend={backend}"])
+            run, sweep = schema.check_both([*arguments, f"backend={backend}"])
             assert run.backend == backend
-            if group in recipe_source.PACKAGES:
-                assert type(getattr(run if group in recipe_source.PARTS else sweep, group)) is kind_of(group, name)
+            if group in source.PACKAGES:
+                assert type(getattr(run if group in source.PARTS else sweep, group)) is kind_of(group, name)
                 # what the run folder keeps of it gives it again
-                assert config.resolve(config.plain(run)) == run
+                assert schema.resolve(schema.plain(run)) == run
 
 
 # --- specs -----------------------------------------------------------------------------------------------------------
@@ -174,7 +172,7 @@ def fields_of(kind: type[Any]) -> set[type[Any]]:
 
 def reached() -> set[type[Any]]:
     """The specs that the options name, what these inherit, and what they have as fields."""
-    named = {kind_of(group, name) for group, name in OPTIONS if group in recipe_source.PACKAGES}
+    named = {kind_of(group, name) for group, name in OPTIONS if group in source.PACKAGES}
     above = {parent for kind in named for parent in kind.__mro__ if is_spec(parent)}
     return above | {field for kind in named for field in fields_of(kind)}
 
@@ -222,7 +220,7 @@ def test_a_component_without_a_twin_is_missed(tmp_path):
 def test_every_folder_of_a_component_has_an_option():
     """So that what stands in a folder without being named in ``conf/`` is missed."""
     for group in FOLDERS:
-        package = Path(importlib.import_module(recipe_source.PACKAGES[group]).__file__).parent
+        package = Path(importlib.import_module(source.PACKAGES[group]).__file__).parent
         folders = {file.parent.name for file in package.glob("*/*.py")}
         assert folders == {kind.__module__.split(".")[-2] for g, kind in COMPONENTS if g == group}
 
