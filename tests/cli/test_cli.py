@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from toolkit import __main__ as command
-from toolkit.config import build
-from toolkit.config import source as recipe_source
+from toolkit.config import build, source
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,12 +39,12 @@ def until(condition, seconds=60):
 
 def test_help_lists_recipes_backends_groups_and_overrides(place):
     text = toolkit("--help").stdout
-    for group in recipe_source.GROUPS:
-        assert all(name in text for name in recipe_source.options(group)), group
+    for group in source.GROUPS:
+        assert all(name in text for name in source.options(group)), group
     for word in ("backend=torch|tf", "optimizer.lr=", "resume=", "evaluate=", "allow=", "exit codes", "--cfg job"):
         assert word in text
     assert toolkit().stdout == text
-    assert toolkit(recipe_source.options("recipe")[0], "-h").stdout == text
+    assert toolkit(source.options("recipe")[0], "-h").stdout == text
 
 
 def test_help_needs_not_even_hydra():

@@ -18,8 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.certify.stream import AHEAD, Arrays, Writer
-from toolkit.config import build
-from toolkit.config import schema as config
+from toolkit.config import build, schema
 from toolkit.data import pipeline
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import columns_of
@@ -105,7 +104,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     from toolkit.runs import job
 
     training, told = TRAININGS[name], json.loads((folder / "job.json").read_text("utf-8"))
-    run = config.resolve(told["config"], tuple(told["allow"]))
+    run = schema.resolve(told["config"], tuple(told["allow"]))
     half = _Half(folder / f"half-{name}", told["half"])
     followed = half.step and name in {relay.after for relay in RELAYS.values()}
     run = dataclasses.replace(

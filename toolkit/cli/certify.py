@@ -23,17 +23,17 @@ Trains both twins of a recipe from the same weights on the same batches, compare
 certificate.html. See docs/design/twins.md for the gates.
 
 arguments
-  steps=N                 optimizer steps of each training (100); with 2 and more, the framework changes half-way too
-  decode=N                test examples that both decode from the same checkpoint (64)
+  steps=N                 optimizer steps of each training (100); from 2 on, also changes the framework half-way
+  decode=N                test examples decoded by both from the same checkpoint (64)
   gates=all|semantics     semantics: float64 only, four trainings instead of eleven
-  run_dir=FOLDER          where the certificate goes (outputs/certificates/RECIPE/DATE_TIME)
+  run_dir=FOLDER          folder of the certificate (outputs/certificates/RECIPE/DATE_TIME)
   KEY=VALUE               any override of toolkit.run but backend, resume, evaluate and trainer.precision
 
 flags
-  --config-dir FOLDER     more groups and recipes, in the shape of conf/
+  --config-dir FOLDER     more groups and recipes, laid out as conf/
 
 exit codes
-  0 certified   1 the twins part, or a training failed   2 bad config or data
+  0 certified   1 the twins differ, or a training failed   2 bad config or data
 
 examples
   python -m toolkit certify recipe=asr model=conformer_ctc

@@ -18,22 +18,22 @@ SUMMARY = "apply a trained run to files or text"
 USAGE = """\
 usage: python -m toolkit predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
 
-Transcribes audio files, translates lines or classifies pictures with the best checkpoint of a run, in the order given.
+Transcribes audio files, translates lines or classifies images with the best checkpoint of a run, in input order.
 
 inputs
-  FILE ...                  audio files or pictures
-  TEXT ...                  for a translation: lines to translate; a file of lines; - for standard input.
-                            A blank line is answered by a blank line
+  FILE ...                  audio files or images
+  TEXT ...                  for translation: lines, a file of lines, or - for standard input. The answer to
+                            a blank line is a blank line
 
 overrides
-  backend=torch|tf          the framework, whichever the run was trained with
-  task.FIELD=VALUE          decoding, as task.decoder=beam
-  dataset.on_bad=drop       leave bad inputs out, with a message, instead of refusing them all
-  trainer.batch_examples=N  inputs at a time
+  backend=torch|tf          the framework; default: that of the training run
+  task.FIELD=VALUE          decoding, such as task.decoder=beam
+  dataset.on_bad=drop       skip bad inputs, with a message
+  trainer.batch_examples=N  batch size
 
 flags
-  --json                    a JSON object a line, with scores, instead of plain text
-  --                        what follows is input, even if it looks like KEY=VALUE
+  --json                    one JSON object per line, with scores
+  --                        the rest are inputs, even if they look like KEY=VALUE
 
 exit codes
   0 done   1 failed   2 bad config or inputs

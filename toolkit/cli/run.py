@@ -26,28 +26,28 @@ overrides (every field of every component is one; --cfg job shows them all)
   backend=torch|tf                the framework
   dataset.path=FOLDER             your own or local data
   optimizer.lr=NUMBER             learning rate
-  trainer.max_steps=N             length, as trainer.max_epochs=N; what comes first ends the run
-  trainer.precision=32|bf16|16    arithmetic
-  trainer.devices=N               share each batch among so many devices; the result is that of one
-  trainer.checkpoint_every=STEPS  how much a kill may cost
-  seed=N                          another draw of everything random
-  run_dir=FOLDER                  where the run folder goes
-  resume=RUN_FOLDER|auto          go on from a run; auto: from run_dir, if it was begun
-  evaluate=RUN_FOLDER             measure a run again
-  accept=[dataset,tokenizer,...]  go on though these are others than the checkpoint was trained with
+  trainer.max_steps=N             length in steps; also trainer.max_epochs=N; the first limit reached ends the run
+  trainer.precision=32|bf16|16    precision
+  trainer.devices=N               split each batch over N devices; the result is that of one
+  trainer.checkpoint_every=STEPS  checkpoint interval, in steps
+  seed=N                          random seed
+  run_dir=FOLDER                  the run folder
+  resume=RUN_FOLDER|auto          resume a run; auto: the run in run_dir, if there is one
+  evaluate=RUN_FOLDER             evaluate a run again
+  accept=[dataset,tokenizer,...]  resume despite a changed dataset or tokenizer
   allow=[PACKAGE]                 build specs from a package of your own
-  seeds=N                         so many runs, with seed, seed + 1, ...; mean and interval
-  sweep=grid|optuna               every combination, or a search: optimizer.lr=tag(log,interval(1e-4,1e-2))
-  launcher=local|slurm|ray        where the runs of a sweep go; launcher.jobs=N of them at the same time
+  seeds=N                         N runs, with seed, seed + 1, ...; mean and confidence interval
+  sweep=grid|optuna               all combinations, or a search: optimizer.lr=tag(log,interval(1e-4,1e-2))
+  launcher=local|slurm|ray        where the runs of a sweep execute, launcher.jobs=N of them in parallel
 
 flags, after the overrides
   --cfg job                       print the composed config and stop
-  -m                              a sweep: a run for each combination of comma-separated values; docs/guide/sweeps.md
-  --config-dir FOLDER             more groups and recipes, in the shape of conf/
+  -m                              sweep: one run for each combination of comma-separated values; docs/guide/sweeps.md
+  --config-dir FOLDER             more groups and recipes, laid out as conf/
   --info, --hydra-help            Hydra's own
 
 exit codes
-  0 done   1 the run failed   2 bad config or data   130, 143 interrupted; a checkpoint was left
+  0 done   1 the run failed   2 bad config or data   130, 143 interrupted, with a checkpoint
 
 examples
   python -m toolkit.run recipe=asr backend=tf
@@ -55,7 +55,7 @@ examples
   python -m toolkit.run recipe=asr backend=torch,tf optimizer.lr=1e-3,3e-3 -m
   python -m toolkit.run resume=outputs/asr/torch/2030-01-01_12-00-00 trainer.max_steps=8000
 """
-REFUSED = {  # Hydra's flags that this program does not offer, and why
+REFUSED = {  # flags of Hydra that this program refuses -> reason
     "experimental_rerun": "--experimental-rerun reads a pickle; give resume=RUN_FOLDER",
     "config_path": "--config-path: give --config-dir for groups and recipes of your own",
     "config_name": "--config-name: give recipe=NAME",
@@ -84,7 +84,7 @@ def help_text() -> str:
 
 
 def _headline(file: Path) -> str:
-    """The first words of a YAML file's header comment."""
+    """Return the first line of a YAML file's header comment."""
     for line in file.read_text("utf-8").splitlines():
         if line.startswith("#") and not line.startswith("# @"):
             return line.lstrip("# ")
@@ -125,7 +125,7 @@ def _nothing(config: object) -> None: ...
 
 
 def _hydra(argv: Sequence[str], task: Callable[[object], None]) -> int:
-    """Let Hydra's own main do what ``argv`` says."""
+    """Call Hydra's own main with ``argv``."""
     import hydra
 
     sys.argv = [sys.argv[0], *argv]

@@ -41,7 +41,7 @@ class Search(Protocol):
 def search(
     spec: Component, axes: Sequence[Axis], folder: Path, uid: str, directions: Sequence[str], pruning: bool
 ) -> Search:
-    """The search that a spec describes.
+    """Return the search that a spec describes.
 
     Args:
         folder: of the sweep.
@@ -57,7 +57,7 @@ def search(
 
 
 def check(spec: Component, axes: Sequence[Axis]) -> list[str]:
-    """A line for each axis that this search cannot take, and for what is not installed."""
+    """Return a line for each axis that the search does not support, and for each missing package."""
     if isinstance(spec, Grid):
         return [
             f"{a.key}: an interval is no axis of a grid; give values, or sweep=optuna" for a in axes if not a.values
@@ -69,7 +69,7 @@ def check(spec: Component, axes: Sequence[Axis]) -> list[str]:
 
 
 class Combinations:
-    """Every combination, the last axis first."""
+    """Grid search; the last axis varies fastest."""
 
     def __init__(self, axes: Sequence[Axis]) -> None:
         keys = [axis.key for axis in axes]
