@@ -186,7 +186,7 @@ def test_a_sweep_that_was_killed_goes_on_with_the_same_command(place):
     os.kill(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 143 and f"resuming the sweep in {folder.relative_to(place)}" in said
-    assert "the same command goes on" in said
+    assert "the same command resumes it" in said
     assert [job.state for trial in state.load(folder).trials for job in trial.jobs] == ["done", "waiting"]
     assert begun(folder / "0") == 1 and begun(folder / "1") == 2 and not (folder / "2").exists()
     assert "resume=auto" in facts(folder / "1")["overrides"]
