@@ -21,12 +21,12 @@ from tests.support.component import (
     missing_twin,
 )
 from tests.support.trained import RECIPES
-from toolkit.config import source as recipe_source
+from toolkit.config import source
 from toolkit.config.spec import is_spec
 
 
 def test_there_is_something_to_find():
-    assert RECIPES and {group for group, _ in OPTIONS} == set(recipe_source.GROUPS) - {"recipe"}
+    assert RECIPES and {group for group, _ in OPTIONS} == set(source.GROUPS) - {"recipe"}
     assert {file.suffix for file in (ROOT / "recipes").iterdir()} == {".yaml", ".md"}
     assert {file.stem for file in (ROOT / "recipes").glob("*.md")} == set(RECIPES)
 
@@ -159,7 +159,7 @@ def test_a_component_without_a_twin_is_missed(tmp_path):
 def test_every_folder_of_a_component_has_an_option():
     """So that what stands in a folder without being named in ``conf/`` is missed."""
     for group in FOLDERS:
-        package = Path(importlib.import_module(recipe_source.PACKAGES[group]).__file__).parent
+        package = Path(importlib.import_module(source.PACKAGES[group]).__file__).parent
         folders = {file.parent.name for file in package.glob("*/*.py")}
         assert folders == {kind.__module__.split(".")[-2] for g, kind in COMPONENTS if g == group}
 

@@ -17,15 +17,15 @@ from tests.certify.mismatches import NAMES, PLACES
 from tests.support import made, tiny
 from tests.support.backend import BACKENDS, ROOT, Backends, Job
 from toolkit.certify import certificate, gates
-from toolkit.certify.__main__ import parse, run
 from toolkit.certify.certificate import FLOORS, Certificate, judge_float32, judge_relays
 from toolkit.certify.compare import Comparison, apart, drift
 from toolkit.certify.stream import Reader, Stopped, Writer
 from toolkit.certify.worker import TRAININGS
+from toolkit.cli.certify import parse, run
+from toolkit.cli.guard import guarded
 from toolkit.config import build
 from toolkit.config import schema as config
 from toolkit.errors import ConfigError
-from toolkit.run import guarded
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
 
@@ -198,7 +198,7 @@ def check_failed(folder: Path, code: int, said: str, place: str) -> None:
     ],
 )
 def test_bad_arguments_are_all_named(words: list[str], lines: list[str]) -> None:
-    said = command("toolkit.certify", *words, code=2)
+    said = command("toolkit", "certify", *words, code=2)
     assert all(line in said for line in lines), said
 
 

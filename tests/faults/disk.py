@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from tests.support import training as stand_ins
-from toolkit import run as command
+from toolkit.cli import guard
 from toolkit.runs import checkpoint
 from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
@@ -233,7 +233,7 @@ def forked(path: Path, fault: str = "none", place: int = 0) -> End:
                 live(path)
             return 0
 
-        code = command.guarded(work)
+        code = guard.guarded(work)
         count.write_text(str(disk.done))
         sys.stderr.flush()
         os._exit(code)

@@ -1,4 +1,4 @@
-"""A trained run in use: ``toolkit.cli.predict`` and ``evaluate=``, on every kind of data and with either backend."""
+"""A trained run in use: ``toolkit predict`` and ``evaluate=``, on every kind of data and with either backend."""
 
 import json
 import shutil
@@ -27,10 +27,10 @@ def run(request, trained):
 
 @pytest.fixture
 def predict(backends):
-    """A function that does what ``python -m toolkit.cli.predict`` does, and returns what it printed."""
+    """A function that does what ``toolkit predict`` does, and returns what it printed."""
 
     def predict(*arguments, backend="torch", **options):
-        return backends[backend].run("toolkit.cli.predict", *arguments, **options)
+        return backends[backend].run("toolkit", "predict", *arguments, **options)
 
     return predict
 

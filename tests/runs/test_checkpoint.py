@@ -331,7 +331,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
 
 # --- the page ---
 
-PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "design" / "checkpoints.md").read_text("utf-8")
+RESUMING = (DOCS / "guide" / "training.md").read_text("utf-8")
 LINES = {text.split()[1]: text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
 ANSWER = {
     "torch": "print(head(torch.ones(1, 4)).tolist())",
@@ -353,9 +355,9 @@ def test_the_lines_of_the_page_load_weights_without_the_toolkit(tmp_path, framew
     assert path.name in lines and sum(map(bool, LINES[framework].splitlines())) <= 6
 
 
-def test_the_page_names_every_key_and_file():
+def test_the_pages_name_every_key_and_file_and_what_a_resume_accepts():
     facts = json.loads(checkpoint._packed(averaged(), Progress(), ABOUT)["state.json"])
     for key in (*facts, *(name.partition("/")[0] for name in FILES)):
         assert f"`{key}" in PAGE, key
     for name in typing.get_args(config.Accepted):
-        assert f"accept=[{name}]" in PAGE, name
+        assert f"accept=[{name}]" in RESUMING, name

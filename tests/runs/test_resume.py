@@ -12,7 +12,7 @@ import pytest
 from tests.support import tiny
 from tests.support import training as stand_ins
 from tests.support.made import pair_folder
-from toolkit import run as command
+from toolkit.cli import guard
 from toolkit.config import schema as config
 from toolkit.errors import ConfigError, DataError
 from toolkit.runs import checkpoint, job, resume
@@ -296,7 +296,7 @@ def test_a_full_disk_at_any_write_ends_in_one_line_and_costs_nothing(train, whol
         folder = tmp_path / str(failing)
         with monkeypatch.context() as patch:
             left = full_after(failing, patch)
-            code = command.guarded(lambda: train(folder) and 0)  # noqa: B023
+            code = guard.guarded(lambda: train(folder) and 0)  # noqa: B023
         told = capsys.readouterr().err.strip()
         if code == 0:  # at most what nobody needs was not written
             assert left[0] >= -1 and same(folder, whole) and (folder / "results.json").exists()
@@ -332,7 +332,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(tmp_path, capsys):
     def refuse():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "results.json"))
 
-    assert command.guarded(refuse) == 1
+    assert guard.guarded(refuse) == 1
     assert capsys.readouterr().err.startswith(f"{tmp_path / 'results.json'}: Permission denied; ")
 
 
@@ -340,7 +340,7 @@ def test_an_error_of_the_system_that_is_no_disk_keeps_its_traceback(capsys):
     def fail():
         raise ConnectionResetError(errno.ECONNRESET, "reset")
 
-    assert command.guarded(fail) == 1
+    assert guard.guarded(fail) == 1
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -77,5 +77,5 @@ def test_where_there_is_no_tpu_one_line_says_so_before_the_data_are_read(name, s
     )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(said), done.stderr
-    assert "trainer=mirrored" in done.stderr and "docs/scaling.md" in done.stderr
+    assert "trainer=mirrored" in done.stderr and "docs/guide/devices.md" in done.stderr
     assert time.monotonic() - began < 60 and not (tmp_path / "cache").exists()

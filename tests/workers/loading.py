@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit import run
+from toolkit.cli import guard
 from toolkit.training.split import naming_examples
 
 BATCHES = [np.arange(4 * i, 4 * i + 4) for i in range(6)]
@@ -82,4 +82,4 @@ def end_without_a_lock() -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background would ignore it
-    sys.exit(run.guarded(end_without_a_lock if CHANGE == "locked" else load))
+    sys.exit(guard.guarded(end_without_a_lock if CHANGE == "locked" else load))

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.faults import disk
-from toolkit import run
+from toolkit.cli import guard
 
 PAGE = 4096  # bytes
 
@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
         pages += 3
         subprocess.run(["rm", "-rf", str(folder / "run")], check=True)
         fill(filler, pages)
-        code = run.guarded(lambda: disk.live(folder / "run") or 0)  # type: ignore[func-returns-value]
+        code = guard.guarded(lambda: disk.live(folder / "run") or 0)  # type: ignore[func-returns-value]
         print("code", code, file=sys.stderr)
         filler.unlink()
         assert code in (0, 1)

@@ -1,4 +1,4 @@
-"""Use a trained run: ``python -m toolkit.cli.predict RUN_FOLDER INPUT...``."""
+"""``toolkit predict``: apply a trained run to inputs."""
 
 from __future__ import annotations
 
@@ -9,48 +9,47 @@ import re
 import sys
 from collections.abc import Sequence
 
+from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
 
 REFERRING = ("reference", "loss", "tokens")  # what a row says of a reference, which there is not
 
+SUMMARY = "apply a trained run to files or text"
 USAGE = """\
-usage: python -m toolkit.cli.predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
+usage: python -m toolkit predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
 
-Transcribes audio files, translates lines or classifies pictures with the best checkpoint of a run, in the order given.
+Transcribes audio files, translates lines or classifies images with the best checkpoint of a run, in input order.
 
 inputs
-  FILE ...                  audio files or pictures
-  TEXT ...                  for a translation: lines to translate; a file of lines; - for standard input.
-                            A blank line is answered by a blank line
+  FILE ...                  audio files or images
+  TEXT ...                  for translation: lines, a file of lines, or - for standard input. The answer to
+                            a blank line is a blank line
 
 overrides
-  backend=torch|tf          the framework, whichever the run was trained with
-  task.FIELD=VALUE          decoding, as task.decoder=beam
-  dataset.on_bad=drop       leave bad inputs out, with a message, instead of refusing them all
-  trainer.batch_examples=N  inputs at a time
+  backend=torch|tf          the framework; default: that of the training run
+  task.FIELD=VALUE          decoding, such as task.decoder=beam
+  dataset.on_bad=drop       skip bad inputs, with a message
+  trainer.batch_examples=N  batch size
 
 flags
-  --json                    a JSON object a line, with scores, instead of plain text
-  --                        what follows is input, even if it looks like KEY=VALUE
+  --json                    one JSON object per line, with scores
+  --                        the rest are inputs, even if they look like KEY=VALUE
 
 exit codes
   0 done   1 failed   2 bad config or inputs
 
 examples
-  python -m toolkit.cli.predict outputs/asr/torch/2030-01-01_12-00-00 *.wav
-  python -m toolkit.cli.predict outputs/translation/tf/2030-01-01_12-00-00 backend=torch < lines.txt -
+  python -m toolkit predict outputs/asr/torch/2030-01-01_12-00-00 *.wav
+  python -m toolkit predict outputs/translation/tf/2030-01-01_12-00-00 backend=torch < lines.txt -
 """
 
 
-def main() -> None:
-    """Entry point of ``python -m toolkit.cli.predict``."""
-    from toolkit.run import guarded
-
-    argv = sys.argv[1:]
-    if len(argv) < 1 or {"-h", "--help"} & set(argv[:1]):
+def main(argv: Sequence[str]) -> int:
+    """Print the answers to the inputs and return the exit code."""
+    if not argv or {"-h", "--help"} & set(argv[:1]):
         print(USAGE.rstrip())
-        sys.exit(0)
-    sys.exit(guarded(lambda: _main(argv)))
+        return 0
+    return guarded(lambda: _main(argv))
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -98,7 +97,3 @@ def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
         else:
             inputs.append(word)
     return argv[0], overrides, inputs, as_json
-
-
-if __name__ == "__main__":
-    main()

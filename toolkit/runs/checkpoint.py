@@ -1,4 +1,4 @@
-"""The checkpoint on disk: a folder of safetensors and JSON, never a pickle (``docs/checkpoints.md``).
+"""The checkpoint on disk: a folder of safetensors and JSON, never a pickle (``docs/design/checkpoints.md``).
 
 ``step-00001234/`` holds ``model.safetensors`` (canonical names and layouts), ``optimizer.safetensors`` (its moments
 under the same names), ``ema.safetensors`` where the weights are averaged, copies of what the run learned in

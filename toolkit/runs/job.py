@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.config import build
 from toolkit.data import pipeline
 from toolkit.data.columns.column import Columns, columns_of
 from toolkit.data.problems import LISTED
@@ -139,7 +139,7 @@ def prepare(
 def connect(run: Run) -> Any:
     """Load the framework and join the other processes of the run; waits for the first."""
     with _held_back():
-        return importlib.import_module(f"toolkit.training.{run.backend}").connect(run)
+        return build.load_module("toolkit.training", run.backend).connect(run)
 
 
 def load_engine(run: Run, learned: Learned, link: Any = None) -> Engine:
@@ -151,7 +151,7 @@ def load_engine(run: Run, learned: Learned, link: Any = None) -> Engine:
         link: of :func:`connect`, where that was called before.
     """
     with _held_back():
-        module = importlib.import_module(f"toolkit.training.{run.backend}")
+        module = build.load_module("toolkit.training", run.backend)
         return module.load_engine(run, learned, link)
 
 

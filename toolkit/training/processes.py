@@ -98,7 +98,7 @@ def launched(run: Run) -> bool:
     }
     raise ConfigError(
         f"trainer.nodes: found {run.trainer.nodes}, but nothing has started this process as one of several; start it "
-        f"on each machine with {how[run.backend]} (docs/scaling.md)"
+        f"on each machine with {how[run.backend]} (docs/guide/devices.md)"
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m toolkit.certify recipe=NAME``."""
+"""``toolkit certify``: certify that the twins of a recipe train alike."""
 
 from __future__ import annotations
 
@@ -7,49 +7,52 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
 
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+SUMMARY = "certify that both frameworks train a recipe alike"
 USAGE = """\
-usage: python -m toolkit.certify recipe=NAME [steps=100] [decode=64] [gates=all|semantics] [KEY=VALUE ...]
+usage: python -m toolkit certify recipe=NAME [steps=100] [decode=64] [gates=all|semantics] [KEY=VALUE ...]
 
 Trains both twins of a recipe from the same weights on the same batches, compares them, and writes certificate.json and
-certificate.html. See docs/twins.md for the gates.
+certificate.html. See docs/design/twins.md for the gates.
 
 arguments
-  steps=N                 optimizer steps of each training (100); with 2 and more, the framework changes half-way too
-  decode=N                test examples that both decode from the same checkpoint (64)
+  steps=N                 optimizer steps of each training (100); from 2 on, also changes the framework half-way
+  decode=N                test examples decoded by both from the same checkpoint (64)
   gates=all|semantics     semantics: float64 only, four trainings instead of eleven
-  run_dir=FOLDER          where the certificate goes (outputs/certificates/RECIPE/DATE_TIME)
+  run_dir=FOLDER          folder of the certificate (outputs/certificates/RECIPE/DATE_TIME)
   KEY=VALUE               any override of toolkit.run but backend, resume, evaluate and trainer.precision
 
 flags
-  --config-dir FOLDER     more groups and recipes, in the shape of conf/
+  --config-dir FOLDER     more groups and recipes, laid out as conf/
 
 exit codes
-  0 certified   1 the twins part, or a training failed   2 bad config or data
+  0 certified   1 the twins differ, or a training failed   2 bad config or data
 
 examples
-  python -m toolkit.certify recipe=asr model=conformer_ctc
-  python -m toolkit.certify recipe=translation trainer.accumulate=2 steps=20
+  python -m toolkit certify recipe=asr model=conformer_ctc
+  python -m toolkit certify recipe=translation trainer.accumulate=2 steps=20
 """
 OWN = {"steps": 100, "decode": 64}
 
 
-def main() -> None:
-    """Entry point of ``python -m toolkit.certify``."""
-    from toolkit.run import guarded
+def main(argv: Sequence[str]) -> int:
+    """Make a certificate and return the exit code."""
     from toolkit.training.processes import own_temporary_folder
 
-    argv = sys.argv[1:]
     if not argv or {"-h", "--help"} & set(argv):
         print(USAGE.rstrip())
-        sys.exit(0)
+        return 0
     own_temporary_folder()
-    # asked to stop, it stops its workers too and leaves nothing half done
+    # on SIGTERM it ends its workers too and leaves nothing incomplete
     signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
-    sys.exit(guarded(lambda: run(argv)))
+    return guarded(lambda: run(argv))
 
 
 def run(argv: Sequence[str]) -> int:
@@ -63,11 +66,10 @@ def run(argv: Sequence[str]) -> int:
     """
     numbers, only, overrides, folders = parse(argv)
     from toolkit.certify import certificate, page
-    from toolkit.config import build
-    from toolkit.config import schema as config
+    from toolkit.config import build, schema
     from toolkit.runs.folder import RunFolder, environment
 
-    checked = config.check(overrides, folders)
+    checked = schema.check(overrides, folders)
     certificate.check(checked, overrides)
     if lacking := [line for backend in build.FRAMEWORKS if (line := build.missing(backend))]:
         raise ConfigError(lacking, "a certificate needs both frameworks:")
@@ -75,9 +77,9 @@ def run(argv: Sequence[str]) -> int:
     began = time.perf_counter()
     folder = RunFolder(_folder(checked, overrides))
     try:
-        plain = config.plain(checked)
+        plain = schema.plain(checked)
         made = certificate.certify(checked, plain, folder, numbers["steps"], numbers["decode"], only)
-        about = environment([]) | {"command": ["python", "-m", "toolkit.certify", *argv]}
+        about = environment([]) | {"command": ["python", "-m", "toolkit", "certify", *argv]}
         seconds = round(time.perf_counter() - began, 1)
         page.write(made, checked, plain, about, seconds, folder)
     finally:
@@ -113,11 +115,7 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Pa
     return numbers, only, overrides, folders
 
 
-def _folder(run: Any, overrides: Sequence[str]) -> Path:
+def _folder(run: Run, overrides: Sequence[str]) -> Path:
     if any(word.startswith("run_dir=") for word in overrides):
         return Path(run.run_dir)
     return Path("outputs/certificates") / run.recipe / time.strftime("%Y-%m-%d_%H-%M-%S")
-
-
-if __name__ == "__main__":
-    main()
