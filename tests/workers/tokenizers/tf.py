@@ -20,13 +20,3 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
         assert there(tf.constant([""])).to_list() == [[]]
         found[name] = dict(ids=ids.to_list(), texts=[text.decode() for text in back(blanks).numpy()])
     return write(found)
-
-
-def labels(given: dict[str, Any]) -> dict[str, Any]:
-    """The same of classes, each of which is one token or none."""
-    names, cases = read(given)
-    ((_, twin),) = twins(cases, "tf")
-    ids = tf.function(twin, input_signature=[tf.TensorSpec([None], tf.string)])(tf.constant(names))
-    assert ids.dtype == tf.int32
-    back = tf.function(twin.detokenize, input_signature=[tf.RaggedTensorSpec([None, None], tf.int32)])
-    return write({"ids": ids.to_list(), "texts": [text.decode() for text in back(ids).numpy()]})

@@ -19,13 +19,3 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
         rows = [row[:n].tolist() for row, n in zip(ids, lengths, strict=True)]
         found[name] = dict(ids=rows, texts=twin.detokenize(ids, lengths))
     return write(found)
-
-
-def labels(given: dict[str, Any]) -> dict[str, Any]:
-    """The same of classes, each of which is one token or none."""
-    names, cases = read(given)
-    ((_, twin),) = twins(cases, "torch")
-    ids, lengths = twin(names)
-    assert ids.shape == (len(names), 1)
-    rows = [row[:n].tolist() for row, n in zip(ids, lengths, strict=True)]
-    return write({"ids": rows, "texts": twin.detokenize(ids, lengths)})
