@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toolkit.data.corpus import SPLITS, Corpus, Problem, cache_folder
+from toolkit.data.speech import Recording
 
 from tests.support.bad_input import RATE, encoded, good_rows, waveform, write_csv
 from toolkit.data import speech
-from toolkit.data.corpus import SPLITS, Corpus, Problem, cache_folder
 from toolkit.data.media import audio
 from toolkit.data.sources import fetch
-from toolkit.data.speech import Recording
 from toolkit.datasets import asterisk, audio_folder, fsdd, hub
 from toolkit.datasets.audio_folder import AudioFolder
 from toolkit.errors import DataError, RunError
