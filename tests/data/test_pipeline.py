@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 from tests.support import bad_pairs
 from tests.support.corpora import prepare
 from tests.support.pair_runs import GOOD, run_of, texts
@@ -73,3 +75,11 @@ def test_a_problem_names_its_line() -> None:
     example = pair("a", "train", "x", "", "f.tsv, line 3", ("en", "de"))
     _, [problem] = pipeline.gather(dataset, columns_of(run_of(dataset)), [example])
     assert str(problem).startswith("f.tsv, line 3: empty text: de: found no text")
+
+
+def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TOOLKIT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert pipeline.cache_folder() == tmp_path / "toolkit"
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "mine"))
+    assert pipeline.cache_folder() == tmp_path / "mine"
