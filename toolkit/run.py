@@ -159,7 +159,9 @@ def _dispatch(argv: Sequence[str]) -> int:
         from toolkit.sweeps import driver
 
         return driver.run(overrides, folders)
-    return _single(config.check(overrides, folders), overrides, folders)
+    from toolkit.runs.start import start
+
+    return start(config.check(overrides, folders), overrides, folders)
 
 
 def _nothing(config: Any) -> None: ...
@@ -175,23 +177,6 @@ def _hydra(argv: Sequence[str], task: Any) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
-
-
-def _single(checked: Any, overrides: list[str], folders: list[Path]) -> int:
-    from toolkit.config import build
-    from toolkit.config import schema as config
-    from toolkit.training import processes as ranks
-
-    if ranks.launched(checked):
-        words = [word for word in overrides if not word.startswith("run_dir=")]
-        arguments = ranks.placed(words, checked.run_dir, folders)
-        return ranks.launch(arguments, checked.trainer.processes(checked.backend), checked.run_dir)
-    if ranks.started(checked):  # not the first of several, which alone shows what they do
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    build.isolate(checked.backend)
-    from toolkit.runs import job
-
-    return job.execute(checked, config.plain(checked), overrides)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from toolkit.errors import ConfigError
 
@@ -59,61 +57,20 @@ def _main(argv: Sequence[str]) -> int:
     folder, overrides, inputs, as_json = _parse(argv)
     if not inputs:
         raise ConfigError("no input: give files, lines of text, or - for standard input")
-    rows, line = predict(Path(folder), inputs, overrides)
-    for row in rows:
+    from toolkit.data.problems import judge
+    from toolkit.inference.load import load
+
+    model = load(folder, overrides=overrides, warn=functools.partial(print, file=sys.stderr))
+    questions = model.questions(inputs)
+    for line in judge(questions.problems, model.run.dataset.on_bad, "a prediction").lines:
+        print(f"left out: {line}", file=sys.stderr)
+    for row in model.answer(questions):
         if as_json:
             kept = {k: v for k, v in row.items() if k not in REFERRING}
             print(json.dumps(kept, ensure_ascii=False))
         else:
-            print(line.format(**row))
+            print(model.columns.input.answer.format(**row))
     return 0
-
-
-def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) -> tuple[list[dict[str, Any]], str]:
-    """Decode ``inputs`` with a run's best checkpoint.
-
-    Args:
-        folder: of the run.
-        inputs: files, or lines of text.
-        overrides: of the run's config.
-
-    Returns:
-        a row for each input, in their order, with id, hypothesis and score; and how a row is shown as a line of text.
-
-    Raises:
-        ConfigError, DataError: the folder, the overrides or the inputs are not usable; with every problem.
-    """
-    from toolkit.config import build
-    from toolkit.config import schema as config
-    from toolkit.data import pipeline
-    from toolkit.data.columns.column import columns_of
-    from toolkit.data.problems import judge
-    from toolkit.data.split import batched
-
-    quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
-    # one device answers, whatever the run was trained on
-    alone = ["trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto"]
-    run = config.check([f"evaluate='{quoted}'", *alone, *overrides])
-    build.isolate(run.backend)
-    from toolkit.runs import checkpoint, job, resume
-    from toolkit.training.evaluation import decode
-
-    found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
-    columns = columns_of(run)
-    resume.check(run, config.plain(run), found)
-    learned = pipeline.load(columns, found.path / checkpoint.LEARNED)
-    given = pipeline.questions(run, columns, inputs, learned)
-    report = judge(given.problems, run.dataset.on_bad, "a prediction")
-    for line in report.lines:
-        print(f"left out: {line}", file=sys.stderr)
-    rows = []
-    if len(given.split):
-        engine = job.load_engine(run, learned)
-        job.put(engine, found)
-        rows = decode(run, engine, batched(run, columns, given.split, learned, False), learned.target)
-    for place, name in given.blank:
-        rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
-    return rows, columns.input.answer
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:

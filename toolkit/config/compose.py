@@ -231,6 +231,8 @@ def earlier(key: str, folder: Path) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"{key}: {folder} is not a folder, expected a run folder")
     if not file.is_file():
         raise ConfigError(f"{key}: {folder} has no config.yaml, expected a run folder")
+    if (folder / "tokenizer").is_dir() and not (folder / "learned").is_dir():  # as run folders were before format 4
+        raise ConfigError(f"{key}: {folder} has the format of an earlier version; commit 7879d9e of the toolkit reads it")
     return read(file)[0], str(file)
 
 
