@@ -46,6 +46,13 @@ class Engine(stand_ins.Engine):
 
 
 class Task(stand_ins.Task):
+    """A task of two texts, with something to leave in the run folder."""
+
+    input = target = "text"
+
+    def unfit(self, run, split, learned):
+        return ()
+
     def detail(self, row):
         return {}
 

@@ -80,7 +80,8 @@ def components(*arguments: str) -> list[str]:
     """Arguments of the command line that make the components of the run that ``arguments`` describe small."""
     run = config.check(arguments)
     groups = [group for group in recipe_source.PARTS if group not in ("dataset", "trainer")]
-    return [override for group in groups for override in _changed(group, getattr(run, group))]
+    specs = {group: getattr(run, group) for group in groups}
+    return [override for group, spec in specs.items() if spec is not None for override in _changed(group, spec)]
 
 
 def _changed(path: str, spec: Any) -> Iterator[str]:
