@@ -6,7 +6,6 @@ import collections
 import itertools
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.support import bad_pairs, hub
 from tests.support.corpora import prepare
-from tests.support.pair_runs import GOOD, many_pairs, texts
+from tests.support.pair_runs import GOOD, many_pairs, nested, texts
 from toolkit.data.sources import fetch
 from toolkit.datasets import bible_en_es, parallel_hub
 from toolkit.errors import DataError
@@ -179,10 +178,6 @@ def test_only_the_modules_of_a_package_are_wanted() -> None:
 
 
 # ---- the hub
-
-
-def nested(pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    return [{"translation": {"de": de, "en": en}} for en, de in pairs]
 
 
 def test_multi30k_from_the_hub_and_from_files(tmp_path: Path) -> None:

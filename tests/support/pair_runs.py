@@ -36,3 +36,8 @@ def many_pairs(count: int = 400) -> list[tuple[str, str]]:
 def single_file(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
     path.write_bytes(bad_pairs.encoded(["en\tde", *map("\t".join, pairs)]))
     return path
+
+
+def nested(pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Rows of the hub with a field for both languages, from pairs of English and German."""
+    return [{"translation": {"de": de, "en": en}} for en, de in pairs]
