@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from toolkit.metrics.text import (
-    LARGER_IS_BETTER,
-    OWN_SCALE,
-    accuracy,
+    BLEU,
+    BLEU_LC,
+    CER,
+    CHRF,
+    WER,
     align,
     bleu,
     bleu_tokenized_lowercased,
     cer,
     chrf,
     error_rate,
-    shown,
     signatures,
-    smaller_is_better,
     wer,
 )
 
@@ -63,19 +63,14 @@ def test_empty_sides() -> None:
     assert wer([""], [""]) == cer([""], [""]) == wer([], []) == 0
     assert wer([""], ["a b"]) == 2 and cer([""], ["ab c"]) == 4
     assert wer(["", "a"], ["b", "a"]) == 1
-    assert accuracy([], []) == 0
 
 
 def test_rate_above_one() -> None:
     assert error_rate([["a"]], [["b", "c", "d"]]) == 3
 
 
-def test_accuracy() -> None:
-    assert accuracy(["one", "two", "three four"], ["one", "too", " three  four "]) == pytest.approx(2 / 3)
-
-
 def test_sides_of_different_length() -> None:
-    for measure in (wer, cer, accuracy):
+    for measure in (wer, cer):
         with pytest.raises(ValueError):
             measure(["a"], [])
 
@@ -150,6 +145,9 @@ def test_edges_of_translation_scores(measure) -> None:
 
 
 def test_translation_scores_are_shown_and_compared_as_such() -> None:
-    for name in signatures():
-        assert shown(name, 38.456) == "38.46" and not smaller_is_better(name)
-    assert {"bleu", "bleu_lc", "chrf"} <= set(OWN_SCALE) & LARGER_IS_BETTER
+    scores = BLEU, BLEU_LC, CHRF
+    assert [score.name for score in scores] == list(signatures())
+    for score in scores:
+        assert score.format(38.456) == "38.46" and score.improves(2.0, 1.0) and not score.improves(1.0, 2.0)
+    for rate in (WER, CER):
+        assert rate.format(0.38456) == "38.46 %" and rate.improves(1.0, 2.0) and not rate.improves(2.0, 1.0)

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.backend import Backends
 from tests.workers.classification.cases import CLASSES, SMOOTHING, arrays
-from toolkit.tasks.classification.spec import Classification, confusions, per_class, picture
+from toolkit.data.columns.label import Classes
+from toolkit.tasks.classification.spec import Classification
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,14 @@ def test_task_methods_are_the_reference(backend: str, kind: str, tolerance: floa
         np.testing.assert_allclose(found, wanted, rtol=loose, atol=loose, err_msg=name)
 
 
+@pytest.mark.parametrize("eps", [0.0, SMOOTHING])
+@pytest.mark.parametrize("kind", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_predict_gives_the_outputs_of_evaluate(backend: str, kind: str, eps: float, twins: Any) -> None:
+    predicted, evaluated = (twins[backend][f"{kind}/{eps}/{method}/log_probs"] for method in ("predict", "evaluate"))
+    assert predicted.dtype == evaluated.dtype and np.array_equal(predicted, evaluated)
+
+
 def test_stock_fit_reports_the_raw_loss_and_clips(twins: Any) -> None:
     assert twins["tf"]["fit/loss"] == pytest.approx(float(twins["tf"][f"float32/{SMOOTHING}/loss"]), rel=1e-6)
     assert twins["tf"]["fit/moved"] == pytest.approx(1e-3, rel=1e-3)
@@ -62,28 +71,16 @@ def test_stock_fit_reports_the_raw_loss_and_clips(twins: Any) -> None:
 # --- what is measured ------------------------------------------------------------------------------------------------
 
 
-class Engine:
-    def __init__(self, log_probs: np.ndarray) -> None:
-        self.log_probs = log_probs
-
-    def eval_step(self, batch: Any) -> dict[str, np.ndarray]:
-        count = len(self.log_probs)
-        return {"log_probs": self.log_probs, "loss": np.arange(count) / 4, "example": np.arange(count) + 10}
-
-
-class Names:
-    def decode(self, ids: list[int]) -> str:
-        return f"class {ids[0]}"
+NAMES = Classes(f"class {i}" for i in range(7))
 
 
 def test_rows_name_the_likeliest_classes() -> None:
     probabilities = np.array([[0.1, 0.3, 0.05, 0.3, 0.15, 0.06, 0.04], [1 / 7] * 7])
-    found = list(Classification().evaluate(Engine(np.log(probabilities).astype(np.float32)), {}, Names(), True))
-    assert [example for example, _ in found] == [10, 11]
-    first, second = (row for _, row in found)
-    assert first["hypothesis"] == "class 1" and first["score"] == pytest.approx(0.3) and first["loss"] == 0.0
+    first, second = Classification().decode({"log_probs": np.log(probabilities).astype(np.float32)}, NAMES)
+    assert first["hypothesis"] == "class 1" and first["score"] == pytest.approx(0.3)
     assert first["top5"] == ["class 1", "class 3", "class 4", "class 0", "class 5"]
-    assert second["top5"] == [f"class {i}" for i in range(5)] and second["loss"] == 0.25
+    assert second["hypothesis"] == "class 0" and second["score"] == pytest.approx(1 / 7)
+    assert second["top5"] == [f"class {i}" for i in range(5)]
     json.dumps([first, second])  # plain values, as the predictions file needs
 
 
@@ -91,7 +88,7 @@ def test_rows_name_the_likeliest_classes() -> None:
 def test_top5_is_measured_only_where_there_are_more_classes(classes: int, counted: bool) -> None:
     task = Classification()
     log_probs = np.log(np.full((3, classes), 1 / classes)).astype(np.float32)
-    rows = [row for _, row in task.evaluate(Engine(log_probs), {}, Names(), True)]
+    rows = task.decode({"log_probs": log_probs}, NAMES)
     for row, reference in zip(rows, ("class 0", "class 4", f"class {classes - 1}"), strict=True):
         row["reference"] = reference
     wanted = {"accuracy": 1 / 3} | ({"top5": 2 / 3} if counted else {})
@@ -107,27 +104,6 @@ def rows_of(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
 ANIMALS = [("cat", "cat"), ("cat", "cat"), ("cat", "dog"), ("dog", "dog"), ("dog", "fox"), ("eel", "cat")]
 
 
-def test_confusions_and_rates_of_each_class() -> None:
-    names, counts = confusions(rows_of(ANIMALS))
-    assert names == ["cat", "dog", "eel", "fox"]
-    assert counts.tolist() == [[2, 1, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]]
-    wanted = [[2 / 3, 2 / 3, 2 / 3, 3], [1 / 2, 1 / 2, 1 / 2, 2], [0, 0, 0, 1], [0, 0, 0, 0]]
-    assert per_class(counts) == pytest.approx(np.array(wanted))
-
-
-def test_classes_are_in_natural_order() -> None:
-    given = ["sign 10", "sign 9", "Sign 1", "10", "9", "x", "09"]
-    assert confusions(rows_of([(name, name) for name in given]))[0] == [
-        "09",
-        "9",
-        "10",
-        "Sign 1",
-        "sign 9",
-        "sign 10",
-        "x",
-    ]
-
-
 def test_files_for_the_run_folder() -> None:
     from PIL import Image
 
@@ -139,34 +115,6 @@ def test_files_for_the_run_folder() -> None:
     assert [line[0] for line in table[1:]] == ["cat", "dog", "eel", "fox", 'newt, ñ"']
     with Image.open(io.BytesIO(files["confusion_matrix.png"])) as image:
         assert image.format == "PNG" and min(image.size) > 300
-
-
-def dark(png: bytes) -> np.ndarray:
-    """Where a picture has the blue of a share of one."""
-    from PIL import Image
-
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-    return np.abs(pixels - [8, 48, 107]).sum(-1) < 12  # the dark end of matplotlib's "Blues"
-
-
-def test_the_picture_has_a_row_for_each_true_class() -> None:
-    names = [f"class number {i}" for i in range(12)]
-    rows, columns = np.nonzero(dark(picture(names, np.diag(np.arange(1, 13)))))
-    side = np.ptp(rows) + 1  # of the square of cells, beyond which there is the bar of colours
-    inside = columns < columns.min() + side
-    assert np.corrcoef(rows[inside], columns[inside])[0, 1] > 0.95
-    top, left = rows.min(), columns.min()
-    counts = np.zeros((12, 12), np.int64)
-    counts[2, 9] = 5  # the third class is always taken for the tenth
-    rows, columns = np.nonzero(dark(picture(names, counts))[top : top + side, left : left + side])
-    assert np.median(rows) * 12 // side == 2 and np.median(columns) * 12 // side == 9
-
-
-@pytest.mark.parametrize("classes", [1, 2, 31, 250])
-def test_any_number_of_classes_and_any_name_can_be_drawn(classes: int, recwarn: pytest.WarningsRecorder) -> None:
-    names = [f"{'长' * (i % 3)}$ {i} _{{ \\frac$" + "long " * (i % 13) for i in range(classes)]
-    assert len(picture(names, np.eye(classes, dtype=np.int64))) > 1000
-    assert not len(recwarn)
 
 
 def test_the_table_shows_every_class_or_the_worst() -> None:

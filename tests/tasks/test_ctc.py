@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.support.backend import Backends
-from toolkit.tasks.ctc.spec import CTC, beam_search, greedy
+from toolkit.decoding.ctc import beam_search, greedy, needed_frames
+from toolkit.tasks.ctc.spec import CTC
 
 VOCABULARY = 6
 
@@ -132,7 +133,7 @@ def test_frames_beyond_the_length_have_no_gradient(twins) -> None:
 def test_task_methods_agree(twins) -> None:
     torch, tf = twins
     keys = [k for k in torch if k.startswith("task/")]
-    assert len(keys) == 10
+    assert len(keys) == 14
     for key in keys:
         tolerance = 1e-8 if "float64" in key and "log_probs" not in key else 1e-6
         np.testing.assert_allclose(tf[key], torch[key], rtol=tolerance, atol=tolerance, err_msg=key)
@@ -140,6 +141,13 @@ def test_task_methods_agree(twins) -> None:
     losses = tf["task/float64/evaluate/loss"]
     # the stub doubles its logits in training, so the mode was passed on
     assert not math.isclose(float(tf["task/float64/loss"]), float(losses.mean()), rel_tol=1e-3)
+
+
+def test_predict_gives_the_outputs_of_evaluate(twins) -> None:
+    for found in twins:
+        for kind, name in itertools.product(("float32", "float64"), ("log_probs", "lengths")):
+            predicted, evaluated = (found[f"task/{kind}/{method}/{name}"] for method in ("predict", "evaluate"))
+            assert predicted.dtype == evaluated.dtype and np.array_equal(predicted, evaluated)
 
 
 def test_stock_fit_reports_the_raw_loss_and_clips(twins) -> None:
@@ -201,18 +209,27 @@ def test_beam_ties_go_to_the_first_found() -> None:
     assert beam_search(np.zeros((0, 3), np.float32), 3, 3) == ([], 0.0)
 
 
+class Letters:
+    """A tokenizer with a letter for each id."""
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join("_abcd"[i] for i in ids)
+
+
 def test_decode_takes_the_chosen_decoder_and_lengths() -> None:
     rng = np.random.Generator(np.random.Philox(key=5))
     log_probs = log_softmax(rng.standard_normal((3, 9, 5))).astype(np.float32)
     lengths = np.array([9, 4, 0], np.int32)
-    assert CTC().decode(log_probs, lengths) == greedy(log_probs, lengths)
-    found = CTC(decoder="beam", beam_width=3, beam_tokens=2).decode(log_probs, lengths)
-    assert found == [beam_search(frames[:n], 3, 2) for frames, n in zip(log_probs, lengths, strict=True)]
+    assert CTC().hypotheses(log_probs, lengths) == greedy(log_probs, lengths)
+    beam = CTC(decoder="beam", beam_width=3, beam_tokens=2)
+    expected = [beam_search(frames[:n], 3, 2) for frames, n in zip(log_probs, lengths, strict=True)]
+    assert beam.hypotheses(log_probs, lengths) == expected
+    rows = beam.decode({"log_probs": log_probs, "lengths": lengths}, Letters())
+    assert rows == [{"hypothesis": Letters().decode(ids), "score": score} for ids, score in expected]
 
 
 def test_needed_frames_counts_repeats() -> None:
-    task = CTC()
-    assert [task.needed_frames(ids) for ids in ([], [1], [1, 2], [1, 1], [1, 1, 1, 2, 2])] == [0, 1, 2, 3, 8]
+    assert [needed_frames(ids) for ids in ([], [1], [1, 2], [1, 1], [1, 1, 1, 2, 2])] == [0, 1, 2, 3, 8]
 
 
 def test_measure_and_detail() -> None:

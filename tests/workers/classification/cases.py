@@ -7,6 +7,7 @@ import numpy as np
 SMOOTHING = 0.1
 CLASSES = 7
 ARGUMENTS = ("images", "boxes", "flips", "erased", "partners", "shares")
+INPUTS = ("example", "images")  # of a batch for prediction
 
 
 def arrays() -> dict[str, np.ndarray]:

@@ -8,11 +8,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tests.workers.classification.cases import ARGUMENTS, SMOOTHING
+from tests.workers import stock
+from tests.workers.classification.cases import ARGUMENTS, INPUTS, SMOOTHING
+from toolkit.data.columns import image, label
 from toolkit.data.loaders.tf import signature
+from toolkit.data.split import EXAMPLE
 from toolkit.tasks.classification.spec import Classification as Spec
 from toolkit.tasks.classification.tf import Classification
 
+FIELDS = EXAMPLE | image.FIELDS | image.AUGMENTATION | label.FIELDS
 KINDS = (("float32", "float32"), ("float64", "float64"), ("bfloat16", "mixed_bfloat16"))
 
 
@@ -21,9 +25,10 @@ class Features(keras.layers.Layer):
         super().__init__(autocast=False)
         self.width = width
 
-    def call(self, *given: Any) -> Any:
-        self.dtypes = {name: a.dtype.name for name, a in zip(ARGUMENTS, given, strict=True)}
-        pixels = tf.reshape(given[0], [tf.shape(given[0])[0], self.width])
+    def call(self, images: Any, *augmentation: Any) -> Any:
+        given = zip(ARGUMENTS, (images, *augmentation), strict=True)
+        self.dtypes = {name: a.dtype.name for name, a in given if a is not None}
+        pixels = tf.reshape(images, [tf.shape(images)[0], self.width])
         return tf.cast(pixels, keras.config.floatx()) / 255
 
 
@@ -55,29 +60,30 @@ def task_of(eps: float, weight: np.ndarray) -> Classification:
 
 
 def methods(kind: str, eps: float, weight: np.ndarray, batch: dict[str, Any]) -> dict[str, Any]:
-    """Loss, gradient and evaluation, in graphs that take any shape."""
-    task, fields = task_of(eps, weight), [signature(Spec.fields)]
-    found = tf.function(task.evaluate_batch, input_signature=fields)(batch)
+    """Loss, gradient, evaluation and prediction, in graphs that take any shape."""
+    task, fields = task_of(eps, weight), [signature(FIELDS)]
+    found = tf.function(task.evaluate, input_signature=fields)(batch)
     assert task.features.dtypes == {name: batch[name].dtype.name for name in ARGUMENTS}
 
     @tf.function(input_signature=fields)
     def step(batch: dict[str, Any]) -> Any:
         with tf.GradientTape() as tape:
-            loss = task.batch_loss(batch, True)
+            loss = task.loss(batch)
         return loss, tape.gradient(loss, task.model.head.kernel.value)
 
     loss, gradient = step(batch)
     assert loss.dtype == found["loss"].dtype == ("float64" if kind == "float64" else "float32")
     assert found["log_probs"].dtype == tf.float32 and loss.shape == ()
-    return {"loss": loss, "gradient": gradient.numpy().T} | {f"evaluate/{k}": v for k, v in found.items()}
+    inputs = {name: batch[name] for name in INPUTS}
+    signatures = [signature({name: FIELDS[name] for name in INPUTS})]
+    predicted = tf.function(task.predict, input_signature=signatures)(inputs)
+    assert list(task.features.dtypes) == ["images"]
+    out = {"loss": loss, "gradient": gradient.numpy().T} | {f"evaluate/{k}": v for k, v in found.items()}
+    return out | {f"predict/{k}": v for k, v in predicted.items()}
 
 
 def stock_fit(weight: np.ndarray, batch: dict[str, Any]) -> dict[str, Any]:
     """Under Keras' ``fit``: the raw loss of each batch, and a step that was clipped."""
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
-    task = task_of(SMOOTHING, weight)
-    task.clip_norm = 1e-3
-    task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
-    history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
-    return {"fit/loss": history["loss"][0], "fit/moved": np.linalg.norm(task.model.head.kernel.numpy() - weight.T)}
+    return stock.fit(task_of(SMOOTHING, weight), batch)

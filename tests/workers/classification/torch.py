@@ -6,19 +6,15 @@ from typing import Any
 
 import torch
 
-from tests.workers.classification.cases import ARGUMENTS, SMOOTHING
+from tests.workers.classification.cases import ARGUMENTS, INPUTS, SMOOTHING
 from toolkit.tasks.classification.spec import Classification as Spec
 from toolkit.tasks.classification.torch import Classification
 
 
 class Features(torch.nn.Module):
-    def __init__(self, batch: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.batch = batch
-
-    def forward(self, *given: torch.Tensor) -> torch.Tensor:
-        assert all(torch.equal(a, self.batch[name]) for a, name in zip(given, ARGUMENTS, strict=True))
-        return given[0].flatten(1).double() / 255
+    def forward(self, images: torch.Tensor, *augmentation: torch.Tensor | None) -> torch.Tensor:
+        self.given = dict(zip(ARGUMENTS, (images, *augmentation), strict=True))
+        return images.flatten(1).double() / 255
 
 
 class Model(torch.nn.Module):
@@ -38,19 +34,24 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for kind in ("float32", "float64", "bfloat16"):
         for eps in (0.0, SMOOTHING):
-            task = Classification(Spec(label_smoothing=eps), Features(batch), Model(weight).to(getattr(torch, kind)))
+            task = Classification(Spec(label_smoothing=eps), Features(), Model(weight).to(getattr(torch, kind)))
             with torch.no_grad():
                 task.model.head.weight.copy_(weight)
-            found = task.evaluate_batch(batch)
+            found = task.evaluate(batch)
             assert not task.training and found["log_probs"].dtype == torch.float32
-            loss = task.batch_loss(batch, True)
+            loss = task.loss(batch)
+            assert all(torch.equal(task.features.given[name], batch[name]) for name in ARGUMENTS)
             assert task.training and loss.shape == ()
+            predicted = task.predict({name: batch[name] for name in INPUTS})
+            assert not task.training
+            assert [name for name, value in task.features.given.items() if value is not None] == ["images"]
             assert loss.dtype == found["loss"].dtype == (torch.float64 if kind == "float64" else torch.float32)
             loss.backward()
             name = f"{kind}/{eps}"
             out[f"{name}/loss"] = loss
             out[f"{name}/gradient"] = task.model.head.weight.grad.double()
             out |= {f"{name}/evaluate/{k}": v for k, v in found.items()}
+            out |= {f"{name}/predict/{k}": v for k, v in predicted.items()}
     assert task(batch)[1]["pixels"].shape == (len(batch["labels"]), weight.shape[1])
     task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
     assert task.configure_optimizers() is task.optimizer

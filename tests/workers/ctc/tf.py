@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from tests.workers import stock
 from toolkit.tasks.ctc.spec import CTC as Spec
 from toolkit.tasks.ctc.tf import CTC, ctc_loss
 
+INPUTS = ("waveforms", "waveform_lengths")
 SIGNATURE = [tf.TensorSpec([None] * 3, tf.float64), tf.TensorSpec([None, None], tf.int32)]
 SIGNATURE += [tf.TensorSpec([None], tf.int32)] * 2 + [tf.TensorSpec([None], tf.float64)]
 
@@ -19,7 +22,7 @@ class Features(keras.layers.Layer):
         super().__init__(autocast=False)
 
     def call(self, waveforms: Any, lengths: Any, time_masks: Any, frequency_masks: Any) -> Any:
-        self.seen = waveforms.dtype
+        self.seen, self.masks = waveforms.dtype, (time_masks, frequency_masks)
         return tf.reshape(waveforms, [tf.shape(waveforms)[0], -1, 4]), lengths // 4
 
 
@@ -59,7 +62,7 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
         task, tensors, found = methods(batch, kind)
         out |= {f"task/{kind}/{key}": value for key, value in found.items()}
     check_mixed_precision(tensors)
-    return out | stock_fit(task, tensors)
+    return out | stock.fit(task, tensors)
 
 
 def methods(batch: dict[str, Any], kind: str) -> tuple[CTC, dict[str, Any], dict[str, Any]]:
@@ -70,14 +73,19 @@ def methods(batch: dict[str, Any], kind: str) -> tuple[CTC, dict[str, Any], dict
     weight, bias = batch.pop("weight"), batch.pop("bias")
     tensors = {k: tf.constant(v) for k, v in batch.items()}
     task = CTC(Spec(), Features(), Model())
-    task.evaluate_batch(tensors)
+    task.evaluate(tensors)
+    for seen, name in zip(task.features.masks, ("time_masks", "frequency_masks"), strict=True):
+        assert np.array_equal(seen, tensors[name])
     task.model.head.set_weights([weight.T, bias])
-    found = tf.function(task.evaluate_batch)(tensors)
+    found = tf.function(task.evaluate)(tensors)
+    predicted = tf.function(task.predict)({name: tensors[name] for name in INPUTS})
+    assert task.features.masks == (None, None)
     with tf.GradientTape() as tape:
-        loss = task.batch_loss(tensors, True)
+        loss = task.loss(tensors)
     assert loss.dtype == kind and loss.shape == () and found["log_probs"].dtype == tf.float32
     out = {"loss": loss, "gradient": tape.gradient(loss, task.model.head.kernel).numpy().T}
-    return task, tensors, out | {f"evaluate/{k}": v for k, v in found.items()}
+    out |= {f"evaluate/{k}": v for k, v in found.items()}
+    return task, tensors, out | {f"predict/{k}": v for k, v in predicted.items()}
 
 
 def check_mixed_precision(batch: dict[str, Any]) -> None:
@@ -86,21 +94,11 @@ def check_mixed_precision(batch: dict[str, Any]) -> None:
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("mixed_bfloat16")
     mixed = CTC(Spec(), Features(), Model())
-    loss = mixed.batch_loss(batch | {"waveforms": tf.cast(batch["waveforms"], tf.float32)}, True)
+    loss = mixed.loss(batch | {"waveforms": tf.cast(batch["waveforms"], tf.float32)})
     assert mixed.features.seen == tf.float32 and mixed.model.head.compute_dtype == "bfloat16"
     assert loss.dtype == tf.float32
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
-
-
-def stock_fit(task: CTC, batch: dict[str, Any]) -> dict[str, Any]:
-    """Under Keras' ``fit``: the raw loss of each batch, and a step that was clipped."""
-    task.clip_norm = 1e-3
-    task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
-    before = [w.numpy() for w in task.trainable_variables]
-    history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
-    moved = sum(float(((w.numpy() - b) ** 2).sum()) for w, b in zip(task.trainable_variables, before, strict=True))
-    return {"fit/loss": history["loss"][0], "fit/moved": moved**0.5}
 
 
 def losses(given: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,12 @@ import torch
 from toolkit.tasks.ctc.spec import CTC as Spec
 from toolkit.tasks.ctc.torch import CTC, ctc_loss
 
+INPUTS = ("waveforms", "waveform_lengths")
+
 
 class Features(torch.nn.Module):
-    def forward(self, waveforms: torch.Tensor, lengths: torch.Tensor, *masks: torch.Tensor) -> Any:
+    def forward(self, waveforms: torch.Tensor, lengths: torch.Tensor, *masks: torch.Tensor | None) -> Any:
+        self.masks = masks
         return waveforms.reshape(len(waveforms), -1, 4), lengths // 4
 
 
@@ -53,16 +56,21 @@ def methods(batch: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor
     with torch.no_grad():
         task.model.head.weight.copy_(batch["weight"])
         task.model.head.bias.copy_(batch["bias"])
-    found = task.evaluate_batch(batch)
+    found = task.evaluate(batch)
     assert not task.training and found["log_probs"].dtype == torch.float32
-    loss = task.batch_loss(batch, True)
+    predicted = task.train().predict({name: batch[name] for name in INPUTS})
+    assert not task.training and task.features.masks == (None, None)
+    loss = task.loss(batch)
+    assert torch.equal(task.features.masks[0], batch["time_masks"])
+    assert torch.equal(task.features.masks[1], batch["frequency_masks"])
     assert task.training and loss.dtype == getattr(torch, kind) and loss.shape == ()
     loss.backward()
     out = {"loss": loss.detach(), "gradient": task.model.head.weight.grad.clone()}
     task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
     assert task.configure_optimizers() is task.optimizer
     assert float(task.training_step(batch, 0)) == float(loss)
-    return out | {f"evaluate/{k}": v for k, v in found.items()}
+    out |= {f"evaluate/{k}": v for k, v in found.items()}
+    return out | {f"predict/{k}": v for k, v in predicted.items()}
 
 
 def losses(given: dict[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tests.workers import stock
+from toolkit.data.columns import text
 from toolkit.data.loaders.tf import signature
+from toolkit.data.split import EXAMPLE
 from toolkit.tasks.seq2seq.spec import Seq2Seq as Spec
 from toolkit.tasks.seq2seq.tf import Seq2Seq
 
-
-class Features(keras.layers.Layer):
-    def call(self, source: Any, lengths: Any) -> Any:
-        return source - 1, lengths
+FIELDS = EXAMPLE | text.FIELDS["input"] | text.FIELDS["target"]
 
 
 class Model(keras.Model):
@@ -47,27 +47,26 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
     for name in sorted({key.split("/")[0] for key in given}):
         batch = {k.split("/")[1]: tf.constant(v) for k, v in given.items() if k.startswith(name + "/")}
         table, smoothing = batch.pop("table"), float(batch.pop("smoothing"))
-        batch["source"] += 1  # which the features undo
         for kind in ("float32", "float64", "bfloat16"):
-            task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), Model(tf.cast(table, kind)))
+            task = Seq2Seq(Spec(label_smoothing=smoothing), None, Model(tf.cast(table, kind)))
             out |= {f"{name}/{kind}/{key}": value for key, value in methods(task, batch, kind).items()}
     return out | stock_fit(table, smoothing, batch) | {"fit/name": np.array(name)}
 
 
 def methods(task: Seq2Seq, batch: dict[str, Any], kind: str) -> dict[str, Any]:
-    @tf.function(input_signature=[signature(Spec.fields)])
+    @tf.function(input_signature=[signature(FIELDS)])
     def compute(batch: dict[str, Any]) -> Any:
         with tf.GradientTape() as tape:
-            loss = task.batch_loss(batch, True)
+            loss = task.loss(batch)
         gradient = tf.convert_to_tensor(tape.gradient(loss, task.model.table.value))
-        return loss, tf.cast(gradient, loss.dtype), task.evaluate_batch(batch), task(batch)[1]["previous"]
+        return loss, tf.cast(gradient, loss.dtype), task.evaluate(batch), task(batch)[1]["previous"]
 
     loss, gradient, found, previous = compute(batch)
     assert loss.dtype == (tf.float64 if kind == "float64" else tf.float32)
-    state = task.start(batch, 2)
+    state = task.begin({name: batch[name] for name in ("source", "source_lengths")}, 2)
     rows = tf.range(2 * len(batch["source"]))
     for tokens in (0 * rows, rows % 7):
-        log_probs, state = task.step(state, tokens, rows // 2 * 2)
+        log_probs, state = task.advance(state, tokens, rows // 2 * 2)
     assert log_probs.dtype == tf.float32
     out = {"loss": loss, "gradient": gradient, "previous": previous, "log_probs": log_probs}
     return out | {f"evaluate/{k}": v for k, v in found.items()}
@@ -75,9 +74,4 @@ def methods(task: Seq2Seq, batch: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def stock_fit(table: Any, smoothing: float, batch: dict[str, Any]) -> dict[str, Any]:
     """Under Keras' ``fit``: the raw loss of each batch, and a step that was clipped."""
-    model = Model(tf.cast(table, "float32"))
-    task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), model)
-    task.clip_norm = 1e-3
-    task.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
-    history = task.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history
-    return {"fit/loss": history["loss"][0], "fit/moved": np.linalg.norm(model.table.numpy() - table.numpy())}
+    return stock.fit(Seq2Seq(Spec(label_smoothing=smoothing), None, Model(tf.cast(table, "float32"))), batch)

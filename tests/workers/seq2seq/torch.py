@@ -15,11 +15,6 @@ from toolkit.tasks.seq2seq.torch import Seq2Seq
 Tensors = dict[str, torch.Tensor]
 
 
-class Features(torch.nn.Module):
-    def forward(self, source: torch.Tensor, lengths: torch.Tensor) -> Any:
-        return source - 1, lengths
-
-
 class Model(torch.nn.Module):
     def __init__(self, table: torch.Tensor) -> None:
         super().__init__()
@@ -44,27 +39,26 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
     for name in sorted({key.split("/")[0] for key in given}):
         batch = {k.split("/")[1]: torch.from_numpy(v) for k, v in given.items() if k.startswith(name + "/")}
         table, smoothing = batch.pop("table"), float(batch.pop("smoothing"))
-        batch["source"] += 1  # which the features undo
         for kind in ("float32", "float64", "bfloat16"):
-            task = Seq2Seq(Spec(label_smoothing=smoothing), Features(), Model(table.to(getattr(torch, kind))))
+            task = Seq2Seq(Spec(label_smoothing=smoothing), None, Model(table.to(getattr(torch, kind))))
             out |= {f"{name}/{kind}/{key}": value for key, value in methods(task, batch, kind).items()}
     return out
 
 
 def methods(task: Seq2Seq, batch: Tensors, kind: str) -> Tensors:
-    loss = task.batch_loss(batch, True)
+    loss = task.loss(batch)
     assert task.training and loss.dtype == (torch.float64 if kind == "float64" else torch.float32)
     loss.backward()
     out = {"loss": loss.detach(), "gradient": task.model.table.grad.to(loss.dtype)}
-    out |= {f"evaluate/{k}": v for k, v in task.evaluate_batch(batch).items()}
+    out |= {f"evaluate/{k}": v for k, v in task.evaluate(batch).items()}
     assert not task.training
     out["previous"] = task(batch)[1]["previous"]
     task.train()
-    state = task.start(batch, 2)
+    state = task.begin({name: batch[name] for name in ("source", "source_lengths")}, 2)
     assert not task.training
     rows = torch.arange(2 * len(batch["source"]), dtype=torch.int32)
     for tokens in (0 * rows, rows % 7):
-        log_probs, state = task.step(state, tokens, rows // 2 * 2)
+        log_probs, state = task.advance(state, tokens, rows // 2 * 2)
     assert log_probs.dtype == torch.float32
     task.optimizer = torch.optim.SGD(task.parameters(), 0.1)
     assert task.configure_optimizers() is task.optimizer
