@@ -116,22 +116,15 @@ RANKS = {
     **{f"toolkit.{name}": 2 for name in ("layers", "metrics", "decoding", "data")},
     **{
         f"toolkit.{name}": 3
-        for name in ("features", "tokenizers", "datasets", "models", "tasks", "optimizers", "schedules")
+        for name in ("features", "tokenizers", "datasets", "encoders", "models", "tasks", "optimizers", "schedules")
     },
     "toolkit.training": 4,
+    "toolkit.inference.predictor": 4.5,  # a finished run is measured by it
     **{f"toolkit.{name}": 5 for name in ("runs", "config.source", "config.compose", "config.schema")},
     **{f"toolkit.{name}": 6 for name in ("inference", "certify", "sweeps", "compare", "reports")},
     **{f"toolkit.{name}": 7 for name in ("cli", "run", "__main__")},
 }
 ROOM = {"toolkit.config": ("toolkit.config", "toolkit.errors")}  # imports nothing else of the toolkit
-UPWARD = {
-    ("data/corpus.py", "toolkit.runs"),
-    ("data/stream.py", "toolkit.runs"),
-    ("data/stream.py", "toolkit.training"),
-    ("training/loop.py", "toolkit.runs"),
-    ("training/tf.py", "toolkit.runs"),
-    ("training/torch.py", "toolkit.runs"),
-}
 
 
 def inside(name, module):
@@ -153,6 +146,8 @@ def at_run_time(tree):
 
 def upward(file):
     """``(file, package)`` of each import of the toolkit that points up, and of each that leaves a closed room."""
+    if file == ROOT / "toolkit" / "__init__.py":  # the public API, which every module may import and which imports all
+        return
     where = file.relative_to(ROOT).with_suffix("")
     own = ".".join(where.parts).removesuffix(".__init__")
     room = next((allowed for module, allowed in ROOM.items() if inside(own, module)), ("toolkit",))
@@ -169,7 +164,7 @@ def test_every_package_has_a_rank():
 
 
 def test_imports_point_down():
-    assert {breach for file in FILES for breach in upward(file)} - UPWARD == set()
+    assert {breach for file in FILES for breach in upward(file)} == set()
 
 
 @pytest.mark.parametrize(
@@ -207,37 +202,16 @@ FOREIGN_OBJECTS = {  # attributes of dataclass fields, and of objects that are n
     ("config/schema.py", "group"),
     ("config/source.py", "f.name"),
     ("config/spec.py", "field.name"),
-    ("data/corpus.py", "field.name"),
+    ("data/columns/column.py", "field.name"),
     ("data/loaders/torch.py", "'_workers'"),
     ("data/loaders/torch.py", "'pthread_sigmask'"),
     ("data/media/image.py", "'is_animated'"),
     ("data/sources/fetch.py", "'reason'"),
+    ("data/sources/shards.py", "kind"),
     ("data/stream.py", "f.name"),
     ("layers/tf.py", "'use_bias'"),
     ("runs/checkpoint.py", "'posix_fadvise'"),
 }
-OWN_OBJECTS = {
-    ("certify/worker.py", "name"),
-    ("config/schema.py", "'domains'"),
-    ("data/images.py", "'test_fraction'"),
-    ("data/speech.py", "'max_positions'"),
-    ("data/speech.py", "f'{bound}_seconds'"),
-    ("data/stream.py", "'origin'"),
-    ("data/stream.py", "'repeats'"),
-    ("data/translation.py", "'max_positions'"),
-    ("datasets/parallel_hub.py", "'path'"),
-    ("datasets/parallel_hub.py", "side"),
-    ("datasets/shards.py", "kind"),
-    ("datasets/shards.py", "side"),
-    ("layers/torch.py", "'step'"),
-    ("layers/torch.py", "entry"),
-    ("models/resnet/tf.py", "f'conv{number}'"),
-    ("models/resnet/tf.py", "f'norm{number}'"),
-    ("tasks/seq2seq/spec.py", "'max_positions'"),
-    ("training/tf.py", "'start'"),
-    ("training/torch.py", "method"),
-}
-IMPORTERS = {("data/stream.py", "import_module"), ("runs/job.py", "import_module")}
 
 
 def calls(file):
@@ -254,12 +228,12 @@ def calls(file):
 
 def test_attributes_of_our_own_objects_are_not_looked_up_by_name():
     found = {call for file in FILES for call in calls(file) if call[1] != "import_module"}
-    assert found - FOREIGN_OBJECTS - OWN_OBJECTS == set()
+    assert found - FOREIGN_OBJECTS == set()
 
 
 def test_modules_are_imported_by_name_in_one_place():
     found = {call for file in FILES for call in calls(file) if call[1] == "import_module"}
-    assert found - IMPORTERS == {("config/build.py", "import_module")}
+    assert found == {("config/build.py", "import_module")}
 
 
 def test_the_scan_finds_a_lookup(tmp_path, monkeypatch):

@@ -11,13 +11,14 @@ import shutil
 import numpy as np
 import pytest
 
-from toolkit.data import translation
+from toolkit.data import pipeline
+from toolkit.data.columns.column import columns_of
 from toolkit.errors import DataError
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import About
 from toolkit.training.progress import Progress, State
 
-ABOUT = About({"seed": 0}, "torch", {"numpy": "2"}, {"tokenizer/pieces.model": b"pieces" * 9, "features/a.json": b"{}"})
+ABOUT = About({"seed": 0}, "torch", {"numpy": "2"}, {"learned/pieces.model": b"pieces" * 9, "learned/a/b.json": b"{}"})
 FILES = ["model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json", *ABOUT.learned]
 
 
@@ -130,7 +131,7 @@ def load_learned(found, folder):
     for blob in found.about.learned.values():
         (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
         (folder / "tokenizer" / "sentencepiece.model").write_bytes(blob)
-    translation.load(run, folder)
+    pipeline.load(columns_of(run), folder)
 
 
 def test_a_reader_of_pickles_is_seen_to_execute_one(two, tmp_path, monkeypatch):

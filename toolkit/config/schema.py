@@ -16,7 +16,6 @@ from toolkit.config.compose import HEADLINE, Composed, compose, unknown
 from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
 from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.config.spec import is_spec, option, out_of_bounds, problems
-from toolkit.data.columns.column import mismatches
 from toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     run = Run(**values | {"allow": composed.allow})
     if run.resume and run.evaluate:
         found.append("evaluate: evaluate is not supported with resume; set one of them")
-    found += [f"{key}: {message}" for key, message in mismatches(run.dataset.columns, run)]
+    found += [f"{key}: {message}" for key, message in run.dataset.mismatches(run)]
     for group in PARTS:
         component: Component | None = getattr(run, group)
         if component is not None:

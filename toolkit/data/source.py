@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
-from toolkit.data.columns.column import Column
+from toolkit.data.columns.column import Column, mismatches
 from toolkit.data.example import SPLITS, Example
 from toolkit.data.problems import Problem
 
@@ -76,6 +76,10 @@ class Source:
     def arrange(self, examples: list[Example]) -> list[Example]:
         """Assign examples to splits that the data lacks, once unusable ones are gone."""
         return examples
+
+    def mismatches(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Yield ``(key, message)`` for each component of the run that does not fit these columns."""
+        yield from mismatches(self.columns, run)
 
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
         """Conditions between the dataset and the run."""
