@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -44,18 +42,20 @@ def cache(tmp_path_factory):
         os.environ["TOOLKIT_CACHE"] = before
 
 
-def command(data, folder, backend, *overrides, model="conformer_ctc"):
+def arguments(data, folder, backend, *overrides, model="conformer_ctc"):
     fixed = ["recipe=asr", f"backend={backend}", "dataset=audio_folder", f"dataset.path={data}", f"run_dir={folder}"]
     small = tiny.components(*fixed, f"model={model}")
-    return [sys.executable, "-m", "toolkit.run", *fixed, f"model={model}", *small, *SHORT, *overrides]
+    return [*fixed, f"model={model}", *small, *SHORT, *overrides]
 
 
-def run(data, folder, backend, *overrides, code=0, model="conformer_ctc"):
-    done = subprocess.run(
-        command(data, folder, backend, *overrides, model=model), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+@pytest.fixture(scope="module")
+def run(backends):
+    """A function that does a run, and returns what it printed."""
+
+    def run(data, folder, backend, *overrides, code=0, **options):
+        return backends[backend].run("toolkit.run", *arguments(data, folder, backend, *overrides, **options), code=code)
+
+    return run
 
 
 def rows(folder):
@@ -79,7 +79,7 @@ def same(a, b):
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def whole(data, run, tmp_path_factory):
     """The run of each backend that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     return {backend: (folder / backend, run(data, folder / backend, backend)) for backend in BACKENDS}
@@ -114,16 +114,14 @@ def test_the_two_backends_tell_the_same_story(whole):
 
 
 @pytest.mark.parametrize("backend, signum", [("torch", signal.SIGINT), ("tf", signal.SIGTERM)])
-def test_a_run_that_is_asked_to_stop_resumes_to_the_same_bits(data, whole, backend, signum, tmp_path):
-    process = subprocess.Popen(
-        command(data, tmp_path, backend), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+def test_a_run_that_is_asked_to_stop_resumes_to_the_same_bits(data, whole, backend, signum, tmp_path, run, backends):
+    process = backends[backend].start("toolkit.run", *arguments(data, tmp_path, backend))
     metrics = tmp_path / "metrics.jsonl"
     until = time.monotonic() + 200
     while not (metrics.exists() and metrics.read_text()) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.001)
     process.send_signal(signum)
-    assert process.wait(60) == 128 + signum, process.stderr.read()
+    assert process.wait(60) == 128 + signum, process.stderr
     stopped = json.loads((tmp_path / "checkpoints" / "index.json").read_text())["last"]
     assert 0 < int(stopped.removeprefix("step-")) < len(losses(whole[backend][0]))
 
@@ -134,7 +132,7 @@ def test_a_run_that_is_asked_to_stop_resumes_to_the_same_bits(data, whole, backe
 
 
 @pytest.mark.parametrize("first, second", [("torch", "tf"), ("tf", "torch")])
-def test_a_run_goes_on_in_the_other_framework(data, whole, first, second, tmp_path):
+def test_a_run_goes_on_in_the_other_framework(data, whole, first, second, tmp_path, run):
     constant = ("schedule=constant", "schedule.warmup_steps=0")
     run(data, tmp_path / "whole", first, *constant)
     two = tmp_path / "two"
@@ -148,7 +146,7 @@ def test_a_run_goes_on_in_the_other_framework(data, whole, first, second, tmp_pa
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_step_that_is_not_finite_is_not_taken(data, backend, tmp_path):
+def test_a_step_that_is_not_finite_is_not_taken(data, backend, tmp_path, run):
     huge = ("optimizer.lr=1e30", "trainer.clip_norm=null", "schedule=constant", "trainer.checkpoint_every=1")
     done = run(data, tmp_path, backend, *huge, code=1)
     found = checkpoint.choose(tmp_path / "checkpoints", "last", print)
@@ -161,37 +159,17 @@ def test_a_step_that_is_not_finite_is_not_taken(data, backend, tmp_path):
 
 @pytest.mark.parametrize("guard", [True, False])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_loss_that_is_not_finite_stops_though_its_gradient_is(data, backend, guard, tmp_path):
+def test_a_loss_that_is_not_finite_stops_though_its_gradient_is(data, backend, guard, tmp_path, backends):
     """A constant has no gradient. With the guard off it is not seen, the control of the test."""
-    code = """
-import sys
-from pathlib import Path
-from toolkit.config import build
-from toolkit.config import schema
-run = schema.check(sys.argv[1:])
-build.isolate(run.backend)
-from toolkit.runs import job
-import importlib
-if GUARD_OFF:
-    engine = importlib.import_module(f"toolkit.training.{run.backend}")
-    if run.backend == "torch":
-        engine.np.isfinite = lambda x: engine.np.ones(2, bool)
-    else:
-        engine.tf.debugging.assert_all_finite = lambda x, message: engine.tf.no_op()
-task = importlib.import_module(f"toolkit.tasks.ctc.{run.backend}").CTC
-right = task.batch_loss
-task.batch_loss = lambda self, batch, training=True: right(self, batch, training) + float("inf")
-job.execute(run, schema.plain(run), [])
-"""
-    words = [*command(data, tmp_path, backend)[3:], "trainer.max_steps=2"]
-    code = code.replace("GUARD_OFF", str(not guard))
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300)
-    assert ("step 1: the loss or its gradient is not finite" in done.stderr) == guard, done.stderr
+    words = [*arguments(data, tmp_path, backend), "trainer.max_steps=2"]
+    job = backends[backend].start("tests.workers.infinite_loss", "on" if guard else "off", *words)
+    job.wait()
+    assert ("step 1: the loss or its gradient is not finite" in job.stderr) == guard, job.stderr
     assert bool(losses(tmp_path)) != guard if (tmp_path / "metrics.jsonl").exists() else guard
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_stock_trains_the_same_model(data, whole, backend, tmp_path):
+def test_stock_trains_the_same_model(data, whole, backend, tmp_path, run):
     same = ("trainer.max_epochs=2", "schedule=constant", "optimizer=sgd", "optimizer.lr=0.01", "trainer.clip_norm=0.5")
     run(data, tmp_path, backend, "trainer=stock", *same)
     run(data, tmp_path / "neutral", backend, *same)
@@ -199,7 +177,7 @@ def test_stock_trains_the_same_model(data, whole, backend, tmp_path):
     assert (tmp_path / "results.json").exists() and (tmp_path / "checkpoints" / "index.json").exists()
 
 
-def test_lightnings_trainer_clips_in_bf16_too(data, tmp_path):
+def test_lightnings_trainer_clips_in_bf16_too(data, tmp_path, run):
     same = ("trainer.precision=bf16", "trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=1", "schedule=constant")
     for loop in ("stock", "default"):
         run(data, tmp_path / loop, "torch", f"trainer={loop}", "trainer.clip_norm=0.1", *same, model="bilstm_ctc")
@@ -207,14 +185,14 @@ def test_lightnings_trainer_clips_in_bf16_too(data, tmp_path):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_bf16_and_accumulation(data, whole, backend, tmp_path):
+def test_bf16_and_accumulation(data, whole, backend, tmp_path, run):
     own = ("trainer.precision=bf16", "trainer.accumulate=2", "optimizer=sgd")
     run(data, tmp_path, backend, *own, model="bilstm_ctc")
     assert np.isfinite(losses(tmp_path)).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_evaluate_gives_the_results_again(data, whole, backend, tmp_path):
+def test_evaluate_gives_the_results_again(data, whole, backend, tmp_path, run):
     other = BACKENDS[1 - BACKENDS.index(backend)]
     done = run(data, tmp_path, other, f"evaluate={whole[backend][0]}")
     again = json.loads((tmp_path / "results.json").read_text())["metrics"]
@@ -226,7 +204,7 @@ def test_evaluate_gives_the_results_again(data, whole, backend, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_folder_with_a_run_in_it_is_not_trained_over(data, whole):
+def test_a_folder_with_a_run_in_it_is_not_trained_over(data, whole, run):
     folder = whole["torch"][0]
     done = run(data, folder, "torch", code=2)
     assert f"{folder} holds a run" in done.stderr and "resume=auto" in done.stderr
@@ -234,11 +212,11 @@ def test_a_folder_with_a_run_in_it_is_not_trained_over(data, whole):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_checkpoint_of_another_model_is_refused(data, whole, backend, tmp_path):
+def test_a_checkpoint_of_another_model_is_refused(data, whole, backend, tmp_path, run):
     done = run(data, tmp_path, backend, f"resume={whole[backend][0]}", "model.dim=32", code=2)
     assert "does not fit this model" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_an_utterance_beyond_the_models_positions_is_refused(data, tmp_path):
+def test_an_utterance_beyond_the_models_positions_is_refused(data, tmp_path, run):
     done = run(data, tmp_path, "torch", "model.max_positions=5", code=2)
     assert "too long for the model" in done.stderr and "model.max_positions" in done.stderr

@@ -55,11 +55,11 @@ class Job:
         return self._files[1].read_text("utf-8", "replace")
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while the job runs."""
+        """Return the exit code, negative for a signal; None while the job runs."""
         return self._ended(timeout=0)
 
     def wait(self, timeout: float = 300) -> int:
-        """The exit code, once the job has ended.
+        """Return the exit code, once the job has ended.
 
         Raises:
             AssertionError: It did not end in time and was killed, with all that it had started.
@@ -83,7 +83,7 @@ class Job:
         return self.returncode
 
     def _read(self, lines: int, timeout: float) -> list[bytes]:
-        """The answers so far, after waiting until there are ``lines`` of them or the time is over."""
+        """Wait until there are ``lines`` answers or the time is over, and return the answers so far."""
         end = time.monotonic() + timeout
         while self._answers.count(b"\n") < lines:
             if not select.select([self._fifo], [], [], max(0.0, end - time.monotonic()))[0]:
@@ -201,7 +201,7 @@ class Backends:
             backend.close()
 
     def compute(self, worker: str, function: str, given: Arrays) -> dict[str, Arrays]:
-        """What ``tests/workers/WORKER/{torch,tf}.py`` compute, both at the same time: backend -> named arrays."""
+        """Run a function of ``tests/workers/WORKER/{torch,tf}.py``, both at the same time: backend -> named arrays."""
         folder = self._folder / f"{worker}.{function}.{len(list(self._folder.iterdir()))}"
         folder.mkdir()
         np.savez(folder / "given.npz", **given)  # type: ignore[arg-type]

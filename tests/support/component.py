@@ -37,7 +37,7 @@ FOLDERS = (*TWINS, "schedule")  # groups with a folder for each component
 
 
 def check_recipe(recipe: str, trained: Trained) -> None:
-    """A small run of a recipe learns on both backends, with equal losses at first, and leaves a complete folder."""
+    """Check that a small run learns on both backends, with equal losses at first, and leaves a complete folder."""
     runs = {backend: trained.run(recipe, backend) for backend in BACKENDS}
     for folder in runs.values():
         check_results(folder, test=made.TEST)
@@ -48,7 +48,7 @@ def check_recipe(recipe: str, trained: Trained) -> None:
 
 
 def check_results(folder: Path, test: int) -> None:
-    """A run folder has finite metrics of both splits, and a complete row for each of its ``test`` examples."""
+    """Check that a run folder has finite metrics of both splits, and a complete row for each ``test`` example."""
     results = json.loads((folder / "results.json").read_text())
     assert set(results["metrics"]) == {"validation", "test"}
     for metrics in results["metrics"].values():
@@ -61,7 +61,7 @@ def check_results(folder: Path, test: int) -> None:
 
 
 def losses(folder: Path) -> list[float]:
-    """The training loss of each step in the log of a run."""
+    """Return the training loss of each step in the log of a run."""
     rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [row["loss"] for row in rows if row["split"] == "train"]
 
@@ -70,7 +70,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def check_option(group: str, name: str) -> None:
-    """An option gives a run on each of its backends, with every kind of task; its plain config gives the run again."""
+    """Check that an option gives a run on each backend and kind of task, and its plain config the run again."""
     recipes = recipes_for(group, name)
     assert recipes, f"{group}={name} fits no recipe"
     kind = kind_of(group, name)
@@ -85,13 +85,13 @@ def check_option(group: str, name: str) -> None:
 
 
 def kind_of(group: str, name: str) -> type[Any] | None:
-    """The spec class that an option names, itself or through the option that it extends; None if it has none."""
+    """Return the spec class that an option names, itself or through the option that it extends, if any."""
     target = recipe_source.own_fields(group, name)[0] if group in recipe_source.PACKAGES else None
     return build.find(target, (), recipe_source.PACKAGES[group]) if target else None
 
 
 def recipes_for(group: str, name: str) -> list[str]:
-    """A recipe of each kind of task that an option fits."""
+    """Return a recipe of each kind of task that an option fits."""
     if group not in recipe_source.PACKAGES:
         return RECIPES
     kind = kind_of(group, name)
@@ -117,7 +117,7 @@ def fits(group: str, kind: type[Any] | None, run: config.Run) -> bool:
 
 
 def backends_of(group: str, name: str) -> Sequence[str]:
-    """The backends of an option: both, but for a trainer with a strategy that only one framework has."""
+    """Return the backends of an option: both, but for a trainer with a strategy that only one framework has."""
     strategy = recipe_source.own_fields(group, name)[1].get("strategy") if group == "trainer" else None
     return [backend for backend, known in STRATEGIES.items() if strategy in chain(*known)] or BACKENDS
 
@@ -126,7 +126,7 @@ def backends_of(group: str, name: str) -> Sequence[str]:
 
 
 def check_twins(group: str, kind: type[Any]) -> None:
-    """The twins of a spec stand in both files beside it; a group without twins has no such files."""
+    """Check that the twins of a spec stand in both files beside it; a group without twins has no such files."""
     folder = Path(sys.modules[kind.__module__].__file__ or "").parent
     for backend in BACKENDS:
         if group in TWINS:

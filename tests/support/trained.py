@@ -28,12 +28,12 @@ MADE = {("audio", "text"): "speech", ("text", "text"): "translation", ("image", 
 
 @functools.cache
 def checked(recipe: str) -> config.Run:
-    """The run of a recipe."""
+    """Return the run of a recipe."""
     return config.check([f"recipe={recipe}"])
 
 
 def data_of(recipe: str) -> str:
-    """The name in ``made.FOLDERS`` of small data for a recipe."""
+    """Return the name in ``made.FOLDERS`` of small data for a recipe."""
     task = checked(recipe).task
     return MADE[task.input, task.target]
 
@@ -56,13 +56,13 @@ class Trained:
         )
 
     def arguments(self, recipe: str, *overrides: str) -> list[str]:
-        """The command line of a small run of a recipe, without backend and folder."""
+        """Return the command line of a small run of a recipe, without backend and folder."""
         name = data_of(recipe)
         fixed = [f"recipe={recipe}", f"dataset={made.FOLDERS[name][0]}", f"dataset.path={self.data(name)}"]
         return [*fixed, *tiny.components(*fixed), *tiny.SHORT, *overrides]
 
     def run(self, recipe: str, backend: str, *overrides: str, backends: Sequence[str] = BACKENDS) -> Path:
-        """The folder of a finished run.
+        """Return the folder of a finished run.
 
         Args:
             backends: Those that are trained when the first is asked for.

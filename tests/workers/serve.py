@@ -85,7 +85,9 @@ def work(order: Order) -> None:
     os.environ.update(order["environment"])
     tempfile.tempdir = None  # the server's may be cached
     sys.argv[1:] = order["arguments"]
-    sys.modules.pop(order["module"], None)
+    for name in (order["module"], f"{order['module']}.__main__"):
+        if "__path__" not in vars(sys.modules.get(name, sys)):  # a package stays, its __main__ is run
+            sys.modules.pop(name, None)
     runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
 
 
