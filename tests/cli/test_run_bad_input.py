@@ -1,6 +1,5 @@
 """Bad input through the command line, on both backends: exit code 2, the message, and nothing trained."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,24 +7,9 @@ import sys
 import pytest
 
 from tests.support import bad_input
+from tests.support.refusals import refuse
 
 BACKENDS = ("torch", "tf")
-# one process a backend does them all: a framework is never loaded, so nothing carries over from one to the next
-WORKER = """
-import contextlib, io, json, sys
-from toolkit import run
-backend, out, *cases = sys.argv[1:]
-found = {}
-for case in cases:
-    name, path = case.split("=", 1)
-    error = io.StringIO()
-    with contextlib.redirect_stderr(error):
-        code = run.run(["recipe=asr", f"backend={backend}", "dataset=audio_folder", f"dataset.path='{path}'",
-                        f"run_dir={out}/{name}"])
-    found[name] = [code, error.getvalue()]
-loaded = sorted({"torch", "tensorflow", "lightning", "keras"} & sys.modules.keys())
-print(json.dumps({"found": found, "loaded": loaded}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +19,19 @@ def cases(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def outcome(request, cases, tmp_path_factory):
+    """Exit code and message by case, the frameworks that were loaded, and the folder of the run folders.
+
+    One process for each backend does them all: a framework is never loaded, so nothing carries over to the next.
+    """
     folder = tmp_path_factory.mktemp(request.param)
-    named = [f"{name}={case.path}" for name, case in cases.items()]
-    done = subprocess.run(
-        [sys.executable, "-c", WORKER, request.param, str(folder), *named],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env=os.environ | {"TOOLKIT_CACHE": str(folder / "cache")},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), folder
+    fixed = ["recipe=asr", f"backend={request.param}", "dataset=audio_folder"]
+    words = [[*fixed, f"dataset.path='{case.path}'", f"run_dir={folder}/{name}"] for name, case in cases.items()]
+    refused = refuse(words, folder / "cache")
+    return dict(zip(cases, refused.found, strict=True)), refused.loaded, folder
 
 
 def test_every_kind_is_refused_by_name(outcome, cases):
-    found, folder = outcome[0]["found"], outcome[1]
+    found, _, folder = outcome
     assert len(found) == len(cases) >= 20
     for name, case in cases.items():
         code, text = found[name]
@@ -62,7 +44,7 @@ def test_every_kind_is_refused_by_name(outcome, cases):
 
 
 def test_no_framework_was_loaded_before_the_data_was_known_good(outcome):
-    assert outcome[0]["loaded"] == []
+    assert outcome[1] == []
 
 
 def test_the_process_exits_with_two(cases, tmp_path):

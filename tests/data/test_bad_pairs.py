@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ import pytest
 from tests.support import bad_pairs
 from tests.support.corpora import both_stages, prepare
 from tests.support.pair_runs import GOOD, MOST, languages_of, run_of, texts
+from tests.support.refusals import refuse
 from toolkit.data.split import Corpus
 from toolkit.datasets.parallel_text import ParallelText
 from toolkit.errors import DataError
@@ -70,42 +67,23 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     assert "dataset.on_bad=drop" in caught.value.problems[-1]
 
 
-# one process a backend does half of them: the data is refused before a framework is loaded
-WORKER = """
-import contextlib, io, json, sys
-from toolkit import run
-backend, folder, *cases = sys.argv[1:]
-found = {}
-for number, case in enumerate(cases):
-    error = io.StringIO()
-    with contextlib.redirect_stderr(error):
-        code = run.run(["recipe=translation", f"backend={backend}", "dataset=parallel_text", "dataset.max_tokens=28",
-                        "tokenizer.vocab_size=60", f"run_dir={folder}/{number}", *json.loads(case)])
-    found[number] = [code, error.getvalue()]
-print(json.dumps({"found": list(found.values()), "loaded": sorted({"torch", "tensorflow"} & sys.modules.keys())}))
-"""
-
-
 @pytest.mark.parametrize("backend", ["torch", "tf"])
 def test_every_kind_is_refused_by_the_command_line(
     backend: str, cases: dict[str, bad_pairs.Case], tmp_path: Path
 ) -> None:
+    """Each backend does half of them: the data is refused before a framework is loaded."""
     chosen = list(cases.values())[("torch", "tf").index(backend) :: 2]
-    arguments = [
-        json.dumps([f"dataset.path='{case.path}'", *(f"dataset.{name}={value}" for name, value in case.fields.items())])
-        for case in chosen
+    fixed = ["recipe=translation", f"backend={backend}", "dataset=parallel_text", "tokenizer.vocab_size=60"]
+    words = [
+        [
+            *(*fixed, "dataset.max_tokens=28", f"dataset.path='{case.path}'", f"run_dir={tmp_path}/{number}"),
+            *(f"dataset.{name}={value}" for name, value in case.fields.items()),
+        ]
+        for number, case in enumerate(chosen)
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", WORKER, backend, str(tmp_path), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"TOOLKIT_CACHE": str(tmp_path / "cache")},
-    )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["loaded"] == []
-    for number, (case, (code, text)) in enumerate(zip(chosen, said["found"], strict=True)):
+    refused = refuse(words, tmp_path / "cache")
+    assert refused.loaded == []
+    for number, (case, (code, text)) in enumerate(zip(chosen, refused.found, strict=True)):
         assert code == 2, (case.name, text)
         assert "Traceback" not in text, (case.name, text)
         for fragment in case.fragments:

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import devices, made
 from toolkit.config import schema as config
 from toolkit.data import batch as batches
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
-
-from . import made, test_devices
 
 STATIC = ["trainer.static_shapes=true", "trainer.batch_examples=5"]
 EPOCHS = 4
@@ -22,7 +21,7 @@ def parts(tmp_path_factory):
     """A function that gives the data of a domain, with more words on the command line."""
 
     def parts(domain, *words):
-        recipe, _ = test_devices.RECIPES[domain]
+        recipe, _ = devices.RECIPES[domain]
         option, make = made.FOLDERS[domain]
         folder = made.once(tmp_path_factory, f"static-{domain}", lambda folder: make(folder / "data"))
         with pytest.MonkeyPatch.context() as patch:
@@ -92,10 +91,10 @@ def predicted(run, split="test"):
 
 @pytest.mark.parametrize("domain", ["speech", pytest.param("translation", marks=pytest.mark.long)])
 def test_a_run_of_static_shapes_is_measured_alike_without_them_by_the_other_backend(folder, domain, tmp_path):
-    test_devices.train(folder, domain, "torch", tmp_path / "run", "trainer.static_shapes=true")
+    devices.train(folder, domain, "torch", tmp_path / "run", "trainer.static_shapes=true")
     words = ["trainer.static_shapes=false", f"evaluate={tmp_path / 'run'}"]
-    test_devices.train(folder, domain, "tf", tmp_path / "again", *words)
+    devices.train(folder, domain, "tf", tmp_path / "again", *words)
     ours, theirs = predicted(tmp_path / "run"), predicted(tmp_path / "again")
     assert [row["hypothesis"] for row in ours] == [row["hypothesis"] for row in theirs]
     for row, other in zip(ours, theirs, strict=True):
-        assert other["loss"] == pytest.approx(row["loss"], rel=test_devices.TOLERANCE)
+        assert other["loss"] == pytest.approx(row["loss"], rel=devices.TOLERANCE)

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.bad_input import RATE, good_rows, write_csv
-from tests.support.corpora import no_decoding, prepare
+from tests.support.bad_input import RATE, encoded, good_rows, waveform, write_csv
+from tests.support.corpora import both_stages, no_decoding, prepare, run_of
+from toolkit.data.columns.audio import MASKS
+from toolkit.data.columns.column import columns_of
 from toolkit.data.media import audio
+from toolkit.data.pipeline import load, questions
+from toolkit.data.split import batch_fields, batched
 from toolkit.datasets.audio_folder import AudioFolder
 
 
@@ -77,3 +81,41 @@ def test_the_fingerprint_knows_ids_texts_splits_audio_and_rate(data: Path, tmp_p
     ]
     assert len(set(found)) == len(found)
     assert fingerprint() == found[0]
+
+
+def test_a_training_batch_has_masks_and_an_evaluation_batch_none(data: Path, tmp_path: Path) -> None:
+    run = run_of(folder(data))
+    columns, corpus = columns_of(run), both_stages(run, tmp_path)
+    known = load(columns, tmp_path / "learned")
+    split, positions = corpus.splits["train"], np.array([3, 0])
+    training = batched(run, columns, split, known, True).collator
+    found = pickle.loads(pickle.dumps(training))(positions, 4)
+    fields = batch_fields(columns, "training")
+    assert {name: (array.ndim, array.dtype) for name, array in found.items()} == {
+        name: (len(axes), np.dtype(kind)) for name, (axes, kind) in fields.items()
+    }
+    for row, position in enumerate(positions):
+        np.testing.assert_array_equal(found["waveforms"][row, :RATE], split.input.waveform(position))
+        frames = int(run.features.frames(split.input.lengths[position]))
+        times, bands = run.features.draw(frames, run.seed, 4, int(position))
+        np.testing.assert_array_equal(found["time_masks"][row], times)
+        np.testing.assert_array_equal(found["frequency_masks"][row], bands)
+    evaluation = batched(run, columns, split, known, False).collator(positions, 4)
+    assert evaluation.keys() == batch_fields(columns, "evaluation").keys() == fields.keys() - MASKS.keys()
+
+
+def test_recordings_given_to_a_run(data: Path, tmp_path: Path) -> None:
+    run = run_of(folder(data))
+    both_stages(run, tmp_path)
+    known = load(columns_of(run), tmp_path / "learned")
+    (tmp_path / "page.wav").write_bytes(b"<html>")
+    (tmp_path / "other.wav").write_bytes(encoded(waveform(80, 0.5, 8000), 8000))
+    good, page = str(tmp_path / "other.wav"), str(tmp_path / "page.wav")
+    given = questions(run, columns_of(run), [good, page, "gone.wav", good, str(data)], known)
+    assert given.split.ids == [good, good] and given.split.target is None
+    assert given.split.input.lengths.tolist() == [RATE // 2] * 2
+    assert [(problem.where, problem.kind) for problem in given.problems] == [
+        (page, "mislabelled"),
+        ("gone.wav", "unreadable"),
+        (str(data), "unreadable"),
+    ]

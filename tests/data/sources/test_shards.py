@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support import made
+from tests.support.backend import ROOT
 from toolkit.data.sources import shards
 from toolkit.datasets.shards import AUDIO, IMAGE, LABEL, TEXT, ImageShards
 from toolkit.errors import DataError
@@ -41,21 +42,10 @@ def test_records_of_every_kind_of_shard_are_the_same(domain, kind, tmp_path):
         assert tail == whole[start:]
 
 
-WRITTEN_BY_TENSORFLOW = """
-import sys, tensorflow as tf
-feature = tf.train.Feature
-with tf.io.TFRecordWriter(sys.argv[1]) as file:
-    for i in range(3):
-        values = {"text": feature(bytes_list=tf.train.BytesList(value=["zażółć".encode()])),
-                  "n": feature(int64_list=tf.train.Int64List(value=[i - 1])),
-                  "many": feature(float_list=tf.train.FloatList(value=[0.5, 2.0]))}
-        file.write(tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString())
-"""
-
-
 def test_records_are_those_that_tensorflow_writes(tmp_path):
     path = tmp_path / "train-0.tfrecord"
-    subprocess.run([sys.executable, "-c", WRITTEN_BY_TENSORFLOW, str(path)], check=True, capture_output=True)
+    command = [sys.executable, "-m", "tests.workers.tfrecords", str(path)]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     with open(path, "rb") as file:
         found = list(shards._tfrecord(file, 0, {}))
     assert [row["n"] for row in found] == [-1, 0, 1]
