@@ -25,6 +25,7 @@ from toolkit.config import build
 from toolkit.config import schema as config
 from toolkit.config import source as recipe_source
 from toolkit.config.spec import is_spec
+from toolkit.data.columns.column import mismatches
 from toolkit.training.spec import STRATEGIES
 
 ROOT = Path(toolkit.__file__).parents[1]
@@ -111,26 +112,53 @@ def test_a_line_that_is_left_out_is_missed(wanted, read):
 
 
 @functools.cache
+def run_of(recipe: str) -> config.Run:
+    return config.check([f"recipe={recipe}"])
+
+
+@functools.cache
 def domain(recipe: str) -> str:
-    return config.check([f"recipe={recipe}"]).dataset.domains[0]
+    """The folder of made data that a recipe can be trained on."""
+    found = [name for name, (option, _) in made.FOLDERS.items() if fits("dataset", kind_of("dataset", option), recipe)]
+    assert len(found) == 1, f"recipe={recipe} fits {found} of the folders that tests/support/made.py makes"
+    return found[0]
 
 
 def kind_of(group: str, name: str) -> type[Any]:
-    """The spec class that an option names, itself or through the option that it extends."""
-    return build.find(recipe_source.own_fields(group, name)[0], (), recipe_source.PACKAGES[group])
+    """The spec class that an option names, itself or through the option that it extends; NoneType of ``none``."""
+    target, fields = recipe_source.own_fields(group, name)
+    if (group, name, fields) in [(optional, "none", {}) for optional in config.OPTIONAL]:
+        assert target is None
+        return type(None)
+    return build.find(target, (), recipe_source.PACKAGES[group])
+
+
+def fits(group: str, kind: type[Any], recipe: str) -> bool:
+    """Tell if a component is for the columns of a recipe."""
+    run = run_of(recipe)
+    task = run.task
+    match group:
+        case "dataset":
+            return "columns" not in dict(mismatches(kind.columns, run))
+        case "features" | "tokenizer":
+            chosen = run.features if group == "features" else run.tokenizer
+            return isinstance(chosen, kind) if chosen is None or kind is type(None) else chosen.column == kind.column
+        case "model":
+            return (kind.input, kind.output) == (task.input, task.output)
+        case "task":
+            return (kind.input, kind.target, kind.output) == (task.input, task.target, task.output)
+    return True
 
 
 def runs(group: str, name: str) -> Iterator[list[str]]:
-    """Arguments that put an option into a recipe of each domain that it is for."""
+    """Arguments that put an option into a recipe of each task whose columns it is for."""
     if group not in recipe_source.PACKAGES:
         yield from ([f"recipe={recipe}", f"{group}={name}"] for recipe in RECIPES)
         return
     kind = kind_of(group, name)
-    every = {domain(recipe): recipe for recipe in RECIPES}
     given = ["dataset.path=/data"] if group == "dataset" and "path" in kind.__dataclass_fields__ else []
-    for wanted in getattr(kind, "domains", every):
-        assert wanted in every, f"{group}={name} is for {wanted}, for which there is no recipe"
-        yield [f"recipe={every[wanted]}", f"{group}={name}", *given]
+    every = {type(run_of(recipe).task): recipe for recipe in RECIPES if fits(group, kind, recipe)}
+    yield from ([f"recipe={recipe}", f"{group}={name}", *given] for recipe in every.values())
 
 
 def able(group: str, name: str) -> Sequence[str]:
@@ -142,7 +170,7 @@ def able(group: str, name: str) -> Sequence[str]:
 @pytest.mark.parametrize("group, name", OPTIONS)
 def test_every_option_gives_a_run_on_both_backends(group, name):
     tried = list(runs(group, name))
-    assert tried
+    assert tried, f"there is no recipe that {group}={name} is for"
     for arguments in tried:
         for backend in (name,) if group == "backend" else able(group, name):
             run, sweep = config.check_both([*arguments, f"backend={backend}"])
@@ -174,7 +202,7 @@ def fields_of(kind: type[Any]) -> set[type[Any]]:
 
 def reached() -> set[type[Any]]:
     """The specs that the options name, what these inherit, and what they have as fields."""
-    named = {kind_of(group, name) for group, name in OPTIONS if group in recipe_source.PACKAGES}
+    named = {kind_of(group, name) for group, name in OPTIONS if group in recipe_source.PACKAGES} - {type(None)}
     above = {parent for kind in named for parent in kind.__mro__ if is_spec(parent)}
     return above | {field for kind in named for field in fields_of(kind)}
 
@@ -195,7 +223,7 @@ def twin(folder: Path, name: str, backend: str) -> str | None:
 
 
 COMPONENTS = sorted(
-    ((group, kind) for group, kind in {(g, kind_of(g, n)) for g, n in OPTIONS if g in FOLDERS}),
+    ((group, kind) for group, kind in {(g, kind_of(g, n)) for g, n in OPTIONS if g in FOLDERS} if is_spec(kind)),
     key=lambda pair: (pair[0], pair[1].__name__),
 )
 
