@@ -1,4 +1,4 @@
-"""How far each component's twins are apart at step 1 of certificates, as the table of docs/twins.md.
+"""How far each component's twins are apart at step 1 of certificates, as docs/measurements/certificates.md has them.
 
     python benchmarks/component_gaps.py CERTIFICATE_FOLDER ...
 

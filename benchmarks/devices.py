@@ -58,9 +58,9 @@ def train(folder: Path, steps: int, overrides: list[str]) -> None:
     prepared = Onlooker(Path(run.run_dir))
     parts = job.prepare(run, prepared)
     recorded = Recorded(job.load_engine(run, parts.learned), steps)
-    data, tokenizer = parts.data, parts.learned.tokenizer
+    data, target = parts.data, parts.learned.target
     with contextlib.suppress(StopIteration):
-        loop.fit(run, recorded, data["train"], data["validation"], tokenizer, prepared, Progress())
+        loop.fit(run, recorded, data["train"], data["validation"], target, prepared, Progress())
     if run.backend == "torch":
         np.save(folder / f"held-{recorded.rank}.npy", held(recorded.engine))
     if not recorded.rank:

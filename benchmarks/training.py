@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from toolkit.data.corpus import Data
 
 from toolkit.config import build
 from toolkit.config import schema as config
+from toolkit.data.columns.column import columns_of
 from toolkit.data.plan import padding_efficiency
+from toolkit.data.split import Data, batch_fields, batched
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
@@ -52,7 +53,7 @@ def bare_torch(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     def train() -> None:
         task.train()
         for batch in ready:
-            loss = task.batch_loss(batch, True)
+            loss = task.loss(batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), run.trainer.clip_norm or float("inf"))
             optimizer.step()
@@ -72,10 +73,10 @@ def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     optimizer = build.build(run.optimizer, "tf", engine.slots)
     ready = [{k: tf.constant(v) for k, v in batch.items()} for batch in batches]
 
-    @tf.function(input_signature=[signature(run.task.fields)])
+    @tf.function(input_signature=[signature(batch_fields(columns_of(run), "training"))])
     def step(batch: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = task.batch_loss(batch, True)
+            loss = task.loss(batch)
         gradients, _ = clip(tape.gradient(loss, variables), run.trainer.clip_norm or float("inf"))
         optimizer.apply(gradients, variables)
         return loss
@@ -102,7 +103,7 @@ def shortened(run: Any, engine: Any, parts: job.Parts) -> Data:
     if step * len(planned) <= 1.5 * SECONDS:
         return train
     kept = np.sort(np.concatenate(planned[: max(8, int(SECONDS / step))]))
-    return job.domain_of(run).data(run, train.split.select(kept), parts.learned, True)
+    return batched(run, columns_of(run), train.split.select(kept.tolist()), parts.learned, True)
 
 
 class Timed(StockSession):
@@ -141,10 +142,10 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
         return time.perf_counter() - began
 
     def neutral() -> None:
-        loop.fit(neutral_run, engine, train, small, parts.learned.tokenizer, RunFolder(here / "loop"), Progress())
+        loop.fit(neutral_run, engine, train, small, parts.learned.target, RunFolder(here / "loop"), Progress())
 
     def stock() -> float:
-        found = Timed(stock_run, engine, train, small, parts.learned.tokenizer, RunFolder(here / "stock"), Progress())
+        found = Timed(stock_run, engine, train, small, parts.learned.target, RunFolder(here / "stock"), Progress())
         engine.fit_stock(found)
         return found.ended - found.began
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from . import tiny
-from .made import tone_folder
+from tests.support import tiny
+from tests.support.made import tone_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,7 +68,7 @@ def test_the_command_line_works_from_an_empty_folder(installed, tmp_path):
     )
     shown = python(installed, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
     assert shown == python(sys.executable, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
-    code = "from toolkit import recipe_source as r; print(r.CONF, r.RECIPES)"
+    code = "from toolkit.config import source as r; print(r.CONF, r.RECIPES)"
     assert python(installed, tmp_path, "-c", code).split() == [
         str(Path(where).parent / name) for name in ("_conf", "_recipes")
     ]

@@ -1,3 +1,52 @@
-"""One recipe, two frameworks, the same numbers."""
+"""One recipe, two frameworks, the same numbers.
+
+import toolkit
+
+folder = toolkit.train(["recipe=asr", "backend=torch"])
+model = toolkit.load(folder, backend="tf")
+model(["a.wav"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toolkit.inference.predictor import Predictor
 
 __version__ = "0.1.0"
+
+
+def train(overrides: Sequence[str]) -> Path:
+    """Train a recipe and evaluate it, as ``toolkit run`` does.
+
+    The first call chooses the framework of the process: the other one cannot be imported any more.
+
+    Args:
+        overrides: of the command line: ``["recipe=asr", "backend=tf", "optimizer.lr=1e-3"]``.
+
+    Returns:
+        the run folder.
+
+    Raises:
+        UserError: bad config or data, or a run that failed; with every problem.
+        Interrupted: a signal asked the run to stop; it left a checkpoint.
+    """
+    from toolkit.runs import start
+
+    return start.train(overrides)
+
+
+def load(run_folder: str | Path, backend: str | None = None, overrides: Sequence[str] = ()) -> Predictor:
+    """Load the best checkpoint of a run; see :func:`toolkit.inference.load.load`.
+
+    Args:
+        run_folder: of the run.
+        backend: "torch" or "tf"; None: the one that trained the run.
+        overrides: of the run's config, such as ``task.decoder=beam``.
+    """
+    from toolkit.inference import load as module
+
+    return module.load(run_folder, backend, overrides)

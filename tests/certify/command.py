@@ -1,10 +1,12 @@
-"""``python -m tests.certify.command ...``: ``toolkit.certify`` whose TensorFlow worker is wrong on purpose."""
+"""``python -m tests.certify.command ...``: ``toolkit certify`` whose TensorFlow worker is wrong on purpose."""
 
 from __future__ import annotations
 
-from toolkit.certify import __main__ as command
+import sys
+
 from toolkit.certify import certificate
+from toolkit.cli import certify
 
 if __name__ == "__main__":
     certificate.WORKER = "tests.certify.mismatches"
-    command.main()
+    sys.exit(certify.main(sys.argv[1:]))

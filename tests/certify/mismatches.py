@@ -1,7 +1,7 @@
 """TensorFlow twins that are wrong on purpose, each in one way that Keras's own parts or habits would bring about.
 
 ``python -m tests.certify.mismatches FOLDER torch`` records the right twin, and with ``tf`` all the wrong ones. With the
-name of a training it is a worker of ``toolkit.certify`` with the mismatch that the environment has in ``MISMATCH``.
+name of a training it is a worker of ``toolkit certify`` with the mismatch that the environment has in ``MISMATCH``.
 """
 
 from __future__ import annotations

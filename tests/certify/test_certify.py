@@ -15,17 +15,20 @@ import pytest
 
 from tests.certify.mismatches import NAMES, PLACES
 from tests.support import made, tiny
+from tests.support.backend import BACKENDS, ROOT, Backends, Job
 from toolkit.certify import certificate, gates
-from toolkit.certify.__main__ import parse
 from toolkit.certify.certificate import FLOORS, Certificate, judge_float32, judge_relays
 from toolkit.certify.compare import Comparison, apart, drift
 from toolkit.certify.stream import Reader, Stopped, Writer
+from toolkit.certify.worker import TRAININGS
+from toolkit.cli.certify import parse, run
+from toolkit.cli.guard import guarded
+from toolkit.config import build
 from toolkit.config import schema as config
 from toolkit.errors import ConfigError
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
 
-ROOT = Path(__file__).parents[2]
 STEPS = 4
 # domain -> recipe, with what of it
 RECIPES = {
@@ -64,14 +67,33 @@ def command(module: str, *words: object, code: int = 0, **environment: str) -> s
     return done.stdout + done.stderr
 
 
+@pytest.fixture
+def certify(backends: Backends, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """``python -m toolkit.certify`` in this process, which is neutral; its trainings are forked from the servers."""
+
+    def training(command: list[str], env: dict[str, str], stdout: Any, stderr: Any) -> Job:
+        module, work, name = command[2:]
+        return backends[TRAININGS[name].backend].start(module, work, name, cwd=ROOT, env=env, output=Path(stdout.name))
+
+    def certify(*words: str) -> tuple[int, str]:
+        code = guarded(lambda: run(words))
+        found = capsys.readouterr()
+        return code, found.out + found.err
+
+    monkeypatch.setattr(certificate, "subprocess", SimpleNamespace(Popen=training))
+    monkeypatch.setattr(build, "hide", lambda names: None)  # it would hide them from the other tests too
+    return certify
+
+
 # --- twins that are alike --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("domain, which", [("images", "all"), ("speech", "semantics"), ("translation", "semantics")])
-def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_path: Path) -> None:
+def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, certify: Any, tmp_path: Path) -> None:
     words = arguments(domain, tmp_path / "data", "trainer.accumulate=2", "trainer.ema_decay=0.9")
     folder = tmp_path / "out"
-    said = command("toolkit.certify", f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
+    code, said = certify(f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
+    assert code == 0, said
     found = json.loads((folder / "certificate.json").read_text())
     assert "the twins are certified" in said
     assert found["passed"] and found["first_place"] is None and found["steps"] == STEPS
@@ -111,8 +133,8 @@ def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, tmp_
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One recording of torch and one of each mismatch, all of TensorFlow's in one process, for that starts slowly."""
+def recorded(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One recording of torch and one of each mismatch of TensorFlow."""
     base = tmp_path_factory.mktemp("mismatches")
     words = arguments("images", base / "data", "trainer.accumulate=2", "trainer.clip_norm=0.5")
     run = config.check([*words, f"run_dir={base / 'run'}"])
@@ -122,8 +144,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         certificate.pack(run, config.plain(run), job.prepare(run, folder), folder.path, work, STEPS, 0)
     finally:
         folder.close()
-    command("tests.certify.mismatches", work, "torch")
-    command("tests.certify.mismatches", work, "tf")
+    trainings = [backends[backend].start("tests.certify.mismatches", work, backend, cwd=ROOT) for backend in BACKENDS]
+    for training in trainings:
+        assert training.wait(550) == 0, training.stderr
     return work
 
 
@@ -136,27 +159,27 @@ def test_a_mismatch_is_named_at_its_first_place(name: str, recorded: Path) -> No
     assert str(found.first or "").startswith(expected) and bool(found.first) == bool(expected), str(found.first)
 
 
-@pytest.mark.parametrize(
-    "mismatch, place",
-    [
-        pytest.param("schedule", "step 1, learning rate: ", marks=pytest.mark.long),
-        ("moments", "float64, torch to step 2, then tf: step 4, loss: "),
-    ],
-)
-def test_the_command_says_where_the_twins_part_and_exits_with_1(mismatch: str, place: str, tmp_path: Path) -> None:
+def test_a_mismatch_at_the_first_step_ends_the_certificate(
+    certify: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(certificate, "WORKER", "tests.certify.mismatches")
+    monkeypatch.setenv("MISMATCH", "schedule")
     words = arguments("images", tmp_path / "data")
-    folder = tmp_path / "out"
-    said = command(
-        "tests.certify.command",
-        f"steps={STEPS}",
-        "gates=semantics",
-        *words,
-        f"run_dir={folder}",
-        code=1,
-        MISMATCH=mismatch,
-    )
+    code, said = certify(f"steps={STEPS}", "gates=semantics", *words, f"run_dir={tmp_path / 'out'}")
+    check_failed(tmp_path / "out", code, said, "step 1, learning rate: ")
+
+
+def test_the_command_says_where_the_twins_part_and_exits_with_1(tmp_path: Path) -> None:
+    """With its own processes, each of which imports its framework."""
+    words = ["gates=semantics", *arguments("images", tmp_path / "data"), f"run_dir={tmp_path / 'out'}"]
+    said = command("tests.certify.command", f"steps={STEPS}", *words, code=1, MISMATCH="moments")
+    check_failed(tmp_path / "out", 1, said, "float64, torch to step 2, then tf: step 4, loss: ")
+
+
+def check_failed(folder: Path, code: int, said: str, place: str) -> None:
+    """A certificate was refused, for a gap that begins with ``place``."""
     found = json.loads((folder / "certificate.json").read_text())
-    assert not found["passed"] and found["first_place"].startswith(place), found["first_place"]
+    assert code == 1 and not found["passed"] and found["first_place"].startswith(place), found["first_place"]
     assert f"the twins part first at {found['first_place']}" in said and "FAILED" in said
     assert "not certified" in (folder / "certificate.html").read_text()
 
@@ -175,7 +198,7 @@ def test_the_command_says_where_the_twins_part_and_exits_with_1(mismatch: str, p
     ],
 )
 def test_bad_arguments_are_all_named(words: list[str], lines: list[str]) -> None:
-    said = command("toolkit.certify", *words, code=2)
+    said = command("toolkit", "certify", *words, code=2)
     assert all(line in said for line in lines), said
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.config import source as recipe_source
+from toolkit import __main__ as command
+from toolkit.config import build, source
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,12 +39,12 @@ def until(condition, seconds=60):
 
 def test_help_lists_recipes_backends_groups_and_overrides(place):
     text = toolkit("--help").stdout
-    for group in recipe_source.GROUPS:
-        assert all(name in text for name in recipe_source.options(group)), group
+    for group in source.GROUPS:
+        assert all(name in text for name in source.options(group)), group
     for word in ("backend=torch|tf", "optimizer.lr=", "resume=", "evaluate=", "allow=", "exit codes", "--cfg job"):
         assert word in text
     assert toolkit().stdout == text
-    assert toolkit(recipe_source.options("recipe")[0], "-h").stdout == text
+    assert toolkit(source.options("recipe")[0], "-h").stdout == text
 
 
 def test_help_needs_not_even_hydra():
@@ -129,8 +130,8 @@ def test_no_job_of_a_sweep_starts_when_one_is_bad(place):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_running_job_and_stops_the_sweep(place, signum):
-    command = [sys.executable, "-m", "toolkit.run", "recipe=asr", "seed=9,0", "run_dir=sweep", "-m"]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    words = [sys.executable, "-m", "toolkit.run", "recipe=asr", "seed=9,0", "run_dir=sweep", "-m"]
+    process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     until((place / "sweep" / "0" / "waiting").exists)
     os.killpg(process.pid, signum)  # as a terminal does
     process.communicate(timeout=60)
@@ -160,6 +161,54 @@ def test_groups_of_ones_own_reach_the_jobs_of_a_sweep(place):
     toolkit("recipe=mine", "seed=0,7", "run_dir=sweep", "-m", "--config-dir", "conf")
     for folder in ("run", "sweep/0", "sweep/1"):
         assert facts(place / folder)["config"]["trainer"]["max_epochs"] == 3
+
+
+def verb(*arguments, code=0):
+    done = subprocess.run([sys.executable, "-m", "toolkit", *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def test_a_run_by_its_verb_is_the_same_command(place):
+    assert verb("run").stdout == verb("run", "--help").stdout == toolkit("--help").stdout
+    assert verb("run", "recipe=asr", "--cfg", "job").stdout == toolkit("recipe=asr", "--cfg", "job").stdout
+    verb("run", "recipe=asr", "run_dir=r")
+    assert facts(place / "r")["overrides"] == ["recipe=asr", "run_dir=r"]
+
+
+def test_the_help_lists_every_verb_and_each_has_its_own():
+    lines = verb("--help").stdout.splitlines()
+    assert verb().stdout.splitlines() == lines
+    for name in command.verbs():
+        assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in lines), name
+        assert verb(name, "--help").stdout == verb(name).stdout != ""
+    assert {"run", "predict", "certify", "sweep"} <= set(command.verbs())
+
+
+@pytest.mark.parametrize("word, nearest", [("predct", "predict"), ("recipe=asr", "run recipe=asr"), ("zzzz", "")])
+def test_a_wrong_verb_is_one_line_with_the_nearest(word, nearest):
+    done = verb(word, code=2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"toolkit: found '{word}', expected one of ") and done.stdout == ""
+    assert line.endswith(f"; did you mean toolkit {nearest}?") == bool(nearest)
+
+
+def test_the_help_of_a_verb_imports_neither_hydra_nor_a_framework():
+    code = f"""
+import sys
+from toolkit.__main__ import run, verbs
+assert [run([name, "--help"]) for name in verbs()] == [0] * len(verbs()) and run([]) == 0
+heavy = {["hydra", "omegaconf", "rich", *sorted(set().union(*build.FOREIGN.values()))]!r}
+assert not [name for name in heavy if name in sys.modules]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_sweep_by_its_verb(place):
+    verb("sweep", "recipe=asr", "seed=0,7", "run_dir=s")
+    assert sorted(facts(place / "s" / n)["config"]["seed"] for n in ("0", "1")) == [0, 7]
+    assert "2 of 2 done" in verb("sweep", "s").stdout
+    assert "expected the folder of a sweep" in verb("sweep", "nowhere", code=2).stderr
 
 
 @pytest.mark.parametrize("what", ["defaults-tree", "searchpath"])
@@ -231,6 +280,17 @@ def test_run_makes_the_environment_that_the_backend_needs_once(checkout):
     with open(root / "pyproject.toml", "a") as file:
         file.write("\n# changed\n")
     assert installs(script(checkout, "scripts/run", "backend=torch,tf", "-m")) == [f"<{root}[torch,tf]>"]
+
+
+def test_run_takes_a_verb(checkout):
+    root, _ = checkout
+    (root / "past").mkdir()
+    (root / "past" / "config.yaml").write_text("backend: tf\n")
+    done = script(checkout, "scripts/run", "predict", root / "past", "a b.wav")
+    assert installs(done) == [f"<{root}[tf]>"]
+    assert done.stdout.splitlines()[-1] == f"<-m><toolkit><predict><{root}/past><a b.wav>"
+    assert installs(script(checkout, "scripts/run", "certify", "recipe=asr")) == [f"<{root}[torch]>"]  # beside tf
+    assert installs(script(checkout, "scripts/run", "sweep", "recipe=asr", "seed=0,1", "backend=torch,tf")) == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["recipe=asr", "--cfg", "job"], ["backend=jax"]])

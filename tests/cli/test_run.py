@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.support import tiny
+from tests.support.made import tone_folder
 from toolkit.runs import checkpoint
-
-from . import tiny
-from .made import tone_folder
 
 BACKENDS = ("torch", "tf")
 SHORT = [
@@ -168,8 +167,8 @@ def test_a_loss_that_is_not_finite_stops_though_its_gradient_is(data, backend, g
 import sys
 from pathlib import Path
 from toolkit.config import build
-from toolkit.config import schema as config
-run = config.check(sys.argv[1:])
+from toolkit.config import schema
+run = schema.check(sys.argv[1:])
 build.isolate(run.backend)
 from toolkit.runs import job
 import importlib
@@ -182,7 +181,7 @@ if GUARD_OFF:
 task = importlib.import_module(f"toolkit.tasks.ctc.{run.backend}").CTC
 right = task.batch_loss
 task.batch_loss = lambda self, batch, training=True: right(self, batch, training) + float("inf")
-job.execute(run, config.plain(run), [])
+job.execute(run, schema.plain(run), [])
 """
     words = [*command(data, tmp_path, backend)[3:], "trainer.max_steps=2"]
     code = code.replace("GUARD_OFF", str(not guard))

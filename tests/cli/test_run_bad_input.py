@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from . import bad_input
+from tests.support import bad_input
 
 BACKENDS = ("torch", "tf")
 # one process a backend does them all: a framework is never loaded, so nothing carries over from one to the next

@@ -9,32 +9,30 @@ from pathlib import Path
 import pytest
 import yaml
 
-from toolkit.config import build, compose
-from toolkit.config import schema as config
-from toolkit.config import source as recipe_source
+from toolkit.config import build, compose, schema, source
 from toolkit.errors import ConfigError
 
 ASR = "recipe=asr"
 PLAIN = "recipe=plain"  # of OWN
 OWN = Path(__file__).with_name("conf")
-RECIPES = recipe_source.options("recipe")
-CHOICES = [(group, name) for group in recipe_source.GROUPS for name in recipe_source.options(group)]
+RECIPES = source.options("recipe")
+CHOICES = [(group, name) for group in source.GROUPS for name in source.options(group)]
 
 
 @pytest.fixture(autouse=True)
 def no_folders_afterwards(monkeypatch):
     """What was asked for last stays in the module: the tests of other files are not to find this file's recipes."""
-    monkeypatch.setattr(recipe_source, "request", recipe_source.request)
+    monkeypatch.setattr(source, "request", source.request)
 
 
 def check(*overrides, folders=()):
-    return config.check([PLAIN, *overrides], [*folders, OWN])
+    return schema.check([PLAIN, *overrides], [*folders, OWN])
 
 
 def refused(*overrides, folders=()):
     """The lines about a config that cannot be run."""
     with pytest.raises(ConfigError) as caught:
-        config.check(list(overrides), [*folders, OWN])
+        schema.check(list(overrides), [*folders, OWN])
     assert caught.value.code == 2
     return caught.value.problems
 
@@ -51,15 +49,15 @@ def write(folder, name, text):
 
 @pytest.mark.parametrize("group, name", CHOICES)
 def test_every_option_says_what_it_is(group, name):
-    lines = recipe_source.locate(group, name).read_text().splitlines()
+    lines = source.locate(group, name).read_text().splitlines()
     assert any(line.startswith("# ") and not line.startswith("# @") for line in lines[:2])
 
 
 @pytest.mark.parametrize("group, name", CHOICES)
 def test_the_files_hold_no_copy_of_a_default(group, name):
-    content, _ = recipe_source.read(recipe_source.locate(group, name))
+    content, _ = source.read(source.locate(group, name))
     if "_target_" in content:
-        defaults = recipe_source.defaults_of(build.find(content["_target_"]))
+        defaults = source.defaults_of(build.find(content["_target_"]))
         # that of another size of the same component may be one: it says what the size is
         same = {key for key, value in content.items() if key in defaults and defaults[key] == value}
         assert same <= {"language"}
@@ -67,8 +65,8 @@ def test_the_files_hold_no_copy_of_a_default(group, name):
 
 def test_every_field_of_every_component_is_in_the_composed_config():
     shown = compose.compose([ASR]).config
-    run = config.check([ASR])
-    for group in recipe_source.PARTS:
+    run = schema.check([ASR])
+    for group in source.PARTS:
         assert shown[group].keys() - {"_target_"} == {f.name for f in dataclasses.fields(getattr(run, group))}
     assert shown["features"]["spec_augment"].keys() == {f.name for f in dataclasses.fields(run.features.spec_augment)}
 
@@ -87,8 +85,8 @@ def test_values_take_the_types_of_their_fields():
 
 def test_the_config_of_a_run_gives_the_same_run():
     run = check("optimizer=sgd", "model=bilstm_ctc", "seed=5")
-    text = yaml.safe_dump(config.plain(run))
-    assert config.resolve(yaml.safe_load(text)) == run
+    text = yaml.safe_dump(schema.plain(run))
+    assert schema.resolve(yaml.safe_load(text)) == run
 
 
 def test_a_recipe_speaks_for_the_components_that_it_chose(tmp_path):
@@ -109,7 +107,7 @@ def test_a_recipe_speaks_for_the_components_that_it_chose(tmp_path):
     )
 
     def mine(*overrides):
-        return config.check(["recipe=mine", *overrides], [tmp_path, OWN])
+        return schema.check(["recipe=mine", *overrides], [tmp_path, OWN])
 
     run = mine()
     assert (run.recipe, run.model.dropout, run.model.heads, run.optimizer.lr) == ("mine", 0.25, 2, 0.5)
@@ -132,7 +130,7 @@ def test_one_embedding_needs_one_vocabulary():
         "model.share_embeddings=false"
     ]
     for fine in ([shared], [separate, "model.share_embeddings=false"], [separate, "model=lstm_attention"]):
-        config.check(["recipe=translation", *fine])
+        schema.check(["recipe=translation", *fine])
 
 
 def test_every_component_checks_its_run(package):
@@ -159,23 +157,23 @@ def earlier(tmp_path):
         "seed=7", "backend=tf", "optimizer=sgd", "optimizer.lr=0.5", "model.dropout=0.25", f"run_dir={tmp_path}/run"
     )
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config.plain(run)))
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(schema.plain(run)))
     return tmp_path / "run"
 
 
 @pytest.mark.parametrize("key", ["resume", "evaluate"])
 def test_an_earlier_run_is_gone_on_from_by_its_folder_alone(earlier, key):
-    run = config.check([f"{key}={earlier}"])
+    run = schema.check([f"{key}={earlier}"])
     assert (run.recipe, run.seed, run.backend, run.optimizer.lr, run.model.dropout) == ("plain", 7, "tf", 0.5, 0.25)
     assert getattr(run, key) == str(earlier)
     assert run.run_dir == str(earlier) if key == "resume" else run.run_dir.startswith("outputs/plain/tf/")
-    assert config.check([f"{key}={earlier}", "run_dir=elsewhere"]).run_dir == "elsewhere"
-    run = config.check(
+    assert schema.check([f"{key}={earlier}", "run_dir=elsewhere"]).run_dir == "elsewhere"
+    run = schema.check(
         [f"{key}={earlier}", "backend=torch", "schedule=cosine", "optimizer.lr=0.25", "model=conformer_ctc_small"]
     )
     assert (run.backend, run.optimizer.lr, run.optimizer.momentum) == ("torch", 0.25, 0.9)
     assert (type(run.schedule).__name__, run.model.layers, run.model.dropout) == ("Cosine", 16, 0.25)
-    assert config.check([f"{key}={earlier}", "optimizer=adamw"]).optimizer.lr == 0.001
+    assert schema.check([f"{key}={earlier}", "optimizer=adamw"]).optimizer.lr == 0.001
     assert check(f"{key}={earlier}").seed == 0  # a recipe is a beginning of its own
 
 
@@ -183,7 +181,7 @@ def test_an_earlier_run_that_is_not_there_is_the_only_problem(tmp_path):
     assert refused(f"resume={tmp_path}/x") == [f"resume: {tmp_path}/x is not a folder, expected a run folder"]
     assert refused(f"evaluate={tmp_path}") == [f"evaluate: {tmp_path} has no config.yaml, expected a run folder"]
     assert check("resume=auto", "run_dir=here").resume == "auto"
-    assert refused(PLAIN, "resume=auto") == ["resume=auto: also give run_dir=FOLDER, the run to go on with or to begin"]
+    assert refused(PLAIN, "resume=auto") == ["resume=auto: also give run_dir=FOLDER, the run to resume or to begin"]
     (tmp_path / "config.yaml").write_text("model: [")
     (line,) = refused(f"resume={tmp_path}")
     assert line.startswith(f"{tmp_path}/config.yaml: not a YAML file that can be read")
@@ -379,7 +377,7 @@ def test_a_config_names_nothing_but_specs(tmp_path, way, target):
         write(tmp_path, "recipe/mine.yaml", yaml.safe_dump({"defaults": ["asr", "_self_"], "model": node}))
         lines = refused("recipe=mine", folders=[tmp_path])
     else:
-        plain = config.plain(check()) | {"model": node}
+        plain = schema.plain(check()) | {"model": node}
         write(tmp_path, "config.yaml", yaml.safe_dump(plain))
         lines = refused(f"resume={tmp_path}")
     assert any(line.startswith("model._target_: ") for line in lines), lines
@@ -474,7 +472,7 @@ def package(tmp_path, monkeypatch):
 def test_a_spec_of_ones_own_package_is_built_when_the_package_is_allowed(package):
     run = check("allow=[my_package]", "model=mine", "model.size=5", "model.name=x", folders=[package])
     assert (type(run.model).__module__, run.model.size, run.allow) == ("my_package.models", 5, ("my_package",))
-    assert config.resolve(config.plain(run), ["my_package"]) == run
+    assert schema.resolve(schema.plain(run), ["my_package"]) == run
     lines = refused(PLAIN, "allow=[my_package]", "model=mine", "model.size=0", folders=[package])
     assert lines == [
         "model.name: not given (text: what it is called); give model.name=...",
@@ -492,9 +490,9 @@ def test_a_package_that_is_not_allowed_is_not_imported(package):
 
 
 def test_a_config_cannot_allow_a_package_by_itself(package):
-    plain = config.plain(check("allow=[my_package]", "model=mine", "model.name=x", folders=[package]))
+    plain = schema.plain(check("allow=[my_package]", "model=mine", "model.name=x", folders=[package]))
     with pytest.raises(ConfigError):
-        config.resolve(plain)
+        schema.resolve(plain)
 
 
 @pytest.mark.parametrize("name", ["Child", "Forged", "Alias", "make", "ConformerCTC", "os", "os.system", "Missing"])
@@ -513,9 +511,9 @@ def test_a_module_that_cannot_be_imported_is_a_line_of_its_own(package):
 def test_checking_a_config_imports_no_framework():
     code = f"""
 import sys
-from toolkit.config import schema as config
+from toolkit.config import schema
 for name in {RECIPES!r}:
-    config.check(["recipe=" + name])
+    schema.check(["recipe=" + name])
 heavy = {sorted(set().union(*build.FOREIGN.values(), ("datasets", "pyarrow", "soundfile", "av", "scipy", "pandas")))!r}
 found = [name for name in heavy if name in sys.modules]
 assert not found, found

@@ -4,42 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support import bad_input
-from toolkit.data import speech
-from toolkit.data.corpus import LISTED, Corpus, Problem
+from tests.support import bad_input, corpora
+from toolkit.data.columns.column import Flaw, columns_of
+from toolkit.data.problems import LISTED
+from toolkit.data.split import Corpus, encoded
 from toolkit.datasets.audio_folder import AudioFolder
 from toolkit.errors import DataError
 
 
-class Letters:
-    """A tokenizer of single characters: those of the texts given."""
-
-    def __init__(self, texts: list[str]) -> None:
-        self.known = sorted(set("".join(texts)))
-
-    def encode(self, text: str) -> list[int]:
-        return [self.known.index(c) + 1 for c in text]
-
-    def unknown(self, text: str) -> list[str]:
-        return [c for c in text if c not in self.known]
-
-
-def frames(samples: np.ndarray) -> np.ndarray:
-    return samples // 640  # 10 ms hops, four to an output frame
-
-
-def both_stages(path: Path, cache: Path, on_bad: str = "refuse") -> Corpus:
+def both_stages(path: Path, folder: Path, on_bad: str = "refuse") -> Corpus:
     dataset = AudioFolder(path=str(path), on_bad=on_bad)  # type: ignore[arg-type]
-    corpus = speech.prepare(dataset, cache)
-    model = SimpleNamespace(output_length=frames)
-    run: Any = SimpleNamespace(dataset=dataset, model=model, features=SimpleNamespace(frames=lambda samples: samples))
-    learned: Any = SimpleNamespace(tokenizer=Letters(corpus.splits["train"].texts))
-    return speech.usable(run, corpus, learned)
+    return corpora.both_stages(corpora.run_of(dataset), folder)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +55,12 @@ def test_dropped_with_a_count(name: str, cases: dict[str, bad_input.Case], tmp_p
 def test_all_problems_at_once_and_good_ones_stay(tmp_path: Path) -> None:
     count = bad_input.make_all_in_one(tmp_path / "data")
     with pytest.raises(DataError) as caught:
-        both_stages(tmp_path / "data", tmp_path / "cache")
+        both_stages(tmp_path / "data", tmp_path)
     assert caught.value.headline.startswith(f"{count} problems ")
     for name in ("empty.wav", "cut.wav", "half.flac", "mp3.wav", "page.wav", "nan.wav", "silent.wav", "gone.wav"):
         assert sum(name in line for line in caught.value.problems) == 1, name
     assert "dataset.on_bad=drop" in caught.value.problems[-1]
-    dropped = both_stages(tmp_path / "data", tmp_path / "cache", "drop")
+    dropped = both_stages(tmp_path / "data", tmp_path, "drop")
     assert sum(dropped.report.dropped.values()) == count
     assert {name: len(split) for name, split in dropped.splits.items()} == {"train": 8, "validation": 2, "test": 2}
 
@@ -91,7 +70,7 @@ def test_a_long_list_is_cut_and_the_rest_counted(tmp_path: Path) -> None:
     rows += [{"file_name": f"gone_{i}.wav", "transcription": "a", "split": "train"} for i in range(LISTED + 7)]
     bad_input.write_csv(tmp_path / "data", rows)
     with pytest.raises(DataError) as caught:
-        both_stages(tmp_path / "data", tmp_path / "cache")
+        both_stages(tmp_path / "data", tmp_path)
     assert len(caught.value.problems) == LISTED + 2
     assert "... and 7 more: 7 missing file" in caught.value.problems
 
@@ -100,15 +79,19 @@ def test_ctc_needs_a_frame_for_every_repeat(tmp_path: Path) -> None:
     rows = bad_input.good_rows(tmp_path / "data")
     rows[0]["transcription"] = "bookkeeper"  # ten tokens and three repeats
     bad_input.write_csv(tmp_path / "data", rows)
-    corpus = speech.prepare(AudioFolder(path=str(tmp_path / "data")), tmp_path / "cache")
-    letters = Letters([text for split in corpus.splits.values() for text in split.texts])
+    run = corpora.run_of(AudioFolder(path=str(tmp_path / "data")))
+    found = corpora.prepare(run.dataset, tmp_path / "cache")
+    known = corpora.learned(run, found, tmp_path / "learned")
+    split = encoded(columns_of(run), found.splits["train"], known)
 
-    def frames_for_the_first(count: int) -> list[Problem]:
-        def few(samples: np.ndarray) -> np.ndarray:
-            return np.array([count if i == 0 else 99 for i in range(len(samples))])
+    def flaws_with(count: int) -> list[Flaw]:
+        def few(frames: np.ndarray) -> np.ndarray:
+            return np.array([count if i == 0 else 99 for i in range(len(frames))])
 
-        return speech.check(corpus.splits["train"], letters, few)[1]
+        run.model = SimpleNamespace(longest=None, output_length=few)
+        return list(run.task.unfit(run, split, known))
 
-    assert not frames_for_the_first(13)
-    (problem,) = frames_for_the_first(12)
-    assert "12 output frames, CTC needs 13 (10 tokens, 3 repeats)" in problem.message
+    assert not flaws_with(13)
+    (flaw,) = flaws_with(12)
+    assert flaw.position == 0
+    assert "12 output frames, CTC needs 13 (10 tokens, 3 repeats)" in flaw.message

@@ -10,9 +10,9 @@ import pytest
 
 from tests.support import bad_pictures
 from tests.support.bad_pictures import encoded, good_folder, pixels
-from tests.support.image_runs import all_pictures, folder, learned, run_of, sizes
-from toolkit.data import images
-from toolkit.data.corpus import Corpus
+from tests.support.corpora import both_stages, prepare, sizes
+from tests.support.image_runs import all_pixels, folder, run_of
+from toolkit.data.split import Corpus
 from toolkit.errors import DataError
 
 
@@ -27,16 +27,14 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {case.name: case for case in bad_pictures.make(tmp_path_factory.mktemp("bad"))}
 
 
-def both_stages(path: Path, tmp_path: Path, on_bad: str = "refuse") -> Corpus:
-    run = run_of(folder(path, on_bad=on_bad))
-    corpus = images.prepare(run.dataset, tmp_path / "cache")
-    return images.usable(run, corpus, learned(run, corpus, tmp_path / on_bad))
+def usable(path: Path, tmp_path: Path, on_bad: str = "refuse") -> Corpus:
+    return both_stages(run_of(folder(path, on_bad=on_bad)), tmp_path)
 
 
 @pytest.mark.parametrize("name", bad_pictures.CASES)
 def test_refused_with_a_message(name: str, cases: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        both_stages(cases[name].path, tmp_path)
+        usable(cases[name].path, tmp_path)
     message = str(caught.value)
     for fragment in cases[name].fragments:
         assert fragment in message, message
@@ -47,9 +45,9 @@ def test_refused_with_a_message(name: str, cases: dict[str, Any], tmp_path: Path
 def test_dropped_with_a_count(name: str, cases: dict[str, Any], tmp_path: Path) -> None:
     if not cases[name].droppable:
         with pytest.raises(DataError):
-            both_stages(cases[name].path, tmp_path, "drop")
+            usable(cases[name].path, tmp_path, "drop")
         return
-    corpus = both_stages(cases[name].path, tmp_path, "drop")
+    corpus = usable(cases[name].path, tmp_path, "drop")
     assert sum(corpus.report.dropped.values()) == 1
     assert sizes(corpus) == (8, 2, 2)
 
@@ -57,10 +55,10 @@ def test_dropped_with_a_count(name: str, cases: dict[str, Any], tmp_path: Path) 
 def test_all_problems_at_once_and_good_ones_stay(tmp_path: Path) -> None:
     count = bad_pictures.make_all_in_one(tmp_path / "data")
     with pytest.raises(DataError) as caught:
-        images.prepare(folder(tmp_path / "data"), tmp_path / "cache")
+        prepare(folder(tmp_path / "data"), tmp_path / "cache")
     assert caught.value.headline.startswith(f"{count} problems ")
     assert "dataset.on_bad=drop" in caught.value.problems[-1]
-    corpus = images.prepare(folder(tmp_path / "data", on_bad="drop"), tmp_path / "cache")
+    corpus = prepare(folder(tmp_path / "data", on_bad="drop"), tmp_path / "cache")
     assert sizes(corpus) == (8, 2, 2) and sum(corpus.report.dropped.values()) == count
 
 
@@ -76,7 +74,7 @@ def test_unreadable_folders_are_named(place: str, data: Path, tmp_path: Path, mo
     monkeypatch.setattr(os, "scandir", denied)
     monkeypatch.setattr(os, "listdir", lambda path: [entry.name for entry in denied(path)])  # Path.iterdir
     with pytest.raises(DataError, match=f"{place}: unreadable: Permission denied"):
-        images.prepare(folder(data), tmp_path / "cache")
+        prepare(folder(data), tmp_path / "cache")
 
 
 def test_an_unreadable_file_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,24 +87,26 @@ def test_an_unreadable_file_is_named(data: Path, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "read_bytes", denied)
     with pytest.raises(DataError, match=r"train/cat/2.png: unreadable: Permission denied"):
-        images.prepare(folder(data), tmp_path / "cache")
+        prepare(folder(data), tmp_path / "cache")
 
 
 def test_grey_beside_colour_needs_a_choice(data: Path, tmp_path: Path) -> None:
     (data / "test/dog/grey.png").write_bytes(encoded(pixels(50)[..., 0]))
     with pytest.raises(DataError, match=r"has colour, but test/dog/grey.png has grey.*dataset.channels=3 or 1"):
-        images.prepare(folder(data, channels=None), tmp_path / "cache")
+        prepare(folder(data, channels=None), tmp_path / "cache")
     for channels in (1, 3):
-        corpus = images.prepare(folder(data, channels=channels), tmp_path / "cache")
-        assert all_pictures(corpus.splits["test"]).shape == (3, 12, 12, channels)
+        corpus = prepare(folder(data, channels=channels), tmp_path / "cache")
+        assert all_pixels(corpus.splits["test"]).shape == (3, 12, 12, channels)
 
 
-def test_repeated_pictures_can_be_kept(data: Path, tmp_path: Path) -> None:
+def test_repeated_images_can_be_kept(data: Path, tmp_path: Path) -> None:
     (data / "train/cat/a.png").write_bytes((data / "test/cat/0.png").read_bytes())
     (data / "train/dog/b.png").write_bytes((data / "train/cat/0.png").read_bytes())
-    corpus = images.prepare(folder(data, repeats="keep"), tmp_path / "cache")
+    corpus = prepare(folder(data, repeats="keep"), tmp_path / "cache")
     assert sizes(corpus) == (10, 2, 2) and not corpus.report.dropped
-    assert sorted(corpus.report.notes) == [
-        "pictures in two classes: 1 (kept: dataset.repeats=keep)",
-        "pictures in two splits: 1 (kept: dataset.repeats=keep)",
+    assert sorted(note for note in corpus.report.notes if not note.startswith(" ")) == [
+        "examples in two classes: 1 (kept: dataset.repeats=keep)",
+        "examples in two splits: 1 (kept: dataset.repeats=keep)",
     ]
+    named = [note.split(": ")[0].strip() for note in corpus.report.notes if note.startswith(" ")]
+    assert sorted(named) == ["train/cat/a.png", "train/dog/b.png"]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from toolkit.data import translation
 from toolkit.data.batch import Part, rows, rows_of
+from toolkit.data.columns.text import TextBatcher, Tokens
+from toolkit.data.split import Collator
 from toolkit.tasks.seq2seq.spec import Seq2Seq
 
 
@@ -21,8 +22,9 @@ def test_parts_are_the_whole_batch(count, parts):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 def test_a_process_makes_its_own_rows_of_a_batch_and_pads_them_as_the_whole(ranks):
-    sides = [translation.Tokens.of([range(n) for n in lengths]) for lengths in ([1, 2, 9, 3, 4], [4, 7, 2, 1, 3])]
-    collator, positions = translation.Collator(*sides), np.array([4, 2, 1, 0, 3])
+    lengths = {"input": [1, 2, 9, 3, 4], "target": [4, 7, 2, 1, 3]}
+    sides = [TextBatcher(Tokens.of([range(n) for n in counts]), role) for role, counts in lengths.items()]
+    collator, positions = Collator(*sides), np.array([4, 2, 1, 0, 3])
     whole, amounts = collator(positions, 0), Seq2Seq().amounts
     parts = [Part(collator, rank, ranks, amounts)(positions, 0) for rank in range(ranks)]
     assert sum(part["share"] for part in parts) == pytest.approx(1)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolkit.data.plan import RATIO, SHORTEST, Plan, padding_efficiency, rounded
+from toolkit.data.plan import RATIO, SHORTEST, Plan, columns, padding_efficiency, rounded
 
 
 @pytest.fixture
@@ -119,3 +119,20 @@ def test_rows_are_a_multiple_where_there_is_room(few, multiple):
     full = [(rows, width) for rows, width in odd if min(64, 60 // width) >= multiple]
     assert len(full) <= 1, "the rest alone"
     assert plan.digest != few.digest
+
+
+@pytest.mark.parametrize("budget, most", [(None, 8), (40.0, 100), (15.0, 6), (1.0, 100)])
+def test_batches_of_a_pool_take_as_much_of_every_lane(budget, most):
+    rng = np.random.default_rng(0)
+    lengths, starts = rng.uniform(1, 10, 50), np.array([0, 14, 28, 42, 50])
+    found = columns(lengths, starts, budget, most, [1, 2, 3])
+    assert sorted(np.concatenate(found)) == list(range(50))
+    for batch in found:
+        assert len(batch) <= most and (budget is None or len(batch) == 1 or len(batch) * lengths[batch].max() <= budget)
+        assert list(batch) == sorted(batch)
+    if budget is None:
+        counts = [np.histogram(batch, starts)[0] for batch in found]
+        assert sum(len(set(count)) == 1 for count in counts) >= len(counts) // 2, "even, as far as the lanes reach"
+    again, other = (columns(lengths, starts, budget, most, [1, 2, n]) for n in (3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+    assert [b.tolist() for b in found] != [b.tolist() for b in other]

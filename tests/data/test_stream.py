@@ -1,34 +1,25 @@
-"""Training splits that are read while they are trained on: all kinds of shards, pools, processes, going on."""
+"""Training splits that are read during training: pools, processes, bad records, and resumed runs."""
 
-import functools
-import gzip
-import importlib
-import io
 import json
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
-from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from toolkit.data.corpus import SPLITS
 
+from tests.support import made, tiny
+from tests.support.devices import joined
 from toolkit.config import schema as config
+from toolkit.data import pipeline
 from toolkit.data.batch import PLACES, Part
-from toolkit.data.plan import columns
+from toolkit.data.columns.column import columns_of
 from toolkit.data.stream import Reader, Stream
-from toolkit.datasets import hub, imagenet, parallel_hub, shards
 from toolkit.errors import ConfigError, DataError
-from toolkit.runs.checkpoint import Progress
-
-from . import made, test_datasets, test_devices, test_image_datasets, test_translation_datasets, tiny
+from toolkit.training.progress import Progress
 
 BACKENDS = ("torch", "tf")
 DOMAINS = {
@@ -37,227 +28,6 @@ DOMAINS = {
     "images": ("image_classification", "image_shards", ["features.crop=pad"]),
 }
 SIZES = (7, 5, 9, 4)  # records of the training shards
-WANTED = {
-    "speech": ({"recording": shards.AUDIO, "transcript": shards.TEXT}, "recording"),
-    "translation": ({"source": ("en",), "target": ("de",)}, None),
-    "images": ({"picture": shards.IMAGE, "class": shards.LABEL}, "picture"),
-}
-
-
-@pytest.mark.parametrize("kind", made.WRITERS)
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_records_of_every_kind_of_shard_are_the_same(domain, kind, tmp_path):
-    folder = made.shard_folder(tmp_path / "data", domain, kind, SIZES)
-    found = shards.in_folder(str(folder), *WANTED[domain], "train")
-    assert len(found.files) == len(SIZES)
-    rows = [(list(row.fields.values()), row.read()) for i in range(len(SIZES)) for row in found.rows(i)]
-    expected = []
-    for record in made.records(domain, sum(SIZES) + 12)[: sum(SIZES)]:
-        content = next((value for value in record.values() if isinstance(value, bytes)), b"")
-        expected.append(([value for value in record.values() if isinstance(value, str)], content))
-    assert rows == expected
-    for start in (0, 1, 4, 5, 6, 7, 8):
-        tail = [row.read() if domain != "translation" else row.fields for row in found.rows(0, start)]
-        whole = [row.read() if domain != "translation" else row.fields for row in found.rows(0)]
-        assert tail == whole[start:]
-
-
-WRITTEN_BY_TENSORFLOW = """
-import sys, tensorflow as tf
-feature = tf.train.Feature
-with tf.io.TFRecordWriter(sys.argv[1]) as file:
-    for i in range(3):
-        values = {"text": feature(bytes_list=tf.train.BytesList(value=["zażółć".encode()])),
-                  "n": feature(int64_list=tf.train.Int64List(value=[i - 1])),
-                  "many": feature(float_list=tf.train.FloatList(value=[0.5, 2.0]))}
-        file.write(tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString())
-"""
-
-
-def test_records_are_those_that_tensorflow_writes(tmp_path):
-    path = tmp_path / "train-0.tfrecord"
-    subprocess.run([sys.executable, "-c", WRITTEN_BY_TENSORFLOW, str(path)], check=True, capture_output=True)
-    with open(path, "rb") as file:
-        found = list(shards._tfrecord(file, 0, {}))
-    assert [row["n"] for row in found] == [-1, 0, 1]
-    assert {row["text"].decode() for row in found} == {"zażółć"} and found[0]["many"] == [0.5, 2.0]
-
-
-def damage_end(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-
-
-def damage_field(path):
-    made.WRITERS[path.suffix[1:]](path, [{"sound": b"1", "words": "2"}])
-
-
-@pytest.mark.parametrize("kind", made.WRITERS)
-def test_a_bad_shard_is_named(kind, tmp_path):
-    folder = made.shard_folder(tmp_path / "data", "speech", kind, (3,))
-    damage_end(next(folder.glob("train-*")))
-    found = shards.in_folder(str(folder), *WANTED["speech"], "train")
-    with pytest.raises(DataError, match=rf"train-00000-of-00001.{kind}, record \d+: cannot be read \(.*copy the file"):
-        list(found.rows(0))
-
-
-@pytest.mark.parametrize("kind", made.WRITERS)
-def test_a_field_that_is_not_there_is_named(kind, tmp_path):
-    """Where a file has columns, by one line for all of its records."""
-    folder = made.shard_folder(tmp_path / "data", "speech", kind, (3,))
-    damage_field(next(folder.glob("train-*")))
-    found = shards.in_folder(str(folder), *WANTED["speech"], "train")
-    said = "expected one of audio, wav, flac"
-    if kind == "parquet":
-        with pytest.raises(DataError, match=f"train-00000-of-00001.parquet: found sound, words, {said}"):
-            list(found.rows(0))
-    else:
-        (problem,) = found.rows(0)
-        assert problem.kind == "missing field" and said in problem.message
-
-
-def test_records_without_a_usable_value_are_problems(tmp_path):
-    folder = made.shard_folder(tmp_path / "data", "images", "parquet", (3,))
-    picture = made.records("images", 1)[0]["png"]
-    rows = [
-        {"image": image, "label": label}
-        for image, label in (
-            ({"bytes": picture, "path": "a.png"}, 3),
-            ({"bytes": picture, "path": "a.png"}, -1),
-            ({"bytes": picture, "path": "a.png"}, None),
-            ({"bytes": None, "path": "/etc/hostname"}, 1),
-            (None, 1),
-        )
-    ]
-    path = next(folder.glob("train-*"))
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    dataset = shards.ImageShards(path=str(folder))
-    good, *bad = dataset.shards("train", tmp_path).examples(dataset, "train", 0)
-    assert good.text == "3"
-    kinds = ["wrong type", "missing field", "wrong type", "missing field"]
-    assert [problem.kind for problem in bad] == kinds
-    assert [problem.where for problem in bad] == [f"train-00000-of-00001.parquet, record {i}" for i in (1, 2, 3, 4)]
-
-
-def twice(path):
-    with tarfile.open(path, "a") as archive:
-        info = tarfile.TarInfo("folder.of/000002.txt")
-        archive.addfile(info, io.BytesIO())
-
-
-@pytest.mark.parametrize(
-    "spoil, said",
-    [
-        (lambda path: path.write_bytes(path.read_bytes() * 2), "another archive follows"),
-        (twice, "000002.txt is there twice"),
-        (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "cannot be read"),
-        (
-            lambda path: path.rename(path.with_name("train-0.tar.gz")),
-            "found train-0.tar.gz, expected shards that are not",
-        ),
-    ],
-)
-def test_an_archive_that_would_lose_records_is_refused(spoil, said, tmp_path):
-    folder = made.shard_folder(tmp_path / "data", "speech", "tar", (3,))
-    spoil(next(folder.glob("train-*")))
-    with pytest.raises(DataError, match=said):
-        list(shards.in_folder(str(folder), *WANTED["speech"], "train").rows(0))
-
-
-def test_another_file_of_the_same_size_is_another(tmp_path):
-    folder = made.shard_folder(tmp_path / "data", "images", "tar", (3,))
-    found = shards.in_folder(str(folder), *WANTED["images"], "train")
-    before = [row.stamp for row in found.rows(0)]
-    path = next(folder.glob("train-*"))
-    content = path.read_bytes()
-    path.unlink()
-    path.write_bytes(content)
-    assert not set(before) & {row.stamp for row in found.rows(0)}
-
-
-def test_a_file_of_no_split_is_named(tmp_path):
-    folder = made.shard_folder(tmp_path / "data", "translation", "tar", (3,))
-    (folder / "trane-0.tar").touch()
-    with pytest.raises(DataError, match=r"found trane-0.tar, expected train-\*.parquet"):
-        shards.in_folder(str(folder), {}, None, "train")
-
-
-def of_shards(dataset, split, cache):
-    found = dataset.shards(split, cache)
-    return [dataset.example(split, row) for number in range(len(found.files)) for row in found.rows(number)]
-
-
-def as_a_whole(examples, split):
-    return [(e.id, e.text) if hasattr(e, "text") else (e.source, e.target) for e in examples if e and e.split == split]
-
-
-def hub_dataset(name, folder):
-    if name == "librispeech":
-        rows = [{"id": f"1-2-{i}", "text": "A TEXT"} for i in range(3)]
-        parts = dict.fromkeys(("train.100", "validation", "test"), rows)
-        kinds = {"id": test_datasets.STRING, "text": test_datasets.STRING}
-        path = test_datasets.hub_repository(folder, "clean", parts, kinds)
-        return functools.partial(hub.LibriSpeech, path=str(path))
-    if name == "speech_commands":
-        parts = {s: [{"file": f"yes/{s}_{i}.wav", "label": i} for i in range(3)] for s in SPLITS}
-        label = {"_type": "ClassLabel", "names": ["yes", "_silence_", "no"]}
-        path = test_datasets.hub_repository(folder, "v0.02", parts, {"file": test_datasets.STRING, "label": label})
-        return functools.partial(hub.SpeechCommands, path=str(path))
-    if name == "wmt14":
-        parts = {
-            name: test_translation_datasets.nested(pairs) for name, pairs in test_translation_datasets.GOOD.items()
-        }
-        return functools.partial(
-            parallel_hub.WMT14, repository=str(test_translation_datasets.repository(folder, "de-en", parts))
-        )
-    parts = {name: [{"en": en, "de": de} for en, de in pairs] for name, pairs in test_translation_datasets.GOOD.items()}
-    return functools.partial(
-        parallel_hub.Multi30k, repository=str(test_translation_datasets.repository(folder, "default", parts))
-    )
-
-
-@pytest.mark.parametrize("name", ["librispeech", "speech_commands", "wmt14", "multi30k"])
-def test_a_repository_of_the_hub_is_read_as_a_stream(name, tmp_path):
-    made_of = hub_dataset(name, tmp_path / "hub")
-    dataset, streamed = made_of(), made_of(streaming=True)
-    read = "pairs" if hasattr(dataset, "pairs") else "recordings"
-    whole = list(getattr(dataset, read)(tmp_path / "cache", None))
-    assert as_a_whole(whole, "train")
-    assert as_a_whole(of_shards(streamed, "train", tmp_path / "cache"), "train") == as_a_whole(whole, "train")
-    kept = list(getattr(streamed, read)(tmp_path / "cache", None))
-    assert {e.split for e in kept} == {"validation", "test"}
-    assert as_a_whole(kept, "test") == as_a_whole(whole, "test")
-
-
-def test_imagenets_last_files_are_set_apart_from_a_stream(tmp_path):
-    source = test_image_datasets.hub_repository(
-        tmp_path / "hub", {"train": 8, "validation": 2}, "image", {"label": ["tench", "goldfish"]}
-    )
-    for i in range(3):
-        shutil.copy(source / "train.parquet", source / f"train-{i}.parquet")
-    card = source / "README.md"
-    card.write_text(card.read_text().replace("path: train.parquet", "path: train-*.parquet"))
-    dataset = imagenet.ImageNet(path=str(source), size=8, streaming=True)
-    assert [len(dataset.shards(split, tmp_path).files) for split in SPLITS] == [2, 1, 1]
-    counts = Counter(picture.split for picture in dataset.pictures(tmp_path / "cache", None))
-    assert counts == {"validation": 8, "test": 2}
-    assert {p.text for p in of_shards(dataset, "train", tmp_path)} == {"tench", "goldfish"}
-
-
-@pytest.mark.parametrize("budget, most", [(None, 8), (40.0, 100), (15.0, 6), (1.0, 100)])
-def test_batches_of_a_pool_take_as_much_of_every_lane(budget, most):
-    rng = np.random.default_rng(0)
-    lengths, starts = rng.uniform(1, 10, 50), np.array([0, 14, 28, 42, 50])
-    found = columns(lengths, starts, budget, most, [1, 2, 3])
-    assert sorted(np.concatenate(found)) == list(range(50))
-    for batch in found:
-        assert len(batch) <= most and (budget is None or len(batch) == 1 or len(batch) * lengths[batch].max() <= budget)
-        assert list(batch) == sorted(batch)
-    if budget is None:
-        counts = [np.histogram(batch, starts)[0] for batch in found]
-        assert sum(len(set(count)) == 1 for count in counts) >= len(counts) // 2, "even, as far as the lanes reach"
-    again, other = (columns(lengths, starts, budget, most, [1, 2, n]) for n in (3, 4))
-    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
-    assert [b.tolist() for b in found] != [b.tolist() for b in other]
 
 
 def arguments(domain, folder, *overrides):
@@ -272,13 +42,11 @@ def arguments(domain, folder, *overrides):
 def stream(folder, domain, *overrides):
     """A stream and its run, what it learns from its own sample."""
     run = config.check(arguments(domain, folder, *overrides))
-    reader = Reader(run)
-    module, learned = importlib.import_module(f"toolkit.{domain}"), folder / "learned"
+    columns, learned = columns_of(run), folder / "learned"
+    reader = Reader(run, columns)
     if not learned.exists():
-        for name in ("tokenizer", "features"):
-            (learned / name).mkdir(parents=True)
-        module.learn(run, reader.sample(), learned)
-    return Stream(reader, module.load(run, learned)), run
+        pipeline.learn(columns, reader.sample(), learned)
+    return Stream(reader, pipeline.load(columns, learned)), run
 
 
 def through(found, run, engine=None, at=None, steps=30):
@@ -356,7 +124,7 @@ def test_processes_read_their_own_shards_and_share_the_batches_of_one(domain, si
 
 def processes(folder, domain, *overrides, steps=12):
     """What each of two processes goes through, and the streams; an error takes the place of the steps."""
-    engines, found = test_devices.joined(2), {}
+    engines, found = joined(2), {}
     # not in the threads: Hydra composes by a state that all of them share
     streams = [stream(folder, domain, "trainer.devices=2", *overrides) for _ in range(2)]
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.datasets.test_datasets import debian_package
+from tests.support import hub
+from tests.support.archives import debian_package
 from tests.support.bad_pictures import encoded, pixels
-from tests.support.image_runs import all_pictures, sizes
-from toolkit.data import images
+from tests.support.corpora import prepare, sizes
+from tests.support.image_runs import all_pixels
 from toolkit.data.sources import fetch
 from toolkit.datasets import cifar, digits, imagenet, mnist
 from toolkit.errors import DataError
@@ -46,13 +47,13 @@ def idx_files(path: Path, packed: bool = True) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("packed", [True, False])
 def test_mnist_files(packed: bool, tmp_path: Path) -> None:
     arrays = idx_files(tmp_path / "data", packed)
-    corpus = images.prepare(mnist.MNIST(path=str(tmp_path / "data")), tmp_path / "cache")
+    corpus = prepare(mnist.MNIST(path=str(tmp_path / "data")), tmp_path / "cache")
     assert sizes(corpus) == (20, 10, 10)  # one of the three of each class to validate
     for split in ("train", "validation"):
         here = [int(name.split("/")[1]) for name in corpus.splits[split].ids]
         wanted = arrays["train-images-idx3-ubyte"][here]
-        np.testing.assert_array_equal(all_pictures(corpus.splits[split])[..., 0], wanted)
-        assert corpus.splits[split].texts == [str(n) for n in arrays["train-labels-idx1-ubyte"][here]]
+        np.testing.assert_array_equal(all_pixels(corpus.splits[split])[..., 0], wanted)
+        assert corpus.splits[split].references == [str(n) for n in arrays["train-labels-idx1-ubyte"][here]]
     assert corpus.splits["test"].origins[3] == f"t10k-images-idx3-ubyte{'.gz' * packed}, row 3"
 
 
@@ -93,7 +94,7 @@ def test_bad_mnist_files(damage: str, said: str, tmp_path: Path) -> None:
     idx_files(tmp_path / "data")
     _mnist_damage(tmp_path / "data", damage)
     with pytest.raises(DataError) as caught:
-        images.prepare(mnist.FashionMNIST(path=str(tmp_path / "data")), tmp_path / "cache")
+        prepare(mnist.FashionMNIST(path=str(tmp_path / "data")), tmp_path / "cache")
     assert said in str(caught.value)
 
 
@@ -117,11 +118,11 @@ def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_fashion_mnist_is_fetched_once(debian: dict[str, Any], tmp_path: Path) -> None:
     for _ in range(2):
-        corpus = images.prepare(mnist.FashionMNIST(), tmp_path / "cache")
-        assert sizes(corpus) == (20, 10, 10) and corpus.splits["test"].texts == list(mnist.CLOTHING)
+        corpus = prepare(mnist.FashionMNIST(), tmp_path / "cache")
+        assert sizes(corpus) == (20, 10, 10) and corpus.splits["test"].references == list(mnist.CLOTHING)
     assert debian["downloads"] == 1
     expected = debian["arrays"]["t10k-images-idx3-ubyte"]
-    np.testing.assert_array_equal(all_pictures(corpus.splits["test"])[..., 0], expected)
+    np.testing.assert_array_equal(all_pixels(corpus.splits["test"])[..., 0], expected)
     (unpacked,) = (tmp_path / "cache/downloads").iterdir()
     assert sorted(file.name for file in unpacked.iterdir()) == sorted(debian["arrays"])
 
@@ -131,7 +132,7 @@ def test_another_version_of_fashion_mnist_is_refused(
 ) -> None:
     monkeypatch.setattr(mnist, "CHECKSUM", "0" * 64)
     with pytest.raises(DataError, match=r"dataset-fashion-mnist_1_all.deb: .* expected 0{64}"):
-        images.prepare(mnist.FashionMNIST(), tmp_path / "cache")
+        prepare(mnist.FashionMNIST(), tmp_path / "cache")
     assert list((tmp_path / "cache/downloads").iterdir()) == []
 
 
@@ -139,69 +140,48 @@ def test_without_debian_the_hub_serves_and_both_ways_are_named(monkeypatch: pyte
     import datasets
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    source = hub_repository(tmp_path / "hub", {"train": 4, "test": 2}, "image", {"label": ["zero", "one"]})
-    corpus = images.prepare(mnist.FashionMNIST(repository=str(source), size=8, channels=3), tmp_path / "cache")
-    assert set(corpus.splits["train"].texts) == {"T-shirt/top", "Trouser"}
+    source = hub.images(tmp_path / "hub", {"train": 4, "test": 2}, "image", {"label": ["zero", "one"]})
+    corpus = prepare(mnist.FashionMNIST(repository=str(source), size=8, channels=3), tmp_path / "cache")
+    assert set(corpus.splits["train"].references) == {"T-shirt/top", "Trouser"}
 
     def unreachable(*_: Any, **__: Any) -> Any:
         raise ConnectionError("Couldn't reach the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(DataError) as caught:
-        images.prepare(mnist.FashionMNIST(), tmp_path / "cache")
+        prepare(mnist.FashionMNIST(), tmp_path / "cache")
     message = str(caught.value)
     assert "apt-get is not on this machine" in message and "Couldn't reach the Hub" in message
     assert "dataset.path=FOLDER" in message
 
 
-def hub_repository(path: Path, counts: dict[str, int], content: str, labels: dict[str, list[str]]) -> Path:
-    """A local repository in the layout that the hub has: parquet files whose metadata declares the features."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path.mkdir()
-    declared = {content: {"_type": "Image"}} | {c: {"_type": "ClassLabel", "names": n} for c, n in labels.items()}
-    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
-    for split, count in counts.items():
-        files = [{"bytes": encoded(pixels(31 * len(split) + i, 8, 8)), "path": None} for i in range(count)]
-        rows = [{content: file} | {c: i % len(n) for c, n in labels.items()} for i, file in enumerate(files)]
-        table = pa.Table.from_pylist(rows)
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": declared}})})
-        pq.write_table(table, path / f"{split}.parquet")
-        lines += [f"  - split: {split}", f"    path: {split}.parquet"]
-    (path / "README.md").write_text("\n".join([*lines, "---", ""]))
-    return path
-
-
 def test_cifar100_from_the_hub_has_the_published_names(tmp_path: Path) -> None:
     wrong = ["apple", "x", "y"]
-    source = hub_repository(
-        tmp_path / "hub", {"train": 6, "test": 3}, "img", {"fine_label": wrong, "coarse_label": ["a"]}
-    )
-    corpus = images.prepare(cifar.CIFAR100(repository=str(source), size=8), tmp_path / "cache")
-    assert corpus.splits["test"].texts == ["apple", "aquarium_fish", "baby"]
-    np.testing.assert_array_equal(all_pictures(corpus.splits["test"])[2], pixels(31 * 4 + 2, 8, 8))
+    source = hub.images(tmp_path / "hub", {"train": 6, "test": 3}, "img", {"fine_label": wrong, "coarse_label": ["a"]})
+    corpus = prepare(cifar.CIFAR100(repository=str(source), size=8), tmp_path / "cache")
+    assert corpus.splits["test"].references == ["apple", "aquarium_fish", "baby"]
+    np.testing.assert_array_equal(all_pixels(corpus.splits["test"])[2], pixels(31 * 4 + 2, 8, 8))
 
 
 def test_imagenet_is_tested_on_the_public_validation_split(tmp_path: Path) -> None:
-    source = hub_repository(tmp_path / "hub", {"train": 8, "validation": 2}, "image", {"label": ["tench", "goldfish"]})
-    corpus = images.prepare(imagenet.ImageNet(path=str(source), size=8), tmp_path / "cache")
+    source = hub.images(tmp_path / "hub", {"train": 8, "validation": 2}, "image", {"label": ["tench", "goldfish"]})
+    corpus = prepare(imagenet.ImageNet(path=str(source), size=8), tmp_path / "cache")
     assert sizes(corpus) == (6, 2, 2) and corpus.splits["test"].origins[1].endswith("validation, row 1")
 
 
 def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.datasets import load_digits
 
-    corpus = images.prepare(digits.Digits(), tmp_path / "cache")
+    corpus = prepare(digits.Digits(), tmp_path / "cache")
     assert sum(sizes(corpus)) == 1797 and sizes(corpus)[2] == 359
     known = load_digits()
     for split in corpus.splits.values():
         here = [int(name.split("/")[1]) for name in split.ids]
-        np.testing.assert_array_equal(all_pictures(split)[..., 0], np.rint(known.images[here] * 255 / 16))
-        assert split.texts == [str(n) for n in known.target[here]]
+        np.testing.assert_array_equal(all_pixels(split)[..., 0], np.rint(known.images[here] * 255 / 16))
+        assert split.references == [str(n) for n in known.target[here]]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install scikit-learn"):
-        images.prepare(digits.Digits(), tmp_path / "cache")
+        prepare(digits.Digits(), tmp_path / "cache")
 
 
 # ---- CIFAR
@@ -267,14 +247,14 @@ def test_published_versions_of_cifar(name: str, kind: str, tmp_path: Path) -> No
         return
     expected = write_cifar(tmp_path / "data/inner", layout, kind)
     fields: dict[str, Any] = {"validation_fraction": 0.0}
-    corpus = images.prepare(made(path=str(tmp_path / "data"), **fields), tmp_path / "cache")
+    corpus = prepare(made(path=str(tmp_path / "data"), **fields), tmp_path / "cache")
     for split, (shown, labels) in expected.items():
-        np.testing.assert_array_equal(all_pictures(corpus.splits[split]), shown)
-        assert corpus.splits[split].texts == [layout.names[label] for label in labels]
+        np.testing.assert_array_equal(all_pixels(corpus.splits[split]), shown)
+        assert corpus.splits[split].references == [layout.names[label] for label in labels]
         assert corpus.splits[split].ids == [f"{split}/{i:05}" for i in range(len(labels))]
     with tarfile.open(tmp_path / "data.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "data/inner", "cifar-batches")
-    packed = images.prepare(made(path=str(tmp_path / "data.tar.gz"), **fields), tmp_path / "cache")
+    packed = prepare(made(path=str(tmp_path / "data.tar.gz"), **fields), tmp_path / "cache")
     assert packed.fingerprint == corpus.fingerprint
 
 
@@ -286,7 +266,7 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
     write_cifar(tmp_path / "data", cifar.TEN, "new pickle")
     (tmp_path / "data/data_batch_2").write_bytes(pickle.dumps({"labels": [1], "data": Hostile()}))
     with pytest.raises(DataError, match=r"data_batch_2: damaged file: .*found 1 labels and"):
-        images.prepare(cifar.CIFAR10(path=str(tmp_path / "data")), tmp_path / "cache")
+        prepare(cifar.CIFAR10(path=str(tmp_path / "data")), tmp_path / "cache")
     assert not (tmp_path / "executed").exists()
 
 
@@ -305,12 +285,12 @@ def test_bad_cifar_files(kind: str, file: str, content: bytes, said: str, tmp_pa
     write_cifar(tmp_path / "data", cifar.TEN, kind)
     (tmp_path / "data" / file).write_bytes(content)
     with pytest.raises(DataError, match=said):
-        images.prepare(cifar.CIFAR10(path=str(tmp_path / "data")), tmp_path / "cache")
+        prepare(cifar.CIFAR10(path=str(tmp_path / "data")), tmp_path / "cache")
 
 
 def test_a_folder_without_cifar_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found no train.bin, train or train.png in it, expected .*CIFAR-100"):
-        images.prepare(cifar.CIFAR100(path=str(tmp_path)), tmp_path / "cache")
+        prepare(cifar.CIFAR100(path=str(tmp_path)), tmp_path / "cache")
 
 
 def test_the_classes_of_cifar() -> None:

@@ -6,15 +6,14 @@ import collections
 import itertools
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.data.test_translation import GOOD, many_pairs, texts
-from tests.support import bad_pairs
-from toolkit.data import translation
+from tests.support import bad_pairs, hub
+from tests.support.corpora import prepare
+from tests.support.pair_runs import GOOD, many_pairs, nested, texts
 from toolkit.data.sources import fetch
 from toolkit.datasets import bible_en_es, parallel_hub
 from toolkit.errors import DataError
@@ -138,11 +137,11 @@ def test_the_bible_is_made_from_sword_modules(sword: Path, tmp_path: Path, monke
     with pytest.raises(
         DataError, match=r"the checksum of the verses is [0-9a-f]{64}, expected .*sword-text-web 426.0-1"
     ):
-        translation.prepare(dataset, tmp_path / "cache")
+        prepare(dataset, tmp_path / "cache")
     assert not any((tmp_path / "cache/downloads").iterdir())
     monkeypatch.setattr(bible_en_es, "CHECKSUM", "known")
     monkeypatch.setattr(fetch, "checksum", lambda files: "known")
-    found = translation.prepare(dataset, tmp_path / "cache")
+    found = prepare(dataset, tmp_path / "cache")
     assert texts(found) == {
         "train": [
             ("In the beginning God created", "EN el principio crió Dios"),
@@ -152,18 +151,16 @@ def test_the_bible_is_made_from_sword_modules(sword: Path, tmp_path: Path, monke
         "test": [("Now the serpent", "EMPERO la serpiente")],
     }
     assert found.splits["train"].ids == ["Gen.1.1", "Matt.1.1"]
-    made_once = translation.prepare(
-        bible_en_es.BibleEnEs(source="es", target="en"), tmp_path / "cache"
-    )  # nothing fetched
-    assert made_once.splits["test"].sources == ["EMPERO la serpiente"]
+    made_once = prepare(bible_en_es.BibleEnEs(source="es", target="en"), tmp_path / "cache")  # nothing fetched
+    assert made_once.splits["test"].input.texts == ["EMPERO la serpiente"]
     folder = tmp_path / "cache/downloads/bible_en_es"
-    assert translation.prepare(bible_en_es.BibleEnEs(path=str(folder)), tmp_path / "x").fingerprint == found.fingerprint
+    assert prepare(bible_en_es.BibleEnEs(path=str(folder)), tmp_path / "x").fingerprint == found.fingerprint
 
 
 def test_a_missing_module_is_named(sword: Path, tmp_path: Path) -> None:
     (sword / "mods.d/spaRV1909eb.conf").unlink()
     with pytest.raises(DataError, match=r"found no module spaRV1909eb in mods.d, expected .*sword-text-sparv 2.60-1"):
-        translation.prepare(bible_en_es.BibleEnEs(path=str(sword)), tmp_path / "cache")
+        prepare(bible_en_es.BibleEnEs(path=str(sword)), tmp_path / "cache")
 
 
 def test_the_bible_that_cannot_be_fetched_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +169,7 @@ def test_the_bible_that_cannot_be_fetched_says_what_to_do(tmp_path: Path, monkey
 
     monkeypatch.setattr(fetch, "debian_packages", refuse)
     with pytest.raises(DataError, match=r"(?s)cannot fetch.*apt-get is not on this machine.*dataset.path=.*sword"):
-        translation.prepare(bible_en_es.BibleEnEs(), tmp_path)
+        prepare(bible_en_es.BibleEnEs(), tmp_path)
 
 
 def test_only_the_modules_of_a_package_are_wanted() -> None:
@@ -183,55 +180,37 @@ def test_only_the_modules_of_a_package_are_wanted() -> None:
 # ---- the hub
 
 
-def repository(path: Path, name: str, parts: dict[str, list[dict[str, Any]]]) -> Path:
-    """A local repository in the layout that the hub has."""
-    import pyarrow
-    import pyarrow.parquet
-
-    path.mkdir()
-    lines = ["---", "configs:", f"- config_name: {name}", "  data_files:"]
-    for split, rows in parts.items():
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path / f"{split}.parquet")
-        lines += [f"  - split: {split}", f"    path: {split}.parquet"]
-    (path / "README.md").write_text("\n".join([*lines, "---", ""]))
-    return path
-
-
-def nested(pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    return [{"translation": {"de": de, "en": en}} for en, de in pairs]
-
-
 def test_multi30k_from_the_hub_and_from_files(tmp_path: Path) -> None:
     parts = {name: [{"en": en, "de": de} for en, de in pairs] for name, pairs in GOOD.items()}
-    source = repository(tmp_path / "hub", "default", parts)
-    found = translation.prepare(parallel_hub.Multi30k(repository=str(source)), tmp_path / "cache")
+    source = hub.repository(tmp_path / "hub", "default", parts)
+    found = prepare(parallel_hub.Multi30k(repository=str(source)), tmp_path / "cache")
     assert texts(found) == GOOD
     assert found.splits["test"].origins[1] == f"{source} test, row 1"
     back = parallel_hub.Multi30k(repository=str(source), source="de", target="en")
-    assert texts(translation.prepare(back, tmp_path / "cache"))["test"] == [pair[::-1] for pair in GOOD["test"]]
+    assert texts(prepare(back, tmp_path / "cache"))["test"] == [pair[::-1] for pair in GOOD["test"]]
     bad_pairs.aligned(tmp_path / "files")
     for file in list((tmp_path / "files").glob("test.*")):
         (tmp_path / "files" / f"test_2017_mscoco{file.suffix}").write_bytes(file.read_bytes())
         file.rename(tmp_path / "files" / f"test_2016_flickr{file.suffix}")
-    assert texts(translation.prepare(parallel_hub.Multi30k(path=str(tmp_path / "files")), tmp_path)) == GOOD
+    assert texts(prepare(parallel_hub.Multi30k(path=str(tmp_path / "files")), tmp_path)) == GOOD
 
 
 def test_wmt14_and_iwslt_from_the_hub(tmp_path: Path) -> None:
     parts = {name: nested(pairs) for name, pairs in GOOD.items()}
     parts["train"] += [{"translation": {"de": None, "en": "nothing"}}, {"translation": {"de": "", "en": "empty"}}]
-    source = repository(tmp_path / "wmt", "de-en", parts)
-    found = translation.prepare(parallel_hub.WMT14(repository=str(source)), tmp_path / "cache")
+    source = hub.repository(tmp_path / "wmt", "de-en", parts)
+    found = prepare(parallel_hub.WMT14(repository=str(source)), tmp_path / "cache")
     assert texts(found) == GOOD
-    assert found.report.dropped == {"wrong type": 1, "empty side": 1}
-    source = repository(tmp_path / "iwslt", "iwslt2017-de-en", {n: nested(pairs) for n, pairs in GOOD.items()})
+    assert found.report.dropped == {"wrong type": 1, "empty text": 1}
+    source = hub.repository(tmp_path / "iwslt", "iwslt2017-de-en", {n: nested(pairs) for n, pairs in GOOD.items()})
     dataset = parallel_hub.IWSLT(repository=str(source), revision=None)
-    assert texts(translation.prepare(dataset, tmp_path / "cache"))["test"] == [pair[::-1] for pair in GOOD["test"]]
+    assert texts(prepare(dataset, tmp_path / "cache"))["test"] == [pair[::-1] for pair in GOOD["test"]]
 
 
 def test_tatoeba_from_the_hub_is_cut(tmp_path: Path) -> None:
     rows = [{"english": en, "non_english": de} for en, de in many_pairs()]
-    source = repository(tmp_path / "hub", "en-de", {"train": rows})
+    source = hub.repository(tmp_path / "hub", "en-de", {"train": rows})
     dataset = parallel_hub.Tatoeba(repository=str(source), source="de", target="en", test_fraction=0.1)
-    found = texts(translation.prepare(dataset, tmp_path / "cache"))
+    found = texts(prepare(dataset, tmp_path / "cache"))
     assert 30 <= len(found["test"]) <= 40
     assert set(itertools.chain(*found.values())) == {pair[::-1] for pair in many_pairs()}

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from tests.support import training as stand_ins
-from toolkit import run as command
+from toolkit.cli import guard
 from toolkit.runs import checkpoint
 from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
@@ -57,7 +57,7 @@ def live(path: Path) -> None:
             checkpoint.point(folder.checkpoints, found.path.name, at)
         folder.rewind(at)
         run = stand_ins.run(max_epochs=2, validate_every=1, checkpoint_every=2, keep=1, show=0)
-        loop.fit(run, engine, TRAIN, VALID, stand_ins.TOKENIZER, folder, at)
+        loop.fit(run, engine, TRAIN, VALID, stand_ins.TARGET, folder, at)
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
         folder.results({"step": best.progress.step, "weight": float(best.state.model["w"][0])})
     finally:
@@ -233,7 +233,7 @@ def forked(path: Path, fault: str = "none", place: int = 0) -> End:
                 live(path)
             return 0
 
-        code = command.guarded(work)
+        code = guard.guarded(work)
         count.write_text(str(disk.done))
         sys.stderr.flush()
         os._exit(code)

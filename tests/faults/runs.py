@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from tests.support import made, tiny
+from tests.support.backend import ROOT, SETTINGS, Backend, Job
+from tests.workers.killable import PHASES
 from toolkit.runs import checkpoint
 
-from .child import PHASES
-
-ROOT = Path(__file__).parents[2]
+KILLABLE = "tests.workers.killable"
 STEPS = 40
 # Shuffling is always on; here are dropout, augmentation and accumulation. Translation has none of the second.
 SHAPE = [
@@ -58,50 +58,48 @@ def arguments(recipe: str, backend: str, data: Path, folder: Path, *overrides: s
 
 
 class Starter:
-    """A process of ``tests.faults.child``, and the run that it has at the moment."""
+    """Starts runs with one backend.
 
-    def __init__(self, backend: str, work: Path) -> None:
-        self.work, self.backend = work, backend
-        environment = os.environ | {"TOOLKIT_CACHE": str(work / "cache"), "OMP_NUM_THREADS": "1"}
-        self.errors = open(work / f"{backend}.err", "w")  # noqa: SIM115  lives as long as the process
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.child", backend],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            cwd=ROOT,
-            env=environment,
-        )
-        assert self.process.stdout and self.process.stdout.readline() == b"ready\n"
+    Args:
+        server: Forks them from a process that has imported the framework.
+        work: For the data, the cache and the phase of the current run.
+    """
 
-    def __enter__(self) -> Starter:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.close()
-        self.process.wait(60)
-        self.process.stdout.close()
-        self.errors.close()
+    def __init__(self, server: Backend, work: Path) -> None:
+        self.server, self.work, self.backend = server, work, server.backend
 
     def begin(self, arguments: list[str], log: Path, cold: bool = False) -> Attempt:
-        assert self.process.stdin and self.process.stdout
+        """Begin a run.
+
+        Args:
+            log: Receives what it writes.
+            cold: Start a new Python, which imports the framework itself.
+        """
         phase = self.work / f"{self.backend}.phase"
-        order = {"arguments": arguments, "log": str(log), "phase": str(phase), "cold": cold}
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
-        self.process.stdin.flush()
-        return Attempt(int(self.process.stdout.readline()), phase, self.process.stdout)
+        phase.write_bytes(b"\0")
+        words, cache = [str(phase), *arguments], {"TOOLKIT_CACHE": str(self.work / "cache")}
+        if not cold:
+            return Attempt(self.server.start(KILLABLE, *words, cwd=ROOT, env=cache, output=log), phase)
+        with open(log, "ab") as output:
+            command = [sys.executable, "-m", KILLABLE, *words]
+            environment = os.environ | SETTINGS | cache
+            return Attempt(
+                subprocess.Popen(
+                    command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+                ),
+                phase,
+            )
 
 
 class Attempt:
     """One process of a run."""
 
-    def __init__(self, pid: int, phase: Path, answers: Any) -> None:
-        self.pid, self._phase, self._answers, self.began = pid, phase, answers, time.monotonic()
+    def __init__(self, process: Job | subprocess.Popen[bytes], phase: Path) -> None:
+        self.process, self._phase, self.began = process, phase, time.monotonic()
 
     @property
     def running(self) -> bool:
-        return alive(self.pid)
+        return alive(self.process.pid)
 
     @property
     def phase(self) -> str:
@@ -110,14 +108,14 @@ class Attempt:
     @property
     def children(self) -> set[int]:
         """Its loader workers, and whatever else it has started."""
-        return set(descendants(self.pid))
+        return set(descendants(self.process.pid))
 
     def wait(self) -> int:
         """The exit code; negative for a signal."""
-        return int(self._answers.readline())
+        return self.process.wait(600)
 
-    def kill(self, signum: int = signal.SIGKILL) -> None:
-        os.kill(self.pid, signum)
+    def kill(self) -> None:
+        self.process.kill()
 
 
 def descendants(pid: int) -> Iterator[int]:

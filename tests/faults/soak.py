@@ -9,6 +9,7 @@ forked from one that has imported the framework already.
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -16,8 +17,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.backend import Backends
+from tests.workers.killable import PHASES
+
 from . import disk
-from .child import PHASES
 from .runs import STEPS, Attempt, Starter, arguments, differences, fresh, gone, newest, resumed, taken, until
 
 # of a hundred kills; those with loader processes, and those of TensorFlow's larger graphs, take the longest
@@ -139,9 +142,9 @@ def main(kills: int, seed: int, work: Path) -> int:
     draw = random.Random(seed)
     began = time.monotonic()
     try:
-        with Starter("torch", work) as torch, Starter("tf", work) as tf:
+        with Backends(work) as backends:
             for cell, share in SHARES.items():
-                starter = torch if cell[1] == "torch" else tf
+                starter = Starter(backends[cell[1]], work)
                 soak(cell, max(1, round(share * kills / 100)), starter, work, draw, cells[cell])
     finally:
         print(f"\n{table(cells)}\n\nseed {seed}, {(time.monotonic() - began) / 60:.0f} minutes")
@@ -158,4 +161,7 @@ if __name__ == "__main__":
     given = [int(word) for word in sys.argv[1:]]
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     print(f"runs and logs: {folder}", flush=True)
-    sys.exit(main(given[0], given[1] if len(given) > 1 else 0, folder))
+    code = main(given[0], given[1] if len(given) > 1 else 0, folder)
+    if code == 0:  # otherwise they may say why
+        shutil.rmtree(folder)
+    sys.exit(code)

@@ -59,41 +59,6 @@ def test_without_its_guard_a_fault_is_seen_to_cost_something(quick, guard, fault
 
 # --- a file system that really has no room ---
 
-SMALL = """
-import subprocess, sys
-from pathlib import Path
-from tests.faults import disk
-from toolkit import run
-
-mount = Path(sys.argv[1])
-def mounted(*options):
-    subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(mount)], check=True)
-
-try:
-    mounted("-o", "size=8m")
-except (OSError, subprocess.CalledProcessError):
-    sys.exit(77)
-disk.live(mount / "whole")
-whole = disk.left(mount / "whole")
-pages = 0
-while True:
-    pages += 3
-    filler = mount / "filler"
-    filler.unlink(missing_ok=True)
-    subprocess.run(["rm", "-rf", str(mount / "run")], check=True)
-    room = subprocess.run(["stat", "-f", "-c", "%a", str(mount)], capture_output=True, text=True, check=True)
-    filler.write_bytes(bytes(4096 * (int(room.stdout) - pages)))
-    code = run.guarded(lambda: disk.live(mount / "run") or 0)
-    print("code", code, file=sys.stderr)
-    filler.unlink()
-    assert code in (0, 1)
-    disk.live(mount / "run")
-    assert disk.left(mount / "run") == whole, pages
-    if code == 0:
-        break
-assert pages > 5
-"""
-
 
 def test_a_run_on_a_file_system_without_room_stops_in_one_line_and_goes_on_when_there_is_some(tmp_path):
     """As many pages are free as do not suffice, three more each time."""
@@ -101,7 +66,11 @@ def test_a_run_on_a_file_system_without_room_stops_in_one_line_and_goes_on_when_
     place.mkdir()
     own = ["unshare", "--map-root-user", "--mount"] if shutil.which("unshare") else []
     done = subprocess.run(
-        [*own, sys.executable, "-c", SMALL, str(place)], capture_output=True, text=True, cwd=ROOT, timeout=300
+        [*own, sys.executable, "-m", "tests.workers.small_disk", str(place)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
     )
     if not own or done.returncode == 77 or done.stderr.startswith("unshare: "):
         pytest.skip("no file system may be mounted here; the injected failures above are the same")

@@ -20,15 +20,15 @@ only_torch = pytest.mark.parametrize("killed", ["torch"], indirect=True, scope="
 
 
 @pytest.fixture(scope="module", params=["torch", "tf"])
-def killed(request, tmp_path_factory):
+def killed(request, backends, tmp_path_factory):
     """A starter, the folder of an unbroken run, and that of one that was killed a few times."""
     work = tmp_path_factory.mktemp("kills")
     cell = ("image_classification", request.param, 0)
     found = soak.Cell()
-    with Starter(request.param, work) as starter:
-        soak.soak(cell, KILLS[request.param], starter, work, random.Random(5), found)
-        names = "-".join(map(str, cell))
-        yield starter, work / f"image_classification-{request.param}", work / names, found
+    starter = Starter(backends[request.param], work)
+    soak.soak(cell, KILLS[request.param], starter, work, random.Random(5), found)
+    names = "-".join(map(str, cell))
+    return starter, work / f"image_classification-{request.param}", work / names, found
 
 
 def test_a_run_killed_at_random_moments_ends_bit_equal_to_the_unbroken_one(killed):

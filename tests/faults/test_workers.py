@@ -13,65 +13,19 @@ import pytest
 
 from .runs import ROOT, alive, descendants, gone, until
 
-PROGRAM = """
-import os, signal, sys, time
-from types import SimpleNamespace
-import numpy as np
-from toolkit import run
-from toolkit.training.split import naming_examples
-
-class Collator:
-    def __setstate__(self, state):  # in a worker, before it begins
-        if state.get("off") == "watch":
-            from toolkit.data.loaders import torch
-            torch._end_with_the_parent = lambda: None
-
-    def __getstate__(self):
-        return {"off": sys.argv[2] if sys.argv[2:] else ""}
-
-    def __call__(self, batch, epoch):
-        if sys.argv[2:3] == ["bad"] and 7 in batch:
-            raise ValueError("a picture of no size")
-        time.sleep(0.02 if batch[0] < 8 or sys.argv[2:3] == ["bad"] else 60)
-        return {"example": batch}
-
-def work():
-    batches = [np.arange(4 * i, 4 * i + 4) for i in range(6)]
-    split = SimpleNamespace(name="train", ids=[f"u{i}" for i in range(24)])
-    with naming_examples(split):
-        for batch in loaded(batches):
-            print([int(i) for i in batch["example"]], flush=True)
-    return 0
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background would ignore it
-    if sys.argv[1] == "torch":
-        from toolkit.data.loaders import torch as loaders
-        if sys.argv[2:3] == ["look"]:
-            loaders._Loader._look = lambda self, batches: None
-        loaded = lambda batches: loaders.loader(Collator(), batches, 0, 2)
-    else:
-        from toolkit.data.loaders import tf as loaders
-        fields = {"example": (("batch",), np.int64)}
-        load = lambda batches: loaders.loader(Collator(), batches, fields, 0, 2)
-        loaded = lambda batches: ({"example": b["example"].numpy()} for b in load(batches))
-    sys.exit(run.guarded(work))
-"""
-
 
 @pytest.fixture
-def program(tmp_path):
+def program():
     """Starts a process whose loader has two workers, each of which is busy once the first two batches are there."""
-    (tmp_path / "program.py").write_text(PROGRAM)
     started = []
 
     def start(*arguments):
         process = subprocess.Popen(
-            [sys.executable, str(tmp_path / "program.py"), *arguments],
+            [sys.executable, "-m", "tests.workers.loading", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            cwd=ROOT,
             start_new_session=True,
         )
         started.append(process)
@@ -139,25 +93,10 @@ def test_ctrl_c_to_the_whole_group_reaches_no_worker(program):
     assert process.wait(60) == 130 and gone(everyone)
 
 
-LOCKED = """
-if __name__ == "__main__":
-    from toolkit.data.loaders import torch as loaders
-    batches = iter(loaders.loader(Collator(), [np.arange(4 * i, 4 * i + 4) for i in range(6)], 0, 2))
-    next(batches)
-    batches.gi_frame.f_locals["batches"]._workers_done_event._cond.acquire()
-    batches.close()
-    print("ended", flush=True)
-"""
-
-
-def test_a_worker_that_was_killed_with_a_lock_in_its_hand_does_not_hold_up_the_end(tmp_path):
-    """The lock is taken here instead, and never given back."""
-    (tmp_path / "program.py").write_text(PROGRAM.partition("def work")[0] + LOCKED)
-    command = [sys.executable, str(tmp_path / "program.py"), "torch"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60
-    )
-    assert done.stdout == "ended\n", done.stderr
+def test_a_worker_that_was_killed_with_a_lock_in_its_hand_does_not_hold_up_the_end(program):
+    """The lock is taken by the program instead, and never given back."""
+    out, told = program("torch", "locked").communicate(timeout=60)
+    assert out == "ended\n", told
 
 
 @pytest.mark.parametrize("backend", ["torch", "tf"])

@@ -1,126 +1,133 @@
-"""A trained run in use: ``toolkit.cli.predict`` and ``evaluate=``, in every domain and with either backend."""
+"""A trained run in use: ``toolkit predict`` and ``evaluate=``, on every kind of data and with either backend."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
-from tests.support import made, tiny
-from tests.test_discovery import BACKENDS, RECIPES, domain
+from tests.support import made
+from tests.support.backend import BACKENDS
+from tests.support.trained import RECIPES, data_of
 
-DOMAINS = {domain(recipe): recipe for recipe in RECIPES}
-INPUTS = {"speech": "test/*.wav", "images": "test/*/*.png", "translation": "lines.txt"}
-LONGER = {"translation": ["trainer.max_steps=200", "optimizer.lr=1e-2"]}  # with fewer, every translation is empty
-
-
-def call(module, *arguments, code=0, **options):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", **options.pop("env", {})}
-    command = [sys.executable, "-m", f"toolkit.{module}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+BY_DATA = {data_of(recipe): recipe for recipe in RECIPES}
+INPUTS = {"speech": "test/*.wav", "images": "test/*/*.png"}
+LONGER = ["trainer.max_steps=200", "optimizer.lr=1e-2"]  # with fewer steps, every translation is empty
 
 
-@pytest.fixture(scope="module", params=sorted(made.FOLDERS))
-def trained(request, tmp_path_factory):
-    """``(domain, data folder, run folder)`` of a short torch run."""
-    here = tmp_path_factory.mktemp(request.param)
-    option, make = made.FOLDERS[request.param]
-    data = make(here / "data")
-    arguments = [f"recipe={DOMAINS[request.param]}", f"dataset={option}", f"dataset.path={data}"]
-    arguments += [*tiny.components(*arguments), *tiny.SHORT, *LONGER.get(request.param, [])]
-    arguments += [f"run_dir={here / 'run'}", "backend=torch"]
-    call("run", *arguments, env={"TOOLKIT_CACHE": str(here / "cache")})
-    (data / "lines.txt").write_text("ab ba\ncab\n", encoding="utf-8")
-    return request.param, data, here / "run"
-
-
-def test_both_backends_answer_alike_and_in_order(trained):
-    kind, data, run = trained
-    inputs = sorted(data.glob(INPUTS[kind]))[::-1]
-    answers = [call("predict", run, f"backend={backend}", *inputs).stdout for backend in BACKENDS]
-    assert answers[0] == answers[1]
-    lines = answers[0].splitlines()
-    if kind == "translation":
-        assert len(lines) == 2 and all(lines)
+@pytest.fixture(params=sorted(made.FOLDERS))
+def run(request, trained):
+    """``(name of the data, data folder, run folder)`` of a short torch run."""
+    recipe = BY_DATA[request.param]
+    if request.param == "translation":
+        folder = trained.run(recipe, "torch", *LONGER, backends=["torch"])
     else:
-        assert [line.split("\t")[0] for line in lines] == [str(file) for file in inputs]
+        folder = trained.run(recipe, "torch")
+    return request.param, trained.data(request.param), folder
 
 
-def test_what_it_says_is_what_the_evaluation_found(trained):
-    kind, data, run = trained
-    rows = [json.loads(line) for line in (run / "predictions" / "test.jsonl").read_text().splitlines()]
+@pytest.fixture
+def predict(backends):
+    """A function that does what ``toolkit predict`` does, and returns what it printed."""
+
+    def predict(*arguments, backend="torch", **options):
+        return backends[backend].run("toolkit", "predict", *arguments, **options)
+
+    return predict
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """A file of lines to translate."""
+    file = tmp_path / "lines.txt"
+    file.write_text("ab ba\ncab\n", encoding="utf-8")
+    return file
+
+
+def test_both_backends_answer_alike_and_in_order(run, predict, lines):
+    kind, data, folder = run
+    inputs = [lines] if kind == "translation" else sorted(data.glob(INPUTS[kind]))[::-1]
+    answers = [predict(folder, f"backend={backend}", *inputs, backend=backend).stdout for backend in BACKENDS]
+    assert answers[0] == answers[1]
+    rows = answers[0].splitlines()
+    if kind == "translation":
+        assert len(rows) == 2 and all(rows)
+    else:
+        assert [row.split("\t")[0] for row in rows] == [str(file) for file in inputs]
+
+
+def test_what_it_says_is_what_the_evaluation_found(run, predict):
+    kind, data, folder = run
+    rows = [json.loads(line) for line in (folder / "predictions" / "test.jsonl").read_text().splitlines()]
     if kind == "translation":
         first = (data / "test.tsv").read_text().splitlines()[1].split("\t")[0]
-        found = json.loads(call("predict", run, "--json", "--", first).stdout)
+        found = json.loads(predict(folder, "--json", "--", first).stdout)
         assert set(found) == {"id", "hypothesis", "score"}
         assert found["hypothesis"] == rows[0]["hypothesis"] and found["score"] == pytest.approx(rows[0]["score"])
     else:
         file = next(data.glob("test/**/0.*"))
-        found = json.loads(call("predict", run, "--json", file).stdout)
+        found = json.loads(predict(folder, "--json", file).stdout)
         row = next(row for row in rows if row["id"].endswith(file.name) or row["id"].endswith(file.stem))
         assert found["hypothesis"] == row["hypothesis"] and found["score"] == pytest.approx(row["score"], rel=1e-5)
         assert "reference" not in found
 
 
-def test_lines_come_from_standard_input_too(trained):
-    kind, data, run = trained
+def test_lines_come_from_standard_input_too(run, predict, lines):
+    kind, _, folder = run
     if kind == "translation":
-        whole = call("predict", run, data / "lines.txt").stdout
-        assert call("predict", run, "-", input="ab ba\ncab\n").stdout == whole
-        assert call("predict", run, "ab ba", "cab").stdout == whole
-        spaced = call("predict", run, "--json", "-", input="\nab ba\n \ncab\n\n").stdout
+        whole = predict(folder, lines).stdout
+        assert predict(folder, "-", input="ab ba\ncab\n").stdout == whole
+        assert predict(folder, "ab ba", "cab").stdout == whole
+        spaced = predict(folder, "--json", "-", input="\nab ba\n \ncab\n\n").stdout
         rows = [json.loads(line) for line in spaced.splitlines()]
         assert [row["id"] for row in rows] == [f"standard input, line {n}" for n in range(1, 6)]
         assert "".join(row["hypothesis"] + "\n" for row in rows) == "\n{}\n\n{}\n\n".format(*whole.splitlines())
-        assert call("predict", run, "-", input="\n\n").stdout == "\n\n"
-        assert call("predict", run, "-", input="").stdout == ""
+        assert predict(folder, "-", input="\n\n").stdout == "\n\n"
+        assert predict(folder, "-", input="").stdout == ""
     else:
-        refused = call("predict", run, "-", code=2, input="")
+        refused = predict(folder, "-", code=2, input="")
         assert "-" in refused.stderr and refused.stdout == ""
 
 
-def test_a_run_folder_may_have_any_name(trained, tmp_path):
-    kind, _, run = trained
-    folder = tmp_path / "it's a=b, c (2)"
-    shutil.copytree(run, folder)
+def test_a_run_folder_may_have_any_name(run, predict, tmp_path):
+    kind, _, folder = run
+    odd = tmp_path / "it's a=b, c (2)"
+    shutil.copytree(folder, odd)
     if kind == "translation":
-        assert call("predict", folder, "").stdout == "\n"
+        assert predict(odd, "").stdout == "\n"
     else:
-        assert "gone.file" in call("predict", folder, "gone.file", code=2).stderr
+        assert "gone.file" in predict(odd, "gone.file", code=2).stderr
 
 
-def test_bad_inputs_are_all_named_or_left_out(trained):
-    kind, data, run = trained
-    good = data / "lines.txt" if kind == "translation" else sorted(data.glob(INPUTS[kind]))[0]
-    bad = [data / "bad_1", data / "bad_2"]
+def test_bad_inputs_are_all_named_or_left_out(run, predict, lines, tmp_path):
+    kind, data, folder = run
+    good = lines if kind == "translation" else sorted(data.glob(INPUTS[kind]))[0]
+    bad = [tmp_path / "bad_1", tmp_path / "bad_2"]
     for file in bad:
         file.write_bytes(b"\x00\xff no such thing")
-    refused = call("predict", run, bad[0], good, bad[1], code=2)
+    refused = predict(folder, bad[0], good, bad[1], code=2)
     assert refused.stdout == "" and all(file.name in refused.stderr for file in bad)
-    kept = call("predict", run, "dataset.on_bad=drop", bad[0], good, bad[1])
-    assert kept.stdout == call("predict", run, good).stdout
+    kept = predict(folder, "dataset.on_bad=drop", bad[0], good, bad[1])
+    assert kept.stdout == predict(folder, good).stdout
     assert all(file.name in kept.stderr for file in bad)
 
 
-def test_an_earlier_run_is_measured_on_any_split_and_data(trained, tmp_path):
-    kind, _, run = trained
-    before = json.loads((run / "results.json").read_text())["metrics"]
+def test_an_earlier_run_is_measured_on_any_split_and_data(run, backends, tmp_path):
+    kind, _, folder = run
+    before = json.loads((folder / "results.json").read_text())["metrics"]
     cache = {"TOOLKIT_CACHE": str(tmp_path / "cache")}
-    call("run", f"evaluate={run}", "dataset.split=validation", "backend=tf", f"run_dir={tmp_path / 'a'}", env=cache)
+    words = [f"evaluate={folder}", "dataset.split=validation", "backend=tf", f"run_dir={tmp_path / 'a'}"]
+    backends["tf"].run("toolkit.run", *words, env=cache)
     found = json.loads((tmp_path / "a" / "results.json").read_text())["metrics"]
     assert found == {"validation": pytest.approx(before["validation"], rel=1e-4)}
     other = made.FOLDERS[kind][1](tmp_path / "other", train=3, validation=2, test=4)
-    call("run", f"evaluate={run}", f"dataset.path={other}", f"run_dir={tmp_path / 'b'}", env=cache)
+    words = [f"evaluate={folder}", f"dataset.path={other}", f"run_dir={tmp_path / 'b'}"]
+    backends["torch"].run("toolkit.run", *words, env=cache)
     assert len((tmp_path / "b" / "predictions" / "test.jsonl").read_text().splitlines()) == 4
 
 
-def test_usage():
-    assert call("predict").stdout == call("predict", "--help").stdout
-    assert "RUN_FOLDER" in call("predict").stdout
+def test_usage(predict):
+    assert predict().stdout == predict("--help").stdout
+    assert "RUN_FOLDER" in predict().stdout
 
 
 @pytest.mark.parametrize(
@@ -131,5 +138,5 @@ def test_usage():
         ([".", "--jsn", "x.wav"], "--jsn: no such flag"),
     ],
 )
-def test_bad_arguments(arguments, message, tmp_path):
-    assert message in call("predict", *arguments, code=2, cwd=tmp_path).stderr
+def test_bad_arguments(arguments, message, predict, tmp_path):
+    assert message in predict(*arguments, code=2, cwd=tmp_path).stderr

@@ -52,7 +52,9 @@ def test_keeps_the_best_and_the_newest(tmp_path):
     assert checkpoint.find(tmp_path, "best").name.endswith("2")
 
 
-ABOUT = About({"seed": 0}, "torch", {"numpy": "2"}, {"tokenizer/a/units": b"units", "features/bands.json": b"{}"})
+ABOUT = About(
+    {"seed": 0}, "torch", {"numpy": "2"}, {"learned/tokenizer/a/units": b"units", "learned/features/bands.json": b"{}"}
+)
 FILES = ["model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json", *ABOUT.learned]
 
 
@@ -171,7 +173,18 @@ def test_a_file_reaches_a_parser_only_when_its_checksum_is_right(tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    "name", ["tokenizer/../../../stolen", "/etc/hostname", "features/..", "config.yaml", "model.bin", "tokenizer"]
+    "name",
+    [
+        "learned/tokenizer/../../../../stolen",
+        "/etc/hostname",
+        "learned/features/..",
+        "learned/..",
+        "config.yaml",
+        "model.bin",
+        "tokenizer",
+        "tokenizer/units",
+        "learned",
+    ],
 )
 def test_a_checkpoint_names_no_file_outside_of_it(tmp_path, name):
     path = checkpoint.save(tmp_path / "run", state(), Progress(step=1), 1, ABOUT)
@@ -279,7 +292,7 @@ def test_another_format_is_named_even_where_its_fields_are_others(tmp_path):
     path = checkpoint.save(tmp_path, state(), Progress(step=1), keep=1)
     facts = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(facts | {"format": 1, "shard": 0}))
-    with pytest.raises(DataError, match="format 1, expected 3"):
+    with pytest.raises(DataError, match="format 1, expected 4"):
         checkpoint.load(path)
 
 
@@ -331,7 +344,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
 
 # --- the page ---
 
-PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "design" / "checkpoints.md").read_text("utf-8")
+RESUMING = (DOCS / "guide" / "training.md").read_text("utf-8")
 LINES = {text.split()[1]: text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
 ANSWER = {
     "torch": "print(head(torch.ones(1, 4)).tolist())",
@@ -353,9 +368,9 @@ def test_the_lines_of_the_page_load_weights_without_the_toolkit(tmp_path, framew
     assert path.name in lines and sum(map(bool, LINES[framework].splitlines())) <= 6
 
 
-def test_the_page_names_every_key_and_file():
+def test_the_pages_name_every_key_and_file_and_what_a_resume_accepts():
     facts = json.loads(checkpoint._packed(averaged(), Progress(), ABOUT)["state.json"])
     for key in (*facts, *(name.partition("/")[0] for name in FILES)):
         assert f"`{key}" in PAGE, key
     for name in typing.get_args(config.Accepted):
-        assert f"accept=[{name}]" in PAGE, name
+        assert f"accept=[{name}]" in RESUMING, name

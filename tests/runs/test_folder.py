@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from tensorboardX.proto import event_pb2
 
+from tests.support.backend import ROOT
 from toolkit.errors import RunError
 from toolkit.runs import checkpoint
 from toolkit.runs.folder import RunFolder
@@ -66,23 +67,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 # --- one run at a time ---
 
-HOLDER = """
-import os, sys, time
-from pathlib import Path
-from toolkit.runs.folder import RunFolder
-folder = RunFolder(Path(sys.argv[1]))
-if os.fork() == 0:  # as the loader's workers, which may outlive the run
-    time.sleep(60)
-print(os.getpid(), flush=True)
-time.sleep(60)
-"""
-
 
 @pytest.fixture
 def holder(tmp_path):
     """The id of a process that holds ``tmp_path``, with a child; both are gone afterwards."""
-    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    command = [sys.executable, "-m", "tests.workers.holder", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     yield int(process.stdout.readline())
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -94,7 +84,7 @@ def test_a_second_run_is_refused_at_once_and_the_holder_is_named(tmp_path, holde
     with pytest.raises(RunError) as caught:
         RunFolder(tmp_path)
     assert time.monotonic() - began < 0.5
-    for said in (str(tmp_path), f"process {holder} on {socket.gethostname()} since 20", ": -c"):
+    for said in (str(tmp_path), f"process {holder} on {socket.gethostname()} since 20", "holder.py "):
         assert said in str(caught.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock"]
     with pytest.raises(RunError, match=f"process {holder}"):  # and the one that was refused has changed nothing

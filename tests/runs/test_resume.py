@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ import pytest
 from tests.support import tiny
 from tests.support import training as stand_ins
 from tests.support.made import pair_folder
-from toolkit import run as command
+from toolkit.cli import guard
 from toolkit.config import schema as config
+from toolkit.data import pipeline
+from toolkit.data.columns.column import columns_of
+from toolkit.data.split import encoded
 from toolkit.errors import ConfigError, DataError
 from toolkit.runs import checkpoint, job, resume
 from toolkit.training.progress import State
@@ -46,6 +50,13 @@ class Engine(stand_ins.Engine):
 
 
 class Task(stand_ins.Task):
+    """A task of two texts, with something to leave in the run folder."""
+
+    input = target = "text"
+
+    def unfit(self, run, split, learned):
+        return ()
+
     def detail(self, row):
         return {}
 
@@ -135,13 +146,13 @@ def test_killed_at_any_step_and_started_again_it_ends_as_the_unbroken_run(train,
 
 
 def test_tokenizer_and_features_come_from_the_checkpoint(train, earlier):
-    kept = (earlier / "tokenizer" / "sentencepiece.model").read_bytes()
-    (earlier / "tokenizer" / "sentencepiece.model").write_bytes(b"another")
-    (earlier / "features" / "stray").write_text("")
+    kept = (earlier / "learned" / "tokenizer" / "sentencepiece.model").read_bytes()
+    (earlier / "learned" / "tokenizer" / "sentencepiece.model").write_bytes(b"another")
+    (earlier / "learned" / "tokenizer" / "stray").write_text("")
     train(earlier, "resume=auto", "trainer.max_steps=8")
-    assert (earlier / "tokenizer" / "sentencepiece.model").read_bytes() == kept
-    assert not list((earlier / "features").iterdir())
-    assert last(earlier).about.learned == {"tokenizer/sentencepiece.model": kept}
+    assert (earlier / "learned" / "tokenizer" / "sentencepiece.model").read_bytes() == kept
+    assert not (earlier / "learned" / "tokenizer" / "stray").exists()
+    assert last(earlier).about.learned == {"learned/tokenizer/sentencepiece.model": kept}
 
 
 def test_a_checkpoint_says_of_its_run_what_is_needed_to_go_on(whole, arguments):
@@ -183,7 +194,6 @@ REFUSED = {  # override -> what the message says
     "trainer.accumulate=2": "trainer.accumulate 1, now 2; accept=[accumulate]",
     "tokenizer.algorithm=unigram": "tokenizer.algorithm bpe -> unigram; accept=[tokenizer]",
     "tokenizer=wordpiece": "tokenizer SentencePiece -> WordPiece; accept=[tokenizer]",
-    "features.max_tokens=7": "-> 7; accept=[features]",
     "model.dim=8": "model.dim 16 -> 8: the checkpoint does not fit this model: ",
     "optimizer=sgd": "optimizer AdamW -> SGD: the checkpoint does not fit this optimizer: ",
 }
@@ -191,7 +201,7 @@ REFUSED = {  # override -> what the message says
 
 @pytest.mark.parametrize("override", REFUSED)
 def test_what_the_config_tells_is_refused_before_the_data_is_read(train, earlier, monkeypatch, override):
-    monkeypatch.setattr("toolkit.data.translation.prepare", None)
+    monkeypatch.setattr("toolkit.data.pipeline.prepare", None)
     before = files(earlier)
     with pytest.raises(ConfigError) as caught:
         train(earlier, "resume=auto", override)
@@ -200,11 +210,28 @@ def test_what_the_config_tells_is_refused_before_the_data_is_read(train, earlier
     assert files(earlier) == before
 
 
+@pytest.mark.parametrize("field", ["resume", "evaluate"])
+def test_other_features_are_refused_unless_they_are_accepted(whole, field):
+    before, now = ({"features": {"_target_": "toolkit.features.LogMel", "mels": mels}} for mels in (80, 40))
+    found = replace(last(whole), about=replace(last(whole).about, config=before))
+    run = SimpleNamespace(resume=None, evaluate=None, accept=(), seed=0, trainer=SimpleNamespace(accumulate=1))
+    setattr(run, field, "a folder")
+    with pytest.raises(ConfigError, match=r"features.mels 80 -> 40; accept=\[features\]") as caught:
+        resume.check(run, now, found)
+    assert len(caught.value.problems) == 1
+    run.accept = ("dataset",)
+    with pytest.raises(ConfigError, match=r"features.mels 80 -> 40"):
+        resume.check(run, now, found)
+    run.accept = ("features",)
+    resume.check(run, now, found)
+    assert resume.learned_anew(run, now, found) == ({"features"} if field == "resume" else set())
+
+
 def test_all_that_is_refused_is_listed_at_once(train, earlier):
     with pytest.raises(ConfigError) as caught:
-        train(earlier, "resume=auto", "seed=1", "tokenizer.vocab_size=14", "features.max_tokens=9", "model.dropout=0")
+        train(earlier, "resume=auto", "seed=1", "tokenizer.vocab_size=14", "trainer.accumulate=2", "model.dropout=0")
     named = [line.split()[0] for line in caught.value.problems]
-    assert named == ["tokenizer.vocab_size", "features.max_tokens", "seed"]
+    assert named == ["tokenizer.vocab_size", "seed", "trainer.accumulate"]
 
 
 def test_another_tokenizer_is_learned_anew_where_it_is_accepted(train, earlier):
@@ -230,6 +257,27 @@ def test_edited_data_is_refused_unless_it_is_accepted(train, earlier, tmp_path):
     train(earlier, *more[:2], "trainer.max_steps=9")  # by now it is the run's own
 
 
+def test_a_limit_that_drops_examples_makes_other_data(train, earlier):
+    longest = max(len(ids) for ids in token_ids(earlier))
+    more = ("resume=auto", f"dataset.max_tokens={longest - 1}", "trainer.max_steps=8")
+    with pytest.raises(DataError, match=f"too long: .*{longest} tokens, expected at most {longest - 1}"):
+        train(earlier, *more)
+    with pytest.raises(DataError, match=r"accept=\[dataset\]"):
+        train(earlier, *more, "dataset.on_bad=drop")
+    train(earlier, *more, "dataset.on_bad=drop", "accept=[dataset]")
+    assert last(earlier).progress.step == 8
+
+
+def token_ids(folder):
+    """Token ids of every text of the data that a run was trained on."""
+    run = config.resolve(last(folder).about.config)
+    columns = columns_of(run)
+    known = pipeline.load(columns, folder / "learned")
+    splits = [encoded(columns, split, known) for split in pipeline.prepare(run.dataset, columns).splits.values()]
+    tokens = [values.tokens for split in splits for values in (split.input, split.target)]
+    return [side[i] for side in tokens for i in range(len(side.ends))]
+
+
 def test_other_batches_are_refused_in_the_middle_of_an_epoch(train, earlier):
     assert last(earlier).progress.batch
     more = ("resume=auto", "trainer.batch_examples=4", "trainer.max_steps=8")
@@ -248,14 +296,13 @@ def test_a_seed_that_is_accepted_brings_its_batches_with_it(train, earlier):
     "override, accept, says",
     [
         ("tokenizer.vocab_size=14", "tokenizer", "leave that out"),
-        ("features.max_tokens=99", "dataset", r"accept=\[features\]"),
         ("model.dim=8", "features", "does not fit this model"),
     ],
 )
 def test_a_run_is_measured_with_what_it_was_trained_with(train, whole, tmp_path, override, accept, says):
     with pytest.raises(ConfigError, match=says):
         train(tmp_path / "a", f"evaluate={whole}", override, f"accept=[{accept}]")
-    train(tmp_path / "b", f"evaluate={whole}", "features.max_tokens=99", "accept=[features]")
+    train(tmp_path / "b", f"evaluate={whole}", "dataset.max_tokens=99")
     assert json.loads((tmp_path / "b" / "results.json").read_text())["metrics"]
 
 
@@ -289,7 +336,7 @@ def test_a_full_disk_at_any_write_ends_in_one_line_and_costs_nothing(train, whol
         folder = tmp_path / str(failing)
         with monkeypatch.context() as patch:
             left = full_after(failing, patch)
-            code = command.guarded(lambda: train(folder) and 0)  # noqa: B023
+            code = guard.guarded(lambda: train(folder) and 0)  # noqa: B023
         told = capsys.readouterr().err.strip()
         if code == 0:  # at most what nobody needs was not written
             assert left[0] >= -1 and same(folder, whole) and (folder / "results.json").exists()
@@ -325,7 +372,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(tmp_path, capsys):
     def refuse():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "results.json"))
 
-    assert command.guarded(refuse) == 1
+    assert guard.guarded(refuse) == 1
     assert capsys.readouterr().err.startswith(f"{tmp_path / 'results.json'}: Permission denied; ")
 
 
@@ -333,7 +380,7 @@ def test_an_error_of_the_system_that_is_no_disk_keeps_its_traceback(capsys):
     def fail():
         raise ConnectionResetError(errno.ECONNRESET, "reset")
 
-    assert command.guarded(fail) == 1
+    assert guard.guarded(fail) == 1
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -37,22 +37,22 @@ class Job:
     """One process.
 
     Args:
-        folder: holds its output, in ``stdout`` and ``stderr``.
+        files: its standard output and standard error.
         fifo: where the server answers.
     """
 
-    def __init__(self, folder: Path, fifo: int) -> None:
-        self.folder, self._fifo, self._answers = folder, fifo, b""
+    def __init__(self, files: tuple[Path, Path], fifo: int) -> None:
+        self._files, self._fifo, self._answers = files, fifo, b""
         self.returncode: int | None = None
         self.pid = int(self._read(lines=1, timeout=60)[0])
 
     @property
     def stdout(self) -> str:
-        return (self.folder / "stdout").read_text("utf-8", "replace")
+        return self._files[0].read_text("utf-8", "replace")
 
     @property
     def stderr(self) -> str:
-        return (self.folder / "stderr").read_text("utf-8", "replace")
+        return self._files[1].read_text("utf-8", "replace")
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the job runs."""
@@ -72,6 +72,9 @@ class Job:
 
     def send_signal(self, signum: int) -> None:
         os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     def _ended(self, timeout: float) -> int | None:
         if self.returncode is None and len(answers := self._read(lines=2, timeout=timeout)) == 2:
@@ -126,17 +129,23 @@ class Backend:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         input: str = "",
+        output: Path | None = None,
     ) -> Job:
         """Begin what ``python -m MODULE ARGUMENTS`` does.
 
         Args:
             env: Additions to this process's environment.
             input: Standard input.
+            output: A file to which both outputs are appended, in the place of one for each.
         """
         folder = self._folder / str(next(self._numbers))
         folder.mkdir()
-        for name, text in (("stdin", input), ("stdout", ""), ("stderr", "")):
-            (folder / name).write_text(text, "utf-8")
+        files = {name: folder / name for name in ("stdin", "stdout", "stderr")}
+        if output:
+            files |= {"stdout": output, "stderr": output}
+        files["stdin"].write_text(input, "utf-8")
+        for name in ("stdout", "stderr"):
+            files[name].touch()
         os.mkfifo(folder / "answers")
         fifo = os.open(folder / "answers", os.O_RDONLY | os.O_NONBLOCK)
         order = {
@@ -144,12 +153,13 @@ class Backend:
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(cwd or Path.cwd()),
             "environment": os.environ | SETTINGS | dict(env or {}),
-            **{name: str(folder / name) for name in ("stdin", "stdout", "stderr", "answers")},
+            "answers": str(folder / "answers"),
+            **{name: str(file) for name, file in files.items()},
         }
         assert self._server.stdin
         self._server.stdin.write(json.dumps(order).encode() + b"\n")
         self._server.stdin.flush()
-        return Job(folder, fifo)
+        return Job((files["stdout"], files["stderr"]), fifo)
 
     def run(
         self,

@@ -202,21 +202,21 @@ _CASES: dict[str, tuple[Any, ...]] = {
         True,
     ),
     "lost character": (_line("the ho\ufffdse\n".encode()), ("line 7: lost character: en: found U+FFFD",), True),
-    "empty source": (_line(b"\n"), ("line 7: empty side: en: found no text beside 'ein Haus'",), True),
-    "empty target": (_row(b"a house\t \n"), ("line 8: empty side: de: found no text beside 'a house'",), True),
+    "empty source": (_line(b"\n"), ("line 7: empty text: en: found no text",), True),
+    "empty target": (_row(b"a house\t \n"), ("line 8: empty text: de: found no text",), True),
     "in two splits": (
         _row("\t".join(TEST[1]).encode() + b"\n"),
-        ("train.tsv, line 8: in two splits: the same pair is in test too (test.tsv, line 3)",),
+        ("train.tsv, line 8: in two splits: the same text as test.tsv, line 3, so test would",),
         True,
         {"repeats": "bad"},
     ),
     "length ratio": (
         _row(b"a\tdas Haus am See\n"),
-        ("line 8: length ratio: 1 characters en, 15 de", "dataset.max_ratio"),
+        ("line 8: length ratio: 1 characters en, 15 characters de", "dataset.max_ratio"),
         True,
         {"max_ratio": 3.0},
     ),
-    "too long": (_row("\t".join(LONG).encode() + b"\n"), ("line 8: too long: ", "features.max_tokens"), True),
+    "too long": (_row("\t".join(LONG).encode() + b"\n"), ("line 8: too long: ", "dataset.max_tokens"), True),
 }
 
 

@@ -161,7 +161,7 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
     "empty class": (_empty_class, ("train/bird: empty class",), True),
     "class that train lacks": (
         _with("test/bird/0.png", encoded(pixels(73))),
-        ("test/bird/0.png: unknown class: 'bird' has no usable picture", "'cat', 'dog'"),
+        ("test/bird/0.png: unknown class: 'bird' has no usable example", "'cat', 'dog'"),
         True,
     ),
     "other case": (
@@ -193,12 +193,15 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
     "floats": (_bad(_FLOAT, ".tif"), ("bad.tif: unknown scale", "32 bits", "save it with 8 bits"), True),
     "in two splits": (
         _repeated("test/cat/0.png", "train/cat/copy.png"),
-        ("train/cat/copy.png: in two splits", "the same file as test/cat/0.png"),
+        (
+            "train/cat/copy.png: in two splits",
+            "the same image as test/cat/0.png, so test would",
+        ),
         True,
     ),
     "in two classes": (
         _repeated("train/cat/0.png", "train/dog/copy.png"),
-        ("train/dog/copy.png: in two classes", "train/cat/0.png, which is of class 'cat'"),
+        ("train/dog/copy.png: in two classes", "the same image as train/cat/0.png, whose class is 'cat'"),
         True,
     ),
 }

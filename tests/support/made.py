@@ -158,7 +158,7 @@ def write_parquet(path: Path, rows: list[Record]) -> None:
 def write_tfrecord(path: Path, rows: list[Record]) -> None:
     from tensorboardX.record_writer import RecordWriter
 
-    from toolkit.datasets.shards import _example_class
+    from toolkit.data.sources.shards import _example_class
 
     names = {"wav": "audio", "txt": "text", "png": "image/encoded", "cls": "image/class/text"}
     writer = RecordWriter(str(path))

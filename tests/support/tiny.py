@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from toolkit.config import schema as config
-from toolkit.config import source as recipe_source
+from toolkit.config import schema, source
 from toolkit.config.spec import is_spec, problems
 
 # field -> value, wherever a spec has such a field with a greater value; nested specs too
@@ -78,9 +77,10 @@ def _problems(spec: Any, values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def components(*arguments: str) -> list[str]:
     """Arguments of the command line that make the components of the run that ``arguments`` describe small."""
-    run = config.check(arguments)
-    groups = [group for group in recipe_source.PARTS if group not in ("dataset", "trainer")]
-    return [override for group in groups for override in _changed(group, getattr(run, group))]
+    run = schema.check(arguments)
+    groups = [group for group in source.PARTS if group not in ("dataset", "trainer")]
+    specs = {group: getattr(run, group) for group in groups}
+    return [override for group, spec in specs.items() if spec is not None for override in _changed(group, spec)]
 
 
 def _changed(path: str, spec: Any) -> Iterator[str]:

@@ -2,15 +2,15 @@
 
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
-from toolkit.data.corpus import Data
 
 from toolkit.data.plan import Plan
+from toolkit.data.split import Data, Split
+from toolkit.metrics.metric import Metric
 from toolkit.runs.folder import RunFolder
-from toolkit.schedules import Cosine
+from toolkit.schedules.cosine.spec import Cosine
 from toolkit.training import loop
 from toolkit.training.engine import NonFinite, StepResult
 from toolkit.training.progress import Progress, State
@@ -21,14 +21,17 @@ class Task:
     """A task that decodes an example's class."""
 
     monitor = "cer"
-
-    def evaluate(self, engine, batch, tokenizer, final):
-        out = engine.eval_step(batch)
-        for example, loss, guess in zip(out["example"], out["loss"], out["guess"], strict=True):
-            yield int(example), {"hypothesis": tokenizer.decode([guess]), "score": 0.0, "loss": float(loss)}
+    measured = ("loss",)
+    autoregressive = False
 
     def amounts(self, batch):
         return np.ones(len(batch["example"]))
+
+    def metric(self, name):
+        return Metric(name, "larger" if name == "accuracy" else "smaller")
+
+    def decode(self, outputs, target):
+        return [{"hypothesis": target.decode([guess]), "score": 0.0} for guess in outputs["guess"]]
 
     def measure(self, rows):
         return {"cer": float(np.mean([row["reference"] != row["hypothesis"] for row in rows]))}
@@ -46,21 +49,20 @@ class Engine:
         self.bad_step = bad_step
 
     def batches(self, collator, batches, epoch):
-        return iter([(b, epoch) for b in batches])
+        return iter([{"example": b, "epoch": epoch} for b in batches])
 
     def train_step(self, batches, lr, position, scale=1.0):
         if len(self.seen) + 1 == self.bad_step:
             raise NonFinite
-        self.seen.append(([(b.tolist(), e) for b, e in batches], lr, position))
-        for b, e in batches:
-            self.weight = np.sin(self.weight * 3 + b.sum() + lr * 1e3 + position + e)
+        self.seen.append(([(b["example"].tolist(), b["epoch"]) for b in batches], lr, position))
+        for b in batches:
+            self.weight = np.sin(self.weight * 3 + b["example"].sum() + lr * 1e3 + position + b["epoch"])
         self.at_step.get(len(self.seen), lambda: None)()
         return StepResult(float(self.weight[0]), 1.0)
 
-    def eval_step(self, batch):
-        examples = batch[0]
-        guess = (examples + int(1e6 * abs(self.weight[0]))) % 3
-        return {"example": examples, "loss": guess * 1.0, "guess": guess}
+    def evaluate(self, batch):
+        guess = (batch["example"] + int(1e6 * abs(self.weight[0]))) % 3
+        return {"loss": guess * 1.0, "guess": guess}
 
     def averaged(self):
         return nullcontext()
@@ -75,22 +77,11 @@ class Engine:
         self.weight = state.model["w"]
 
 
-@dataclass
-class Split:
-    """Examples with nothing but ids and texts."""
-
-    ids: list
-    texts: list
-    name: str = "train"
-
-    def __len__(self):
-        return len(self.ids)
-
-
 def data(examples, seed=0):
     """Return a split of examples, without a collator."""
     lengths = np.random.default_rng(seed).uniform(1, 5, examples)
-    split = Split([f"u{i}" for i in range(examples)], ["0"] * examples)
+    ids, classes = [f"u{i}" for i in range(examples)], SimpleNamespace(references=["0"] * examples)
+    split = Split("train", ids, ids, input=None, target=classes)
     return Data(split, Plan(lengths, 20.0, 8, seed), None)
 
 
@@ -102,7 +93,7 @@ def run(**trainer):
     )
 
 
-TOKENIZER = SimpleNamespace(decode=lambda ids: str(ids[0]))
+TARGET = SimpleNamespace(decode=lambda ids: str(ids[0]))
 TRAIN, VALID = data(40), data(9, 1)
 
 
@@ -111,7 +102,7 @@ def fit(path, engine, at=None, train=TRAIN, **trainer):
     folder = RunFolder(path)
     at = at or Progress()
     try:
-        loop.fit(run(**trainer), engine, train, VALID, TOKENIZER, folder, at)
+        loop.fit(run(**trainer), engine, train, VALID, TARGET, folder, at)
     finally:
         folder.close()
     return at

@@ -63,7 +63,8 @@ def test_a_grid_leaves_a_table_and_a_page_sorted_by_the_objective(place):
     assert "6 of 6 done" in done.stdout and "run 5: done  validation.cer 49.00 %" in done.stdout
     before = (place / "s" / "sweep.csv").read_text()
     (place / "s" / "sweep.csv").unlink()
-    again = subprocess.run([sys.executable, "-m", "toolkit.sweeps", "s"], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "toolkit", "sweep", "s"]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert again.returncode == 0 and "6 of 6 done" in again.stdout
     assert (place / "s" / "sweep.csv").read_text() == before
 
@@ -130,7 +131,7 @@ def test_seeds_are_one_override_and_give_mean_and_interval(place):
         (["seed=1,2", "seeds=3"], "seeds: found 3 beside several values of seed"),
         (["launcher.jobs=1,2"], "launcher.jobs: several values"),
         (["objectives=[cer]", "seed=1,2"], "objectives: found 'cer', expected SPLIT.METRIC"),
-        (["hydra/launcher=joblib", "seed=1,2"], "hydra/launcher=joblib: a sweep has no settings of Hydra's"),
+        (["hydra/launcher=joblib", "seed=1,2"], "hydra/launcher=joblib: settings of Hydra are not"),
         (["optimizer.lr=0.1,0.2", "optimizer.lr=0.3,0.4"], "optimizer.lr: given twice"),
         (["seed=shuffle(1,2,3)"], "seed=shuffle(1,2,3): expected values a,b,c"),
         (["model=glob(*)"], "model=glob(*): expected values"),
@@ -149,7 +150,7 @@ def test_a_sweep_is_refused_before_it_begins(place, words, line):
 
 
 def test_what_is_about_a_sweep_needs_one(place):
-    assert "launcher=slurm: is about a sweep; add -m" in toolkit("recipe=asr", "launcher=slurm", code=2).stderr
+    assert "launcher=slurm: is a setting of a sweep; add -m" in toolkit("recipe=asr", "launcher=slurm", code=2).stderr
     assert "lr: 0.01" in toolkit("recipe=asr", "optimizer.lr=0.01", "seeds=2", "--cfg", "job").stdout
     assert not list(place.iterdir())
 
@@ -184,8 +185,8 @@ def test_a_sweep_that_was_killed_goes_on_with_the_same_command(place):
     assert toolkit(*command, code=1).stderr.count("in use") == 1  # and not a third beside it
     os.kill(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == 143 and f"going on with the sweep in {folder.relative_to(place)}" in said
-    assert "the same command goes on" in said
+    assert process.returncode == 143 and f"resuming the sweep in {folder.relative_to(place)}" in said
+    assert "the same command resumes it" in said
     assert [job.state for trial in state.load(folder).trials for job in trial.jobs] == ["done", "waiting"]
     assert begun(folder / "0") == 1 and begun(folder / "1") == 2 and not (folder / "2").exists()
     assert "resume=auto" in facts(folder / "1")["overrides"]

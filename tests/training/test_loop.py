@@ -6,13 +6,13 @@ import signal
 from types import SimpleNamespace
 
 import pytest
-from toolkit.data.corpus import Data
 
 from tests.support.training import TRAIN, VALID, Engine, Task, fit, log, rewind
 from toolkit.data.batch import NoBatch
+from toolkit.data.split import Data
 from toolkit.errors import Interrupted, RunError
 from toolkit.runs import checkpoint
-from toolkit.schedules import Cosine
+from toolkit.schedules.cosine.spec import Cosine
 from toolkit.training.progress import Progress
 
 
@@ -253,7 +253,7 @@ class Failing(Engine):
             if (len(batches) == len(VALID.plan)) if self.evaluating else i == 2:
                 self.first()
                 raise NoBatch(batch.tolist(), "loader worker 0 was killed by SIGKILL")
-            yield batch, epoch
+            yield {"example": batch, "epoch": epoch}
 
 
 @pytest.mark.parametrize("evaluating", [False, True])

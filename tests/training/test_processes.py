@@ -85,8 +85,8 @@ print(json.dumps([sys.argv[1:], told]), file=open("started", "a"))
 
 @pytest.mark.parametrize("number, backend, count", [(0, "torch", 8), (1, "tf", 1)])
 def test_the_scripts_for_slurm_start_what_a_process_takes_itself_for(tmp_path, number, backend, count):
-    """Those of docs/scaling.md, with stand-ins for Slurm's commands; each job ends as one that is out of time."""
-    text = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    """Those of docs/guide/devices.md, with stand-ins for Slurm's commands; each job ends as one that is out of time."""
+    text = (Path(__file__).parents[2] / "docs" / "guide" / "devices.md").read_text()
     script = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)[number]
     assert f"--nodes=4\n#SBATCH --ntasks-per-node={count}\n#SBATCH --gpus-per-node=8\n" in script
     for name, content in (("srun", SRUN), ("scontrol", SCONTROL), ("python", PYTHON)):

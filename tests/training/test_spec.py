@@ -10,20 +10,20 @@ from toolkit.errors import ConfigError
 from toolkit.training.spec import Trainer, check_gpus
 
 REFUSED = {
-    "backend=tf trainer=ddp": "found ddp beside backend=tf, which can do mirrored, tpu and multi_worker",
-    "backend=tf trainer=fsdp": "found fsdp beside backend=tf, which can do mirrored, tpu and multi_worker",
-    "backend=torch trainer=mirrored": "found mirrored beside backend=torch, which can do ddp and fsdp",
-    "backend=torch trainer=tpu": "trainer.strategy: found tpu beside backend=torch, which can do ddp and fsdp",
+    "backend=tf trainer=ddp": "ddp is not supported with backend=tf; set mirrored or tpu or multi_worker",
+    "backend=tf trainer=fsdp": "fsdp is not supported with backend=tf; set mirrored or tpu or multi_worker",
+    "backend=torch trainer=mirrored": "mirrored is not supported with backend=torch; set ddp or fsdp",
+    "backend=torch trainer=tpu": "trainer.strategy: tpu is not supported with backend=torch; set ddp or fsdp",
     "backend=tf trainer=tpu trainer.nodes=2": "trainer.nodes: found 2 with strategy=tpu, expected 1",
     "backend=tf trainer=tpu trainer.precision=64": "trainer.precision: found 64 with strategy=tpu, expected bf16 or 32",
     "backend=tf trainer=tpu trainer.precision=16": "trainer.precision: found 16 with strategy=tpu, expected bf16 or 32",
     "backend=tf trainer=tpu trainer.static_shapes=false": "trainer.static_shapes: found false with strategy=tpu",
     "backend=tf trainer=tpu trainer.loop=stock trainer.devices=1": "trainer.loop: found stock with strategy=tpu",
-    "backend=tf trainer=mirrored trainer.nodes=2": "found mirrored with trainer.nodes=2, expected multi_worker\n",
+    "backend=tf trainer=mirrored trainer.nodes=2": "mirrored is not supported with trainer.nodes=2; set multi_worker\n",
     "trainer=stock trainer.devices=2": "trainer.loop: found stock with 2 devices, expected neutral",
     "trainer=fsdp trainer.loop=stock": "trainer.loop: found stock with 2 devices, expected neutral",
-    "trainer.devices=2 features.mixup=0.2": "features.mixup: found 0.2 with 2 devices, expected 0",
-    "trainer.nodes=2 model.native_dropout=true": "model.native_dropout: found true with 2 devices, expected false",
+    "trainer.devices=2 features.mixup=0.2": "features.mixup: 0.2 is not supported with 2 devices; set features.mixup=0",
+    "trainer.nodes=2 model.native_dropout=true": "model.native_dropout: true is not supported with 2 devices",
     "trainer.devices=0": "trainer.devices: found 0, expected at least 1",
 }
 

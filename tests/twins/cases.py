@@ -289,6 +289,7 @@ class Case:
         rows: which of the made examples are in the batch.
         longer: with more padding than the longest example needs.
         perturbed: one parameter is made different in TensorFlow, see :func:`perturbed`.
+        mutant: an error that TensorFlow's twin is given, of ``tests.twins.mutants``.
         folders: group -> folder, where task or features are not the first that fit.
         changed: group -> fields of its spec.
     """
@@ -302,6 +303,7 @@ class Case:
     rows: tuple[int, ...] = ROWS
     longer: bool = False
     perturbed: bool = False
+    mutant: str = ""
     folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
     changed: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 

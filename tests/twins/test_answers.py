@@ -38,7 +38,8 @@ def test_twins_give_the_same_answers(model: str, task: str, folder: Path) -> Non
         for dtype in ("float64", "float32")
     )
     assert first_difference(*wide, float64_limit) is None
-    assert first_difference(*narrow, float32_limit(narrow[0], wide[0])) is None
+    limit = float32_limit((narrow[0], wide[0]), (narrow[1], wide[1]))
+    assert first_difference(*narrow, limit) is None
 
 
 def test_an_output_that_differs_or_is_missing_is_found() -> None:

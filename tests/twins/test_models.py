@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.made import once
-from tests.twins import cases
+from tests.twins import cases, mutants
 from tests.twins.cases import Arrays, Case
 from tests.twins.compare import first_difference, float32_limit, float64_limit
 
@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("model", MODELS)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the results of all models: two processes in all, because starting one takes longer than what it computes."""
-    every = [case for model in MODELS for case in cases.cases_of(model)]
+    every = [case for model in MODELS for case in cases.cases_of(model)] + mutants.cases()
     return once(tmp_path_factory, "models", lambda folder: cases.run(every, folder))
 
 
@@ -38,7 +38,8 @@ def test_twins_mean_the_same(model: str, kind: str, folder: Path) -> None:
 @EVERY
 def test_twins_agree_in_float32(model: str, folder: Path) -> None:
     torch, tf = twins(folder, model, "narrow")
-    limit = float32_limit(torch, cases.result(folder, "torch", f"{model}.dropout"))
+    torch_wide, tf_wide = twins(folder, model, "dropout")
+    limit = float32_limit((torch, torch_wide), (tf, tf_wide))
     assert first_difference(torch, tf, limit) is None
 
 
@@ -88,3 +89,20 @@ def test_a_parameter_that_is_off_is_found_and_named(model: str, folder: Path) ->
     part, _ = cases.perturbed(torch, case.parameters())
     found = first_difference(torch, tf, float64_limit)
     assert found is not None and found.startswith(f"{part}: "), found
+
+
+@pytest.mark.parametrize("name", mutants.MUTANTS)
+def test_a_mutant_is_found(name: str, folder: Path) -> None:
+    """In float64 always; in float32 from the size on that ``tolerances`` derives."""
+    mutant = mutants.MUTANTS[name]
+    torch = cases.result(folder, "torch", f"{mutant.model}.narrow")
+    torch_wide, right_wide = twins(folder, mutant.model, "dropout")
+    wrong, wrong_wide = (cases.result(folder, "tf", case.name) for case in mutants.cases_of(name))
+    assert str(first_difference(torch_wide, wrong_wide, float64_limit)).startswith(mutant.place)
+
+    both = float32_limit((torch, torch_wide), (wrong, wrong_wide))
+    found = first_difference(torch, wrong, both)
+    assert (found is not None) == mutant.in_float32, found
+    narrow_only = float32_limit((torch, torch_wide), (wrong, right_wide))
+    found = first_difference(torch, wrong, narrow_only)
+    assert (found is not None) == mutant.in_float32, found

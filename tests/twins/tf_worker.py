@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tests.twins import cases
+from tests.twins import cases, mutants
 from toolkit.config.build import build
 from toolkit.data.loaders.tf import signature
 from toolkit.features.log_mel.spec import LogMel
@@ -21,7 +22,12 @@ from toolkit.models.conformer_ctc.spec import ConformerCTC
 
 def models(folder: Path) -> None:
     """Every case in ``cases.json``."""
-    cases.work("tf", _model, folder)
+    cases.work("tf", _mutated, folder)
+
+
+def _mutated(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
+    with mutants.MUTANTS[case.mutant].patch() if case.mutant else contextlib.nullcontext():
+        return _model(case, given)
 
 
 def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:

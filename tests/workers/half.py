@@ -72,7 +72,7 @@ class Trainings:
             at = earlier.progress
         goes = RunFolder(self.folder / name)
         data = self.parts.data
-        loop.fit(run, engine, data["train"], data["validation"], self.parts.learned.tokenizer, goes, at)
+        loop.fit(run, engine, data["train"], data["validation"], self.parts.learned.target, goes, at)
         state = engine.state()
         arrays = (*state.model.values(), *state.optimizer.values())
         self.found[name] = np.concatenate([array.ravel() for array in arrays])

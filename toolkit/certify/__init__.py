@@ -1,1 +1,1 @@
-"""The certificate that a recipe's twins train alike: ``python -m toolkit.certify recipe=NAME`` (docs/twins.md)."""
+"""The certificate that a recipe's twins train alike: ``python -m toolkit certify`` (docs/design/twins.md)."""

@@ -20,6 +20,7 @@ from toolkit.certify import gates
 from toolkit.certify.compare import Comparison, Gap, drift, figures
 from toolkit.certify.stream import AHEAD, Arrays, Reader, Stopped
 from toolkit.certify.worker import RELAYS, TRAININGS, batch_path
+from toolkit.config.contracts import DropsOut
 from toolkit.errors import ConfigError, RunError, room, writing
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
@@ -376,7 +377,7 @@ def check(run: Any, overrides: Sequence[str]) -> None:
         found.append("trainer.loop: found stock, expected neutral, whose steps are recorded")
     if run.dataset.streaming:
         found.append("dataset.streaming: found true, expected false: the batches of both are made beforehand")
-    if getattr(run.model, "native_dropout", False):
+    if isinstance(run.model, DropsOut) and run.model.native_dropout:
         found.append("model.native_dropout: found true, expected false: the frameworks' own masks differ by design")
     if found:
         raise ConfigError(found, "no certificate can be made:")

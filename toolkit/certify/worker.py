@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -19,8 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.certify.stream import AHEAD, Arrays, Writer
-from toolkit.config import build
-from toolkit.config import schema as config
+from toolkit.config import build, schema
 from toolkit.data import pipeline
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import columns_of
@@ -106,7 +104,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     from toolkit.runs import job
 
     training, told = TRAININGS[name], json.loads((folder / "job.json").read_text("utf-8"))
-    run = config.resolve(told["config"], tuple(told["allow"]))
+    run = schema.resolve(told["config"], tuple(told["allow"]))
     half = _Half(folder / f"half-{name}", told["half"])
     followed = half.step and name in {relay.after for relay in RELAYS.values()}
     run = dataclasses.replace(
@@ -123,7 +121,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
         ),
     )
     learned = pipeline.load(columns_of(run), Path(told["learned"]) / checkpoint.LEARNED)
-    side: Any = importlib.import_module(f"toolkit.certify.{training.backend}")
+    side: Any = build.load_module("toolkit.certify", training.backend)
     side.prepare(training.threads)
     engine = job.load_engine(run, learned)
     if training.moved:

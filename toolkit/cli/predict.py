@@ -1,4 +1,4 @@
-"""Use a trained run: ``python -m toolkit.cli.predict RUN_FOLDER INPUT...``."""
+"""``toolkit predict``: apply a trained run to inputs."""
 
 from __future__ import annotations
 
@@ -8,112 +8,70 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
+from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
 
 REFERRING = ("reference", "loss", "tokens")  # what a row says of a reference, which there is not
 
+SUMMARY = "apply a trained run to files or text"
 USAGE = """\
-usage: python -m toolkit.cli.predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
+usage: python -m toolkit predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
 
-Transcribes audio files, translates lines or classifies pictures with the best checkpoint of a run, in the order given.
+Transcribes audio files, translates lines or classifies images with the best checkpoint of a run, in input order.
 
 inputs
-  FILE ...                  audio files or pictures
-  TEXT ...                  for a translation: lines to translate; a file of lines; - for standard input.
-                            A blank line is answered by a blank line
+  FILE ...                  audio files or images
+  TEXT ...                  for translation: lines, a file of lines, or - for standard input. The answer to
+                            a blank line is a blank line
 
 overrides
-  backend=torch|tf          the framework, whichever the run was trained with
-  task.FIELD=VALUE          decoding, as task.decoder=beam
-  dataset.on_bad=drop       leave bad inputs out, with a message, instead of refusing them all
-  trainer.batch_examples=N  inputs at a time
+  backend=torch|tf          the framework; default: that of the training run
+  task.FIELD=VALUE          decoding, such as task.decoder=beam
+  dataset.on_bad=drop       skip bad inputs, with a message
+  trainer.batch_examples=N  batch size
 
 flags
-  --json                    a JSON object a line, with scores, instead of plain text
-  --                        what follows is input, even if it looks like KEY=VALUE
+  --json                    one JSON object per line, with scores
+  --                        the rest are inputs, even if they look like KEY=VALUE
 
 exit codes
   0 done   1 failed   2 bad config or inputs
 
 examples
-  python -m toolkit.cli.predict outputs/asr/torch/2030-01-01_12-00-00 *.wav
-  python -m toolkit.cli.predict outputs/translation/tf/2030-01-01_12-00-00 backend=torch < lines.txt -
+  python -m toolkit predict outputs/asr/torch/2030-01-01_12-00-00 *.wav
+  python -m toolkit predict outputs/translation/tf/2030-01-01_12-00-00 backend=torch < lines.txt -
 """
 
 
-def main() -> None:
-    """Entry point of ``python -m toolkit.cli.predict``."""
-    from toolkit.run import guarded
-
-    argv = sys.argv[1:]
-    if len(argv) < 1 or {"-h", "--help"} & set(argv[:1]):
+def main(argv: Sequence[str]) -> int:
+    """Print the answers to the inputs and return the exit code."""
+    if not argv or {"-h", "--help"} & set(argv[:1]):
         print(USAGE.rstrip())
-        sys.exit(0)
-    sys.exit(guarded(lambda: _main(argv)))
+        return 0
+    return guarded(lambda: _main(argv))
 
 
 def _main(argv: Sequence[str]) -> int:
     folder, overrides, inputs, as_json = _parse(argv)
     if not inputs:
         raise ConfigError("no input: give files, lines of text, or - for standard input")
-    rows, line = predict(Path(folder), inputs, overrides)
-    for row in rows:
+    from toolkit.data.problems import judge
+    from toolkit.inference.load import load
+    from toolkit.training.processes import own_temporary_folder
+
+    own_temporary_folder()
+    model = load(folder, overrides=overrides, warn=functools.partial(print, file=sys.stderr))
+    questions = model.questions(inputs)
+    for line in judge(questions.problems, model.run.dataset.on_bad, "a prediction").lines:
+        print(f"left out: {line}", file=sys.stderr)
+    for row in model.answer(questions):
         if as_json:
             kept = {k: v for k, v in row.items() if k not in REFERRING}
             print(json.dumps(kept, ensure_ascii=False))
         else:
-            print(line.format(**row))
+            print(model.columns.input.answer.format(**row))
     return 0
-
-
-def predict(folder: Path, inputs: Sequence[str], overrides: Sequence[str] = ()) -> tuple[list[dict[str, Any]], str]:
-    """Decode ``inputs`` with a run's best checkpoint.
-
-    Args:
-        folder: of the run.
-        inputs: files, or lines of text.
-        overrides: of the run's config.
-
-    Returns:
-        a row for each input, in their order, with id, hypothesis and score; and how a row is shown as a line of text.
-
-    Raises:
-        ConfigError, DataError: the folder, the overrides or the inputs are not usable; with every problem.
-    """
-    from toolkit.config import build
-    from toolkit.config import schema as config
-    from toolkit.data import pipeline
-    from toolkit.data.columns.column import columns_of
-    from toolkit.data.problems import judge
-    from toolkit.data.split import batched
-
-    quoted = str(folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
-    # one device answers, whatever the run was trained on
-    alone = ["trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto"]
-    run = config.check([f"evaluate='{quoted}'", *alone, *overrides])
-    build.isolate(run.backend)
-    from toolkit.runs import checkpoint, job, resume
-    from toolkit.training.evaluation import decode
-
-    found = checkpoint.choose(folder / "checkpoints", "best", functools.partial(print, file=sys.stderr))
-    columns = columns_of(run)
-    resume.check(run, config.plain(run), found)
-    learned = pipeline.load(columns, found.path / checkpoint.LEARNED)
-    given = pipeline.questions(run, columns, inputs, learned)
-    report = judge(given.problems, run.dataset.on_bad, "a prediction")
-    for line in report.lines:
-        print(f"left out: {line}", file=sys.stderr)
-    rows = []
-    if len(given.split):
-        engine = job.load_engine(run, learned)
-        job.put(engine, found)
-        rows = decode(run, engine, batched(run, columns, given.split, learned, False), learned.target)
-    for place, name in given.blank:
-        rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
-    return rows, columns.input.answer
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
@@ -139,7 +97,3 @@ def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
         else:
             inputs.append(word)
     return argv[0], overrides, inputs, as_json
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""From a name in a config to a spec, and from a spec to its twin: the only place that imports what a config names."""
+"""Lookup of specs by name, and of twins by spec: the only module that imports by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from toolkit.config.spec import is_spec
 from toolkit.errors import ConfigError
 
-# backend -> (what its code imports, what must not be imported beside it)
+# backend -> packages that it imports
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "torch": ("torch", "lightning"),
     "tf": ("tensorflow", "keras", "tensorflow_text") if sys.platform != "win32" else ("tensorflow", "keras"),
@@ -33,9 +33,9 @@ FOREIGN: dict[str, frozenset[str]] = {
 
 
 def find(target: str, allow: Sequence[str] = (), package: str = "toolkit") -> type[Any]:
-    """The spec class that a config names in ``_target_``.
+    """Return the spec class that a config names in ``_target_``.
 
-    The name is judged before anything is imported, and then taken literally: ``module.Class``, where the module can be
+    The name is checked before anything is imported, and then taken literally: ``module.Class``, where the module can be
     imported under exactly that name and itself defines the class.
 
     Args:
@@ -79,7 +79,7 @@ def build(spec: Any, backend: str, *args: Any) -> Any:
     Args:
         spec: an instance of a spec class.
         backend: ``torch`` or ``tf``.
-        *args: handed on after the spec.
+        *args: arguments of the twin after the spec.
 
     Raises:
         ConfigError: the framework is not installed, or the spec has no such twin.
@@ -99,6 +99,16 @@ def build(spec: Any, backend: str, *args: Any) -> Any:
     return twin(spec, *args)
 
 
+def load_module(package: str, name: str) -> Any:
+    """Import a module of a package by its name, such as the side of a backend: ``toolkit.training``, ``torch``.
+
+    Args:
+        package: dotted name; of the toolkit's own packages, never from a config.
+        name: of the module in it.
+    """
+    return importlib.import_module(f"{package}.{name}")
+
+
 def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
@@ -107,7 +117,7 @@ def _exists(module: str) -> bool:
 
 
 def missing(backend: str) -> str | None:
-    """What to install before ``backend`` can run, or None. Looks for packages without importing them."""
+    """Return a message with the packages that ``backend`` lacks, or None. Imports none of them."""
     absent = [name for name in FRAMEWORKS[backend] if name not in sys.modules and not importlib.util.find_spec(name)]
     if not absent:
         return None
@@ -115,9 +125,9 @@ def missing(backend: str) -> str | None:
 
 
 class _Finder(importlib.machinery.PathFinder):
-    """Finds everything but the hidden packages. Neutral libraries that look for them see them as not installed.
+    """Finder of everything except the hidden packages, which look as if they were not installed.
 
-    An import hook that raised, or None in ``sys.modules``, breaks libraries that ask before they import.
+    A finder that raises, or None in ``sys.modules``, breaks libraries that ask before they import.
     """
 
     hidden: frozenset[str] = frozenset()

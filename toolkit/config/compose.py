@@ -1,4 +1,4 @@
-"""Composing a config with Hydra, with everything that is wrong with it at once."""
+"""Composition of a config with Hydra, which collects every problem."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ HEADLINE = "the config cannot be run:"
 
 @dataclass
 class Composed:
-    """A config, and what is wrong with it so far.
+    """Config with its problems.
 
     Args:
         config: plain nested dicts, interpolations resolved; ``???`` where a value is missing.
         problems: one line each.
-        absent: groups without a valid choice and keys without a value; a problem tells why.
+        absent: groups without a valid choice and keys without a value; each has a problem.
         origins: dotted key -> the file or override that set it last.
         allow: see :class:`Request`.
     """
@@ -61,7 +61,7 @@ class Composed:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name most like ``name``, if any is. Of dotted names, one beside it comes before one elsewhere."""
+    """Return the name most similar to ``name``, if any; siblings of a dotted name come first."""
     names = list(names)
     parent, _, last = name.rpartition(".")
 
@@ -79,7 +79,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def unknown(key: str, names: Iterable[str], origin: str | None = None) -> str:
-    """The line about a key that does not exist."""
+    """Return the line about a key that does not exist."""
     names = list(names)
     place = f" (in {origin})" if origin else ""
     if close := nearest(key, names):
@@ -91,15 +91,15 @@ def unknown(key: str, names: Iterable[str], origin: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """A key of a sweep and what it may be.
+    """Key that a sweep varies, with its values.
 
     Args:
         key: dotted name or group.
         values: as they stand in an override; empty for an interval.
-        ordered: the values are a range, and like ones are near each other.
-        low, high: of an interval, both included.
-        log: an interval by its logarithm.
-        whole: an interval of integers only.
+        ordered: the values are a range.
+        low, high: ends of an interval, both included.
+        log: interval on a logarithmic scale.
+        whole: interval of integers.
     """
 
     key: str
@@ -112,25 +112,25 @@ class Axis:
 
     @property
     def samples(self) -> tuple[str, ...]:
-        """Values that stand for all of them in a check."""
+        """Values that represent the axis in a check."""
         return self.values or (repr(self.low), repr(self.high))
 
 
 def swept(arguments: Sequence[str]) -> bool:
-    """Whether overrides ask for a sweep by themselves, without ``-m``.
+    """Tell whether overrides ask for a sweep without ``-m``.
 
     Raises:
-        ConfigError: they do not, but say how one is to go.
+        ConfigError: they do not, but set fields of a sweep.
     """
     if any(re.match(r"\+*(seeds|sweep)=", argument) for argument in arguments):
         return True
     if found := [argument for argument in arguments if re.match(r"\+*(launcher|objectives|ranges)\b", argument)]:
-        raise ConfigError([f"{argument}: is about a sweep; add -m" for argument in found], HEADLINE)
+        raise ConfigError([f"{argument}: is a setting of a sweep; add -m" for argument in found], HEADLINE)
     return False
 
 
 def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list[Axis]]:
-    """The overrides with one value, as they are, and those with several.
+    """Split overrides into those with one value, unchanged, and axes with several.
 
     ``a,b,c``, ``choice(a,b)``, ``range(1,10)``, ``interval(1e-4,1e-2)``, ``tag(log,interval(1e-4,1e-2))`` and
     ``int(interval(1,8))`` are Hydra's own forms.
@@ -139,7 +139,9 @@ def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list
     for override in _parse(arguments, problems):
         line = str(override.input_line)
         if re.match(r"hydra([./]|$)", override.key_or_group):
-            problems.append(f"{line}: a sweep has no settings of Hydra's; give sweep=, launcher= and run_dir=")
+            problems.append(
+                f"{line}: settings of Hydra are not supported in a sweep; set sweep=, launcher= and run_dir="
+            )
         elif not override.is_sweep_override():
             fixed.append(line)
         elif (axis := _axis(override)) is None:
@@ -152,7 +154,7 @@ def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list
 def _axis(override: Override) -> Axis | None:
     key, value = override.get_key_element().lstrip("+"), override.value()
     if isinstance(value, Glob) or getattr(value, "shuffle", False):
-        return None  # only a sweeper of Hydra's could tell, or another order each time
+        return None  # only Hydra's own sweepers support these
     if isinstance(value, IntervalSweep):
         low, high = value.start, value.end
         if low is None or high is None or not low < high:
@@ -182,7 +184,7 @@ def _parse(arguments: Sequence[str], problems: list[str]) -> list[Override]:
 
 
 def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[list[Override], list[str]]:
-    """Make Hydra find the toolkit's files, read for these arguments.
+    """Register the toolkit's files with Hydra, for these arguments.
 
     Returns:
         the overrides that can be parsed, and problems.
@@ -203,7 +205,7 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
         if group in GROUPS and isinstance(name, str) and locate(group, name)
     }
     if single.get("resume") == "auto" and "run_dir" not in single:
-        problems.append("resume=auto: also give run_dir=FOLDER, the run to go on with or to begin")
+        problems.append("resume=auto: also give run_dir=FOLDER, the run to resume or to begin")
     for key in ("evaluate", "resume"):
         if single.get(key) not in (None, "auto"):
             source.request.earlier = True
@@ -221,7 +223,7 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
 
 
 def earlier(key: str, folder: Path) -> tuple[dict[str, Any], str]:
-    """The config in a run folder, and the name of its file.
+    """Return the config of a run folder, and the name of its file.
 
     Raises:
         ConfigError: there is none.
@@ -231,15 +233,17 @@ def earlier(key: str, folder: Path) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"{key}: {folder} is not a folder, expected a run folder")
     if not file.is_file():
         raise ConfigError(f"{key}: {folder} has no config.yaml, expected a run folder")
+    if (folder / "tokenizer").is_dir() and not (folder / "learned").is_dir():  # as run folders were before format 4
+        raise ConfigError(f"{key}: {folder} was left by an earlier version; commit 7879d9e of the toolkit reads it")
     return read(file)[0], str(file)
 
 
 def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
-    """Compose the config of one run as Hydra does, going on past every problem.
+    """Compose the config of one run as Hydra does, continuing after each problem.
 
     Args:
         arguments: the overrides of the command line.
-        folders: more folders of groups and recipes, in the shape of ``conf/``.
+        folders: more folders of groups and recipes, laid out as ``conf/``.
     """
     overrides, problems = prepare(arguments, folders)
     for override in list(overrides):
@@ -277,7 +281,7 @@ def _sorted(
 
 
 def _pick(choices: Sequence[Override], problems: list[str]) -> tuple[list[str], set[str]]:
-    """The option of every group that has to be named to Hydra, and the groups that are left without.
+    """Return the options to pass to Hydra, and the groups that have none.
 
     A wrong name is reported and the nearest valid one taken, so that the rest can be checked.
     """
@@ -326,7 +330,7 @@ def _load(picked: list[str], hydras: Sequence[Override], problems: list[str]) ->
 
 
 def _code(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """What would make Hydra or its logging run code other than Hydra's own and its installed plugins'."""
+    """Yield the settings that make Hydra or its logging run code other than its own and that of installed plugins."""
     if isinstance(node, dict):
         for key, value in node.items():
             where = f"{path}.{key}" if path else str(key)
@@ -366,7 +370,7 @@ def _container(config: Any) -> Any:
 
 
 def _resolved(config: DictConfig, problems: list[str], absent: set[str]) -> dict[str, Any]:
-    """Plain data with interpolations resolved; those that cannot be are left without a value."""
+    """Return plain data with interpolations resolved; those that fail are left without a value."""
     quiet = bool(absent)  # what refers to a group that is not there cannot be told from a mistake
     while True:
         try:

@@ -1,14 +1,15 @@
 """Protocols of the components of a run: the attributes and methods that the toolkit uses of each spec.
 
-A component needs no base class. :func:`toolkit.config.spec.spec` supplies ``check`` and ``check_run`` where a spec has
-none.
+The contracts of datasets, models and tasks are their base classes: :class:`toolkit.data.source.Source`,
+:class:`toolkit.models.spec.Model`, :class:`toolkit.tasks.spec.Task`. The others need no base class:
+:func:`toolkit.config.spec.spec` supplies ``check`` and ``check_run`` where a spec has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -31,29 +32,13 @@ class Component(Protocol):
         ...
 
 
-class Dataset(Component, Protocol):
-    """Source of the examples."""
-
-    domains: tuple[str, ...]
-
-    @property
-    def split(self) -> Literal["train", "validation", "test"] | None: ...
-    @property
-    def on_bad(self) -> Literal["refuse", "drop"]: ...
-    @property
-    def streaming(self) -> bool: ...
-    @property
-    def pool(self) -> int: ...
-    @property
-    def lanes(self) -> int: ...
-    @property
-    def sample(self) -> int: ...
-    @property
-    def kept(self) -> tuple[str, ...]: ...
-
-
 class Features(Component, Protocol):
-    """Input of the model, computed from the raw content of an example."""
+    """Input of the model, computed from audio or an image; see ``toolkit/data/columns`` for what each column asks."""
+
+    @property
+    def column(self) -> str:
+        """Kind of column that these are features of."""
+        ...
 
     def learn(self, examples: Iterable[Any], folder: Path) -> None:
         """Write the statistics of the training split into ``folder``."""
@@ -67,6 +52,11 @@ class Features(Component, Protocol):
 class Tokenizer(Component, Protocol):
     """Mapping from text to token ids."""
 
+    @property
+    def column(self) -> str:
+        """Kind of column that this tokenizes."""
+        ...
+
     def learn(self, texts: Iterable[str], folder: Path) -> None:
         """Write the vocabulary of the training split into ``folder``."""
         ...
@@ -74,35 +64,6 @@ class Tokenizer(Component, Protocol):
     def load(self, folder: Path) -> Any:
         """Read what :meth:`learn` wrote."""
         ...
-
-
-class Model(Component, Protocol):
-    """Network."""
-
-    def parameters(self, inputs: Any, outputs: int) -> dict[str, Any]:
-        """Return the parameters of both twins by canonical name."""
-        ...
-
-
-class Task(Component, Protocol):
-    """Loss, decoding and metrics."""
-
-    fields: Any
-
-    @property
-    def monitor(self) -> str:
-        """Metric of the validation split that selects the best checkpoint."""
-        ...
-
-    def amounts(self, batch: Any) -> Any: ...
-    def evaluate(
-        self, engine: Any, batch: Any, tokenizer: Any, final: bool
-    ) -> Iterator[tuple[int, dict[str, Any]]]: ...
-    def measure(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]: ...
-    def detail(self, row: Mapping[str, Any]) -> dict[str, Any]: ...
-    def files(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]: ...
-    def table(self, rows: Sequence[Mapping[str, Any]]) -> str: ...
-    def signatures(self) -> dict[str, str]: ...
 
 
 class Optimizer(Component, Protocol):
@@ -127,14 +88,16 @@ class Schedule(Component, Protocol):
         ...
 
 
-# --- what some components have, and others do not ---
+class Launcher(Component, Protocol):
+    """Machine or cluster that runs the jobs of a sweep."""
+
+    @property
+    def jobs(self) -> int:
+        """Jobs that run at the same time."""
+        ...
 
 
-@runtime_checkable
-class Sharded(Protocol):
-    """A dataset that can be streamed."""
-
-    def shards(self, split: str, cache: Path) -> Any: ...
+# --- attributes that some components have ---
 
 
 @runtime_checkable

@@ -9,15 +9,23 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from toolkit.config import build
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
-from toolkit.config.contracts import Component
+from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
 from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.config.spec import is_spec, option, out_of_bounds, problems
 from toolkit.data.columns.column import mismatches
 from toolkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from toolkit.data.source import Source
+    from toolkit.models.spec import Model
+    from toolkit.tasks.spec import Task
+    from toolkit.training.spec import Trainer
+else:
+    Source = Model = Task = Trainer = Any  # get_type_hints needs the names; config imports nothing above it
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # YAML 1.1 takes 1e-3, which has no dot, for text
 OPTIONAL = ("features", "tokenizer")  # groups of which a run may have none
@@ -27,35 +35,37 @@ Accepted = Literal["dataset", "seed", "accumulate", "plan", "tokenizer", "featur
 
 @dataclass(frozen=True)
 class Run:
-    """One run, checked: what is trained, with what, from which seed, and where its results go."""
+    """Checked config of one run."""
 
-    recipe: str = option(doc="what to train: the name of a file in recipes/")
-    dataset: Any = option(doc="where the examples come from")
-    features: Any = option(doc="what the model sees of audio or an image; none where the task has neither")
-    tokenizer: Any = option(doc="how text becomes numbers; none where the task has no text")
-    model: Any = option(doc="the network")
-    task: Any = option(doc="loss, decoding, and what is measured")
-    optimizer: Any = option(doc="how a gradient becomes a step")
-    schedule: Any = option(doc="the learning rate as a function of the step")
-    trainer: Any = option(doc="batches, length, precision, checkpoints")
-    run_dir: str = option(doc="folder of the results")
-    backend: Literal["torch", "tf"] = option("torch", "the framework")
-    seed: int = option(0, "of the initial weights, the order of the batches and all augmentation", ge=0, lt=2**63)
-    resume: str | None = option(None, "run folder to go on from; auto: this run's own folder, if it has a checkpoint")
-    evaluate: str | None = option(None, "run folder to measure again, without training")
-    accept: tuple[Accepted, ...] = option((), "with resume: what may be another than the checkpoint was trained with")
-    allow: tuple[str, ...] = option((), "packages of your own whose specs may be named; on the command line only")
+    recipe: str = option(doc="name of a file in recipes/")
+    dataset: Source = option(doc="source of the examples")
+    features: Features | None = option(doc="features of audio or images; none if the task has neither")
+    tokenizer: Tokenizer | None = option(doc="mapping from text to token ids; none if the task has no text")
+    model: Model = option(doc="network")
+    task: Task = option(doc="loss, decoding and metrics")
+    optimizer: Optimizer = option(doc="update rule")
+    schedule: Schedule = option(doc="learning rate as a function of the step")
+    trainer: Trainer = option(doc="batches, length, precision, checkpoints")
+    run_dir: str = option(doc="run folder")
+    backend: Literal["torch", "tf"] = option("torch", "framework")
+    seed: int = option(0, "random seed of initial weights, batch order and augmentation", ge=0, lt=2**63)
+    resume: str | None = option(None, "run folder to resume; auto: run_dir, if it has a checkpoint")
+    evaluate: str | None = option(None, "run folder to evaluate, without training")
+    accept: tuple[Accepted, ...] = option((), "with resume: what may differ from the checkpoint")
+    allow: tuple[str, ...] = option(
+        (), "packages outside the toolkit whose specs may be named; on the command line only"
+    )
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What of a config is about the sweep and not about its runs."""
+    """Checked config of a sweep, beside the config of its runs."""
 
-    sweep: Any = option(doc="which jobs a sweep has")
-    launcher: Any = option(doc="where the jobs of a sweep run")
-    ranges: tuple[str, ...] = option((), "axes beside those of the command line, each an override with several values")
-    seeds: int = option(1, "each job so often, with seed, seed + 1, ...", ge=1)
-    objectives: tuple[str, ...] = option((), "what a sweep looks for; none: what the task monitors, on validation")
+    sweep: Component = option(doc="search over the trials")
+    launcher: Launcher = option(doc="machine or cluster that runs the jobs")
+    ranges: tuple[str, ...] = option((), "more axes, each an override with several values")
+    seeds: int = option(1, "runs of each trial, with seed, seed + 1, ...", ge=1)
+    objectives: tuple[str, ...] = option((), "figures to optimize; []: the task's monitor, on validation")
 
 
 def check(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Run:
@@ -63,19 +73,19 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Run:
 
     Args:
         arguments: Hydra overrides.
-        folders: more folders of groups and recipes, in the shape of ``conf/``.
+        folders: more folders of groups and recipes, laid out as ``conf/``.
 
     Raises:
-        ConfigError: with every problem that there is.
+        ConfigError: with every problem.
     """
     return check_both(arguments, folders)[0]
 
 
 def check_both(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Run, Sweep]:
-    """The same, and what the config says of the sweep that the run may be a job of.
+    """Check the config of a run and of the sweep that the run may be a job of.
 
     Raises:
-        ConfigError: with every problem that there is.
+        ConfigError: with every problem.
     """
     run, sweep, found = _checked(arguments, folders, complete=True)
     if found or run is None or sweep is None:
@@ -84,10 +94,10 @@ def check_both(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[
 
 
 def check_shown(arguments: Sequence[str], folders: Sequence[Path] = ()) -> None:
-    """The same for a config that is only shown: values may be missing, and the framework too.
+    """Check a config that is only shown: values may be missing, and the framework too.
 
     Raises:
-        ConfigError: with every problem that there is.
+        ConfigError: with every problem.
     """
     *_, found = _checked(arguments, folders, complete=False)
     if found:
@@ -109,15 +119,15 @@ def _checked(
 
 
 def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
-    """A run from a composed config, such as a run folder's ``config.yaml``.
+    """Return the run of a composed config, such as a run folder's ``config.yaml``.
 
     Args:
         config: plain nested data, or an OmegaConf node.
-        allow: packages beside the toolkit whose specs may be named. What the config itself says of it does not count,
-            since a config may come from someone else.
+        allow: packages beside the toolkit whose specs may be named. The config's own ``allow`` is ignored, since a
+            config may come from someone else.
 
     Raises:
-        ConfigError: with every problem that there is.
+        ConfigError: with every problem.
     """
     from omegaconf import OmegaConf
 
@@ -130,7 +140,7 @@ def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
 
 
 def plain(run: Run) -> dict[str, Any]:
-    """The config that describes ``run``: nested data for YAML or JSON; :func:`resolve` is its inverse."""
+    """Return the config that describes ``run``, as nested data for YAML or JSON; :func:`resolve` is its inverse."""
     return {f.name: _plain(getattr(run, f.name)) for f in dataclasses.fields(run)}
 
 
@@ -143,7 +153,7 @@ def _plain(value: Any, nested: bool = False) -> Any:
 
 
 def _values(composed: Composed, kind: type[Any], found: list[str], complete: bool) -> dict[str, Any] | None:
-    """The values of the top-level keys that are fields of ``kind``; None when one is bad or missing."""
+    """Return the values of the top-level keys that are fields of ``kind``; None when one is bad or missing."""
     reader, values, hints = _Reader(composed, complete), {}, typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         if field.name in composed.absent:
@@ -177,11 +187,11 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     return run
 
 
-_BAD = object()  # stands for a value that was reported
+_BAD = object()  # in place of a value that was reported
 
 
 class _Reader:
-    """Turns plain data into typed values by the type hints, and keeps a line about everything that does not fit."""
+    """Converter of plain data to typed values by their hints, which collects a line for each mismatch."""
 
     def __init__(self, composed: Composed, complete: bool) -> None:
         self.composed = composed
@@ -208,7 +218,7 @@ class _Reader:
         return self.spec(group, {key: value for key, value in node.items() if key != "_target_"}, kind)
 
     def spec(self, path: str, node: Mapping[str, Any], kind: type[Any]) -> Any:
-        """An instance of a spec class; ``_BAD`` when a field is bad, after looking at all of them."""
+        """Return an instance of a spec class; ``_BAD`` when a field is bad, after reading all of them."""
         fields = {field.name: field for field in dataclasses.fields(kind)}
         hints = typing.get_type_hints(kind)
         before = len(self.found)
@@ -244,7 +254,7 @@ class _Reader:
         return made
 
     def value(self, path: str, value: Any, hint: Any) -> Any:
-        """``value`` as ``hint`` wants it."""
+        """Return ``value`` converted to the type ``hint``."""
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
         if is_spec(hint):
             if isinstance(value, hint):
@@ -273,7 +283,7 @@ class _Reader:
 
 
 def _nested(hint: Any, value: Any) -> bool:
-    """Whether ``value`` has parts, each with a type of its own, that ``hint`` describes."""
+    """Tell whether ``value`` and ``hint`` are both nested."""
     kind = Mapping if is_spec(hint) else (list, tuple) if typing.get_origin(hint) is tuple else ()
     return isinstance(value, kind)
 
@@ -306,7 +316,7 @@ def _shown(value: Any) -> str:
 
 
 def _name(hint: Any) -> str:
-    """A type in words."""
+    """Describe a type in words."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"

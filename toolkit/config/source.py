@@ -1,4 +1,4 @@
-"""Where Hydra finds the files of a config, and what is filled in as they are read.
+"""Config source for Hydra: finds the files, and fills in defaults as they are read.
 
 Hydra reads ``conf/`` and ``recipes/`` through :class:`Source`, from a checkout as from a wheel. Three rules go beyond
 Hydra's own:
@@ -8,7 +8,7 @@ Hydra's own:
 - What a recipe says about a component holds for the component that it chose. Choose another option of the same
   component, and the option's own fields win over the recipe's; choose another component, and the recipe's fields for it
   are left out.
-- Files may not touch Hydra's own settings: those can name code.
+- Files may not change Hydra's own settings, which can name code.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from toolkit.errors import ConfigError
 HERE = Path(__file__).resolve().parents[1]
 CONF = HERE / "_conf" if (HERE / "_conf").is_dir() else HERE.parent / "conf"
 RECIPES = HERE / "_recipes" if (HERE / "_recipes").is_dir() else HERE.parent / "recipes"
-PACKAGES = {  # group -> where the toolkit's own specs of that kind live
+PACKAGES = {  # group -> package of the toolkit's specs
     "dataset": "toolkit.datasets",
     "features": "toolkit.features",
     "tokenizer": "toolkit.tokenizers",
@@ -50,23 +50,23 @@ PACKAGES = {  # group -> where the toolkit's own specs of that kind live
     "launcher": "toolkit.sweeps",
 }
 GROUPS = ("recipe", "backend", *PACKAGES)
-OF_A_SWEEP = ("sweep", "launcher", "ranges", "seeds", "objectives")  # a run's config has nothing of them
-PARTS = tuple(group for group in PACKAGES if group not in OF_A_SWEEP)  # what a run is made of
-OWN_TO_A_RUN = ("run_dir", "resume", "evaluate", "accept", "allow")  # not taken over from an earlier run's config
-NOTHING = "_nothing_"  # an empty option of every group, for going on where a choice is missing
+OF_A_SWEEP = ("sweep", "launcher", "ranges", "seeds", "objectives")  # not in the config of a run
+PARTS = tuple(group for group in PACKAGES if group not in OF_A_SWEEP)  # groups of a run
+OWN_TO_A_RUN = ("run_dir", "resume", "evaluate", "accept", "allow")  # not inherited from the config of an earlier run
+NOTHING = "_nothing_"  # empty option of every group, to continue where a choice is missing
 
 
 @dataclass
 class Request:
-    """What the command line asks for, as far as reading the files depends on it.
+    """Part of the command line that the reading of files depends on.
 
     Args:
-        allow: packages of the user's own whose specs may be named.
+        allow: packages outside the toolkit whose specs may be named.
         choices: option chosen on the command line, by group.
-        base: the config of an earlier run to begin with instead of a recipe.
-        base_file: where that config was read.
-        earlier: whether an earlier run was named, be it there or not.
-        run_dir: the folder of the run that is resumed, where it goes on unless the command line says otherwise.
+        base: config of an earlier run, in place of a recipe.
+        base_file: its file.
+        earlier: an earlier run was named, whether it exists or not.
+        run_dir: folder of the resumed run, unless the command line sets another.
         folders: folders with more groups and recipes.
     """
 
@@ -79,23 +79,23 @@ class Request:
     folders: tuple[Path, ...] = ()
 
 
-request = Request()  # Hydra makes the sources itself, so what they depend on stands here
+request = Request()  # global, because Hydra creates the sources itself
 origins: dict[str, str] = {}
 
 
 def folders_of(group: str) -> list[Path]:
-    """Where the options of a group are looked for, first the toolkit's own."""
+    """Return the folders of a group's options, the toolkit's first."""
     own = RECIPES if group == "recipe" else CONF / group
     return [own, *(folder / group for folder in request.folders)]
 
 
 def options(group: str) -> list[str]:
-    """The names that ``group=`` takes."""
+    """Return the names that ``group=`` takes."""
     return sorted({file.stem for folder in folders_of(group) for file in folder.glob("*.yaml")})
 
 
 def locate(group: str, name: str) -> Path | None:
-    """The file of an option."""
+    """Return the file of an option."""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name:
         return None
     files = (folder / f"{name}.yaml" for folder in folders_of(group))
@@ -104,10 +104,10 @@ def locate(group: str, name: str) -> Path | None:
 
 @cache
 def read(file: Path) -> tuple[dict[str, Any], str | None]:
-    """A YAML file as plain data, and the package that its header names.
+    """Read a YAML file as plain data, and the package that its header names.
 
     Raises:
-        ConfigError: it is not a YAML mapping, or wants to be put where it does not belong.
+        ConfigError: it is not a YAML mapping, or its package is not allowed.
     """
     try:
         text = file.read_text("utf-8")
@@ -126,7 +126,7 @@ def read(file: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def label(file: Path) -> str:
-    """A file's name as the user knows it."""
+    """Return a file's name as the user knows it."""
     for root, name in ((RECIPES, "recipes"), (CONF, "conf")):
         if file.is_relative_to(root):
             return f"{name}/{file.relative_to(root)}"
@@ -141,7 +141,7 @@ def one_line(error: BaseException | str) -> str:
 
 
 def defaults_of(kind: type[Any]) -> dict[str, Any]:
-    """The fields of a spec class with their defaults, as YAML would hold them; ``???`` where there is none."""
+    """Return the fields of a spec class with their defaults, as in YAML; ``???`` where there is none."""
     return {f.name: "???" if f.default is dataclasses.MISSING else _plain(f.default) for f in dataclasses.fields(kind)}
 
 
@@ -152,7 +152,7 @@ def _plain(value: Any) -> Any:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``above`` laid over ``below``, mapping by mapping."""
+    """Merge ``above`` over ``below``, mapping by mapping."""
     out = dict(below)
     for key, value in above.items():
         under = out.get(key)
@@ -161,7 +161,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def without(section: Mapping[str, Any], hidden: Mapping[str, Any]) -> dict[str, Any]:
-    """``section`` less the leaves that ``hidden`` also has."""
+    """Return ``section`` without the leaves that ``hidden`` also has."""
     out = {}
     for key, value in section.items():
         under = hidden.get(key)
@@ -173,7 +173,7 @@ def without(section: Mapping[str, Any], hidden: Mapping[str, Any]) -> dict[str, 
 
 
 def completed(group: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """A component's node with the fields that it leaves out. A bad ``_target_`` is left for the check to report."""
+    """Add the defaults to a component's node. The check reports a bad ``_target_``."""
     try:
         kind = build.find(str(node.get("_target_")), request.allow, PACKAGES[group])
     except ConfigError:
@@ -182,7 +182,7 @@ def completed(group: str, node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def chosen(recipe: str | None, group: str) -> str | None:
-    """The option of a group that a recipe, the recipes that it extends or the primary config chooses."""
+    """Return the option of a group that a recipe, the recipes that it extends or the primary config choose."""
     file = locate("recipe", recipe) if recipe else CONF / "config.yaml"
     if file is None:
         return None
@@ -198,7 +198,7 @@ def chosen(recipe: str | None, group: str) -> str | None:
 
 
 def own_fields(group: str, name: str) -> tuple[str | None, dict[str, Any]]:
-    """An option's ``_target_``, and the fields that its file sets over the option of the same component it extends."""
+    """Return an option's ``_target_``, and the fields that it sets over the option that it extends."""
     file = locate(group, name)
     if file is None:
         return None, {}
@@ -214,7 +214,7 @@ def own_fields(group: str, name: str) -> tuple[str | None, dict[str, Any]]:
 
 
 def held(content: Mapping[str, Any], before: Mapping[str, str | None], now: Mapping[str, str | None]) -> dict[str, Any]:
-    """What of a recipe or of an earlier run's config still holds under the options that this run chooses.
+    """Return the part of a recipe or of an earlier run's config that applies to the options of this run.
 
     Args:
         content: sections by group, and other keys.
@@ -235,7 +235,7 @@ def held(content: Mapping[str, Any], before: Mapping[str, str | None], now: Mapp
 
 
 def primary() -> dict[str, Any]:
-    """``conf/config.yaml``, with the config of an earlier run laid over it when the run goes on from one."""
+    """``conf/config.yaml``, merged with the config of the earlier run that the run resumes."""
     content = dict(read(CONF / "config.yaml")[0])
     if request.run_dir is not None:
         content["run_dir"] = request.run_dir
@@ -252,7 +252,7 @@ def primary() -> dict[str, Any]:
 
 
 class Source(ConfigSource):
-    """Serves a folder of groups to Hydra; the toolkit's own is ``conf/`` together with ``recipes/``."""
+    """Hydra source of a folder of groups; the toolkit's own is ``conf/`` together with ``recipes/``."""
 
     @staticmethod
     def scheme() -> str:
@@ -310,7 +310,7 @@ class Source(ConfigSource):
 
 
 class SearchPath(SearchPathPlugin):
-    """Puts the toolkit's folders on Hydra's search path."""
+    """Plugin that adds the toolkit's folders to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append("toolkit", "toolkit://")
@@ -324,7 +324,7 @@ def _record(content: Mapping[str, Any], origin: str, prefix: str = "") -> None:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted names of a nested mapping's keys, the inner ones too."""
+    """Yield the dotted names of a nested mapping's keys, inner ones included."""
     for key, value in node.items():
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):

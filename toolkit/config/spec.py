@@ -32,8 +32,8 @@ def option(
     """Declare a field of a spec.
 
     Args:
-        default: its value where a config gives none; without one, the config must give it (``???`` in YAML).
-        doc: what it means, with its unit.
+        default: value of a config that sets none; without a default, the config must set it (``???`` in YAML).
+        doc: its meaning, with the unit.
         ge, gt, le, lt: inclusive and exclusive bounds; for a sequence they hold for each element.
         choices: the only values allowed.
     """
@@ -73,7 +73,7 @@ def _check_run(self: Any, run: Run) -> Iterator[tuple[str, str]]:
 
 
 def is_spec(obj: Any) -> bool:
-    """Whether ``obj`` is a class that was itself (not only its parent) marked by :func:`spec`."""
+    """Tell whether ``obj`` is a class that was itself, not only its parent, marked by :func:`spec`."""
     return isinstance(obj, type) and vars(obj).get("__toolkit_spec__") is obj
 
 

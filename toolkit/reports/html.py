@@ -1,4 +1,4 @@
-"""Pages that stand by themselves: one HTML file with its tables and plots inside."""
+"""Self-contained HTML pages, with tables and plots inline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ img { width: 100%; } code, pre { font: 13px/1.45 ui-monospace, monospace; } pre 
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """A whole page; ``parts`` are HTML."""
+    """Return a page from its body's ``parts``, which are HTML."""
     body = "\n".join(parts)
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
@@ -61,5 +61,5 @@ def picture(plot: Any) -> str:
 
 
 def explain(axes: Any, columns: int) -> None:
-    """The legend, above the plot, where it hides nothing."""
+    """Draw the legend above the plot."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)

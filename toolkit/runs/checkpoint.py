@@ -1,4 +1,4 @@
-"""The checkpoint on disk: a folder of safetensors and JSON, never a pickle (``docs/checkpoints.md``).
+"""The checkpoint on disk: a folder of safetensors and JSON, never a pickle (``docs/design/checkpoints.md``).
 
 ``step-00001234/`` holds ``model.safetensors`` (canonical names and layouts), ``optimizer.safetensors`` (its moments
 under the same names), ``ema.safetensors`` where the weights are averaged, copies of what the run learned in
@@ -22,7 +22,8 @@ from typing import Any
 from toolkit.errors import DataError, RunError, room
 from toolkit.training.progress import Progress, State, Tensors
 
-FORMAT = 3
+FORMAT = 4
+EARLIER = {3: "7879d9e"}  # format -> last commit that reads it
 LEARNED = "learned"  # folder of a checkpoint and of a run folder: tokenizer, classes, state of the features
 STATE = "state.json"
 
@@ -279,7 +280,8 @@ def _facts(folder: Path) -> dict[str, Any]:
         facts = json.loads(_read(path))
         version = facts["format"]
         if version != FORMAT:  # before its fields, which another format may name otherwise
-            raise DataError(f"{path}: format {version}, expected {FORMAT}; it was left by another version")
+            hint = f"commit {EARLIER[version]} of the toolkit reads it" if version in EARLIER else "update the toolkit"
+            raise DataError(f"{path}: found format {version}, expected {FORMAT}; {hint}")
         if facts["sha256"][STATE] != _digest(facts):
             raise ValueError("its checksum differs")
         whole = all(isinstance(facts[name], int) for name in ("step", "epoch", "batch", "stale"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 import tempfile
@@ -11,26 +10,29 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.config import build
 from toolkit.data import pipeline
-from toolkit.data.columns.column import columns_of
+from toolkit.data.columns.column import Columns, columns_of
 from toolkit.data.problems import LISTED
 from toolkit.data.split import Learned, batched
 from toolkit.data.stream import Reader, Stream
 from toolkit.errors import ConfigError, DataError, UserError, writing
-from toolkit.runs import checkpoint, resume
+from toolkit.inference.predictor import Predictor
+from toolkit.runs import checkpoint, results, resume
 from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
-from toolkit.tasks.spec import Task
 from toolkit.training import loop
 from toolkit.training import processes as ranks
 from toolkit.training.engine import Engine
-from toolkit.training.evaluation import evaluate
 from toolkit.training.progress import Progress
 from toolkit.training.stock.session import StockSession
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,19 @@ class Parts:
     """What a run works with, before a framework is loaded.
 
     Args:
-        data: the splits by name, each a ``corpus.Data``; train may be a ``stream.Stream``.
+        columns: of the run.
+        data: the splits by name; train may be a stream.
         learned: tokenizer and state of the features.
         fingerprint: of the data set.
     """
 
+    columns: Columns
     data: dict[str, Any]
     learned: Learned
     fingerprint: str
 
 
-def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
+def execute(run: Run, config: Mapping[str, Any], overrides: list[str]) -> int:
     """Do the run that ``run`` describes.
 
     Args:
@@ -93,7 +97,7 @@ def execute(run: Any, config: Mapping[str, Any], overrides: list[str]) -> int:
 
 
 def prepare(
-    run: Any, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] | None = None
+    run: Run, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] | None = None
 ) -> Parts:
     """Fetch, decode and check the data; learn or reload the tokenizer and the features.
 
@@ -128,17 +132,17 @@ def prepare(
         for name, split in corpus.splits.items()
     }
     if reader is None:
-        return Parts(data, known, corpus.fingerprint)
-    return Parts(data | {"train": Stream(reader, known)}, known, f"{corpus.fingerprint} {reader.fingerprint}")
+        return Parts(columns, data, known, corpus.fingerprint)
+    return Parts(columns, data | {"train": Stream(reader, known)}, known, f"{corpus.fingerprint} {reader.fingerprint}")
 
 
-def connect(run: Any) -> Any:
+def connect(run: Run) -> Any:
     """Load the framework and join the other processes of the run; waits for the first."""
     with _held_back():
-        return importlib.import_module(f"toolkit.training.{run.backend}").connect(run)
+        return build.load_module("toolkit.training", run.backend).connect(run)
 
 
-def load_engine(run: Any, learned: Learned, link: Any = None) -> Engine:
+def load_engine(run: Run, learned: Learned, link: Any = None) -> Engine:
     """Load the framework, at last, and build the engine in it.
 
     Args:
@@ -147,7 +151,7 @@ def load_engine(run: Any, learned: Learned, link: Any = None) -> Engine:
         link: of :func:`connect`, where that was called before.
     """
     with _held_back():
-        module = importlib.import_module(f"toolkit.training.{run.backend}")
+        module = build.load_module("toolkit.training", run.backend)
         return module.load_engine(run, learned, link)
 
 
@@ -172,7 +176,7 @@ def _held_back() -> Iterator[None]:
             os.close(kept)
 
 
-def _source(run: Any) -> Path | None:
+def _source(run: Run) -> Path | None:
     """The folder of the earlier run that this one goes on with or measures; None for a fresh start."""
     here = Path(run.run_dir) if checkpoint.find(Path(run.run_dir) / "checkpoints", "last") else None
     if run.resume == "auto":
@@ -187,7 +191,7 @@ def _source(run: Any) -> Path | None:
     return Path(named)
 
 
-def _facts(run: Any, parts: Parts) -> dict[str, Any]:
+def _facts(run: Run, parts: Parts) -> dict[str, Any]:
     """What a position in a run depends on."""
     return {
         "dataset": parts.fingerprint,
@@ -197,7 +201,7 @@ def _facts(run: Any, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoint | None:
+def _earlier(run: Run, config: Mapping[str, Any], folder: RunFolder) -> Checkpoint | None:
     """The checkpoint that the run goes on from or measures, once all is refused that needs no data to be refused."""
     source = _source(run)
     if source is None:
@@ -207,7 +211,7 @@ def _earlier(run: Any, config: Mapping[str, Any], folder: RunFolder) -> Checkpoi
     return found
 
 
-def _take_over(run: Any, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
+def _take_over(run: Run, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
     """Put a checkpoint into the engine; returns where the run goes on, under its own facts from here."""
     put(engine, found)
     if run.resume and not isinstance(folder, Onlooker):
@@ -232,7 +236,7 @@ def put(engine: Engine, found: Checkpoint) -> None:
         raise ConfigError(f"{found.path}: does not fit this model: {error}") from error
 
 
-def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
+def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
     """Train to the end; returns the seconds it took and the examples a second, validations included."""
     train, valid = parts.data["train"], parts.data["validation"]
     steps = train.steps(run.trainer)
@@ -255,75 +259,33 @@ def _train(run: Any, engine: Engine, parts: Parts, folder: RunFolder, at: Progre
 
 
 def _finish(
-    run: Any,
-    engine: Engine,
-    parts: Parts,
-    folder: RunFolder,
-    at: Progress,
-    speed: Mapping[str, float],
-    began: float,
+    run: Run, engine: Engine, parts: Parts, folder: RunFolder, at: Progress, speed: Mapping[str, float], began: float
 ) -> None:
-    """Measure the best checkpoint on every split but ``train``; leave predictions, results and a summary."""
+    """Measure the best checkpoint on every split except ``train``; leave predictions, results and a summary."""
     if not run.evaluate and checkpoint.find(folder.checkpoints, "best"):
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
         put(engine, best)
         at = best.progress
-    measured, shown, speed = {}, "", dict(speed)
-    for name in [run.dataset.split] if run.dataset.split else [n for n in parts.data if n != "train"]:
-        if len((data := parts.data[name]).split):
-            since = time.perf_counter()
-            found = evaluate(run, engine, data, parts.learned.target)
-            seconds = time.perf_counter() - since  # of the last split, so that it was compiled before, if ever
-            speed["evaluation_ms_per_example"] = round(1000 * seconds / len(data.split), 3)
-            measured[name] = found.metrics
-            folder.predictions(name, (row | run.task.detail(row) for row in found.rows))
-            for file, content in run.task.files(found.rows).items():
-                folder.prediction_file(f"{name}_{file}", content)
-            shown = run.task.table(found.rows) if name == "test" else shown
+    predictor = Predictor(run, parts.columns, parts.learned, engine)
+    measured, table, milliseconds = results.measure(predictor, parts.data, folder)
     train = parts.data["train"]
-    results = {
+    found = {
         "recipe": run.recipe,
         "backend": run.backend,
         "seed": run.seed,
         "metrics": measured,
         "step": at.step,
         "epoch": at.epoch,
-        "parameters": sum(
-            int(np.prod(p.shape))
-            for p in run.model.parameters(parts.learned.inputs, parts.learned.outputs).values()
-            if p.trainable
-        ),
+        "parameters": results.parameters(run, parts.learned),
         "padding_efficiency": train.efficiency(),
         "examples": {name: len(data.split) for name, data in parts.data.items() if data.split},
         "metric_signatures": run.task.signatures(),
         **speed,
+        **milliseconds,
         "wall_seconds": round(time.perf_counter() - began, 1),
         "dataset_fingerprint": parts.fingerprint,
     }
-    folder.results(results)
-    if shown:
-        folder.say(shown)
-    _summary(run.task, results, folder)
-
-
-def _summary(task: Task, results: Mapping[str, Any], folder: RunFolder) -> None:
-    """The table at the end of a run."""
-    from rich.console import Console
-    from rich.table import Table
-
-    names = list(dict.fromkeys(n for m in results["metrics"].values() for n in m))
-    table = Table(title=f"{results['recipe']}, {results['backend']}, seed {results['seed']}")
-    for heading in ("split", *names):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split, found in results["metrics"].items():
-        table.add_row(f"{split} ({results['examples'][split]:,})", *(task.metric(n).format(found[n]) for n in names))
-    console = Console(width=100)
-    with console.capture() as text:
-        console.print(table)
-    folder.say(text.get().rstrip())
-    trained = f", {results['train_seconds']:.0f} s of training" if "train_seconds" in results else ""
-    folder.say(
-        f"{results['parameters']:,} parameters, best at step {results['step']}{trained}, "
-        f"{results['wall_seconds']:.0f} s in all"
-    )
-    folder.say(f"run folder: {folder.path}")
+    folder.results(found)
+    if table:
+        folder.say(table)
+    results.summarize(run.task, found, folder)

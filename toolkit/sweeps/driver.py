@@ -1,4 +1,4 @@
-"""Runs a sweep: checks all of it, starts its jobs, watches them, keeps what they came to."""
+"""Driver of a sweep: checks it, starts its jobs, watches them and keeps their results."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.config import compose
-from toolkit.config import schema as config
+from toolkit.config import compose, schema
 from toolkit.config.compose import Axis
+from toolkit.config.schema import Run
 from toolkit.config.source import OF_A_SWEEP
 from toolkit.errors import ConfigError, writing
 from toolkit.runs import checkpoint
 from toolkit.runs.folder import hold, in_use
 from toolkit.sweeps import page, search, state
 from toolkit.sweeps.launchers import Launcher, Process, launcher
+from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Job, Objective, State, Trial
 from toolkit.training.processes import handled, placed
 
@@ -35,54 +36,55 @@ CHECKED = 64  # combinations of a grid that are checked one by one before it beg
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for, checked.
+    """Checked command line of a sweep.
 
     Args:
         command: its words.
-        words: the overrides that all jobs share.
-        axes: what varies.
+        words: overrides that all jobs share.
+        axes: keys that vary.
         run: one of the jobs.
         sweep: settings of the sweep.
-        objectives: what is looked for.
+        objectives: figures to optimize.
         folders: more folders of configs.
-        run_dir: folder of the sweep, where one is given.
+        run_dir: folder of the sweep, if given.
     """
 
     command: list[str]
     words: list[str]
     axes: list[Axis]
-    run: Any
-    sweep: config.Sweep
+    run: Run
+    sweep: schema.Sweep
     objectives: list[Objective]
     folders: Sequence[Path]
     run_dir: Path | None
 
     @property
     def identity(self) -> dict[str, Any]:
+        search = self.sweep.sweep
         return {
             "words": sorted(self.words),
             "axes": [asdict(axis) | {"values": list(axis.values)} for axis in self.axes],
             "seeds": self.sweep.seeds,
             "objectives": [objective.name for objective in self.objectives],
-            "sweep": type(self.sweep.sweep).__name__,
-            "study": [getattr(self.sweep.sweep, name, None) for name in ("storage", "study")],
+            "sweep": type(search).__name__,
+            "study": [search.storage, search.study] if isinstance(search, Optuna) else [None, None],
         }
 
     @property
     def pruning(self) -> bool:
-        """Whether trials can be stopped early: by one figure that is measured on the way, of one run."""
+        """Whether trials can be pruned: one objective that is measured during training, one seed."""
         objectives = self.objectives
         return len(objectives) == 1 and objectives[0].name.startswith("validation.") and self.sweep.seeds == 1
 
 
 def run(overrides: Sequence[str], folders: Sequence[Path]) -> int:
-    """Do a sweep, or go on with it.
+    """Run or resume a sweep.
 
     Returns:
         the exit code: 1 where a job failed, 128 + the number of the signal that stopped it.
 
     Raises:
-        UserError: nothing was begun.
+        UserError: before anything has started.
     """
     plan = planned(overrides, folders)
     folder = chosen(plan)
@@ -135,9 +137,9 @@ def planned(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
 
 def _checked(
     words: Sequence[str], folders: Sequence[Path], problems: list[str]
-) -> tuple[Any | None, config.Sweep | None]:
+) -> tuple[Run | None, schema.Sweep | None]:
     try:
-        return config.check_both(words, folders)
+        return schema.check_both(words, folders)
     except ConfigError as error:
         problems += error.problems
         return None, None
@@ -148,7 +150,7 @@ def _key(word: str) -> str:
 
 
 def _samples(axes: Sequence[Axis]) -> Iterator[list[str]]:
-    """Choices that stand for all jobs in a check."""
+    """Yield overrides that represent all jobs in a check."""
     samples = [[f"{axis.key}={value}" for value in axis.samples] for axis in axes]
     count = 1
     for values in samples:
@@ -162,7 +164,7 @@ def _samples(axes: Sequence[Axis]) -> Iterator[list[str]]:
 
 
 def chosen(plan: Plan) -> Path:
-    """The folder of the sweep: the one that is given, that of the same sweep if it was interrupted, or a new one.
+    """Return the folder of the sweep: the given one, that of the same sweep if it was interrupted, or a new one.
 
     Raises:
         ConfigError: it holds something else, or the same sweep is running.
@@ -188,10 +190,10 @@ def chosen(plan: Plan) -> Path:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """No second process runs a sweep in this folder meanwhile.
+    """Lock the folder of a sweep.
 
     Raises:
-        RunError: one does, or the folder cannot be written.
+        RunError: another process has it, or it cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +207,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 class Sweep:
-    """A sweep that runs."""
+    """Running sweep."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.folder = plan, folder
@@ -226,11 +228,11 @@ class Sweep:
         self.display = page.Display(self.state, folder)
         (folder / "logs").mkdir(exist_ok=True)
         if earlier:
-            print(f"going on with the sweep in {folder}")
+            print(f"resuming the sweep in {folder}")
         self.state.save(folder)
 
     def run(self) -> int:
-        """All jobs that are left; returns the exit code."""
+        """Run the remaining jobs and return the exit code."""
         try:
             with handled(self._caught), self.display:
                 while self._fill() or self.running or self.waiting:
@@ -247,7 +249,9 @@ class Sweep:
             self.state.save(self.folder)
             self.launcher.close()
         if self.stopped:
-            print(f"interrupted by signal {self.stopped}; the same command goes on in {self.folder}", file=sys.stderr)
+            print(
+                f"interrupted by signal {self.stopped}; the same command resumes it in {self.folder}", file=sys.stderr
+            )
         elif failed := self.state.failed:
             count = sum(len(trial.jobs) for trial in self.state.trials)
             lines = [f"  exit code {job.code}: {self.folder / job.name}: {job.why}" for job in failed]
@@ -257,7 +261,7 @@ class Sweep:
         return 128 + self.stopped if self.stopped else int(bool(self.state.failed))
 
     def _fill(self) -> bool:
-        """Start jobs while there is room; returns whether one was started or found done."""
+        """Start jobs up to the limit; returns whether one was started or found done."""
         moved = False
         while not self.stopped and len(self.running) < self.plan.sweep.launcher.jobs:
             if not self.waiting and not self._ask():
@@ -347,7 +351,7 @@ class Sweep:
             self._settle(running.trial, job)
 
     def _watch(self, running: Running) -> None:
-        """Tell the search what a job's validations came to, and stop a job that is hopeless."""
+        """Report a job's validations to the search, and prune the job if it says so."""
         running.read()
         if not self.plan.pruning or running.pruned:
             return
@@ -362,7 +366,7 @@ class Sweep:
                     return
 
     def _settle(self, trial: Trial, ended: Job) -> None:
-        """Keep how a job ended; tell the search once all of its trial have."""
+        """Save how a job ended; tell the search once all jobs of the trial have."""
         if trial.state == "done":
             try:
                 found = [state.results(self.folder / job.name) or {} for job in trial.jobs]
@@ -383,14 +387,14 @@ class Sweep:
 
 
 def _why(code: int, log: Path) -> str:
-    """The reason that a job gives for its end, or the system."""
+    """Return the reason for the end of a job."""
     if code > 128 and code - 128 in set(signal.Signals):
         return f"ended by {signal.Signals(code - 128).name}"
     return textwrap.shorten(state.last_line(log), LONGEST, placeholder=" ...") or "it left no results.json"
 
 
 class Running:
-    """A job that runs."""
+    """Running job."""
 
     def __init__(self, trial: Trial, job: Job, process: Process, folder: Path, log: Path) -> None:
         self.trial, self.job, self.process, self.folder, self.log = trial, job, process, folder, log
@@ -400,12 +404,12 @@ class Running:
         self._size = -1
 
     def ask(self, signum: int) -> None:
-        """Ask it to save and end, or, once more, to end."""
+        """Send a signal that asks the job to save and end."""
         self.asked = True
         self.process.stop(signum)
 
     def read(self) -> None:
-        """The rows of its log, if that has grown."""
+        """Read the rows of its log, if that has grown."""
         with contextlib.suppress(FileNotFoundError):
             size = os.stat(self.folder / "metrics.jsonl").st_size
             if size != self._size:

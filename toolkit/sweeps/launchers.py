@@ -1,4 +1,4 @@
-"""Where the jobs of a sweep run: each is a process of ``toolkit.run``, for two frameworks must never share one."""
+"""Launchers of a sweep's jobs: each is a process of ``toolkit.run``, because two frameworks must not share one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from toolkit.config import contracts
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Local, Ray, Submitit
 from toolkit.training.processes import start
@@ -34,7 +35,7 @@ class Process(Protocol):
 
 
 class Launcher(Protocol):
-    """What starts jobs."""
+    """Starter of jobs."""
 
     def start(self, command: Command, log: Path, slot: int) -> Process:
         """Start ``toolkit.run`` with these words; ``log`` takes what it says, ``slot`` is below ``jobs``."""
@@ -45,11 +46,11 @@ class Launcher(Protocol):
     def close(self) -> None: ...
 
 
-def launcher(spec: Any, folder: Path) -> Launcher:
-    """The launcher that a spec describes.
+def launcher(spec: contracts.Launcher, folder: Path) -> Launcher:
+    """Return the launcher that a spec describes.
 
     Raises:
-        ConfigError: a package that it needs is not installed, or the cluster is not there.
+        ConfigError: a required package is not installed, or the cluster is not reachable.
     """
     for kind, package, extra in ((Submitit, "submitit", "sweep"), (Ray, "ray", "ray")):
         if isinstance(spec, kind) and importlib.util.find_spec(package) is None:

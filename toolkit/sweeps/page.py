@@ -1,4 +1,4 @@
-"""What a sweep shows: a live table, ``sweep.csv``, and one page with tables and plots."""
+"""Report of a sweep: a live table, ``sweep.csv``, and one page with tables and plots."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ document.querySelectorAll("th").forEach(th => th.addEventListener("click", () =>
 
 
 class Display:
-    """On a terminal a table that lives, elsewhere a line for each thing that happens."""
+    """Live table on a terminal, one line per event elsewhere."""
 
     def __init__(self, sweep: State, folder: Path) -> None:
         from rich.console import Console

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from toolkit.config.compose import Axis
+from toolkit.config.contracts import Component
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Grid, Optuna
 
@@ -37,8 +38,10 @@ class Search(Protocol):
         """What it has come to so far; returns whether it is hopeless."""
 
 
-def search(spec: Any, axes: Sequence[Axis], folder: Path, uid: str, directions: Sequence[str], pruning: bool) -> Search:
-    """The search that a spec describes.
+def search(
+    spec: Component, axes: Sequence[Axis], folder: Path, uid: str, directions: Sequence[str], pruning: bool
+) -> Search:
+    """Return the search that a spec describes.
 
     Args:
         folder: of the sweep.
@@ -48,11 +51,13 @@ def search(spec: Any, axes: Sequence[Axis], folder: Path, uid: str, directions: 
     """
     if isinstance(spec, Grid):
         return Combinations(axes)
-    return Study(spec, axes, folder, uid, directions, pruning)
+    if isinstance(spec, Optuna):
+        return Study(spec, axes, folder, uid, directions, pruning)
+    raise TypeError(f"found {type(spec).__name__}, expected Grid or Optuna")
 
 
-def check(spec: Any, axes: Sequence[Axis]) -> list[str]:
-    """A line for each axis that this search cannot take, and for what is not installed."""
+def check(spec: Component, axes: Sequence[Axis]) -> list[str]:
+    """Return a line for each axis that the search does not support, and for each missing package."""
     if isinstance(spec, Grid):
         return [
             f"{a.key}: an interval is no axis of a grid; give values, or sweep=optuna" for a in axes if not a.values
@@ -64,7 +69,7 @@ def check(spec: Any, axes: Sequence[Axis]) -> list[str]:
 
 
 class Combinations:
-    """Every combination, the last axis first."""
+    """Grid search; the last axis varies fastest."""
 
     def __init__(self, axes: Sequence[Axis]) -> None:
         keys = [axis.key for axis in axes]

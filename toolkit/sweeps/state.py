@@ -1,4 +1,4 @@
-"""What a sweep has come to, kept in ``sweep.json``, and what its jobs left in their folders."""
+"""State of a sweep, kept in ``sweep.json``, and the results of its jobs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Status = Literal["waiting", "running", "done", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Objective:
-    """What a sweep looks for: a metric of a split, as ``validation.wer``, or a figure of the run."""
+    """Figure to optimize: a metric of a split, such as ``validation.wer``, or a figure of the run."""
 
     name: str
     direction: str

@@ -9,6 +9,7 @@ signal.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import json
@@ -70,6 +71,17 @@ def _tf_place(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
     return "TF_CONFIG", len(workers), int(content.get("task", {}).get("index", 0))
 
 
+def own_temporary_folder() -> None:
+    """Give this process, and those that it starts, a temporary folder that is removed when this process ends.
+
+    Otherwise a loader worker that is killed leaves its sockets in the system's, and the frameworks leave caches and
+    generated code. For commands, which own their process; a process that is itself killed leaves the folder.
+    """
+    folder = tempfile.mkdtemp(prefix="toolkit-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
 def launched(run: Run) -> bool:
     """Tell if this process has to start the run's processes.
 
@@ -86,7 +98,7 @@ def launched(run: Run) -> bool:
     }
     raise ConfigError(
         f"trainer.nodes: found {run.trainer.nodes}, but nothing has started this process as one of several; start it "
-        f"on each machine with {how[run.backend]} (docs/scaling.md)"
+        f"on each machine with {how[run.backend]} (docs/guide/devices.md)"
     )
 
 

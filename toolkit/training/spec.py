@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from toolkit.config.schema import Run
 
 # backend -> strategies for several devices of one machine, and of several machines; auto takes the first
-# (docs/scaling.md)
+# (docs/guide/devices.md)
 STRATEGIES = {
     "torch": (("ddp", "fsdp"), ("ddp", "fsdp")),
     "tf": (("mirrored", "tpu"), ("multi_worker",)),

@@ -250,11 +250,11 @@ def columns_of(run: Run) -> Columns:
     assert names is not None  # the config was checked
     parts = {"features": run.features, "tokenizer": run.tokenizer, None: None}
     kinds = [run.dataset.columns[name] for name in names]
-    source, target = (
-        kind(name, role, run.dataset, parts[kind.group])
-        for kind, name, role in zip(kinds, names, ("input", "target"), strict=True)
+    source, target = kinds
+    return Columns(
+        source(names[0], "input", run.dataset, parts[source.group]),
+        target(names[1], "target", run.dataset, parts[target.group]),
     )
-    return Columns(source, target)
 
 
 def _names(columns: Mapping[str, type[Column[Any]]], source: str, target: str) -> tuple[str, str] | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
 from toolkit.config.spec import option, spec
+from toolkit.data.columns.audio import AudioFeatures
 from toolkit.data.columns.column import Flaw
 from toolkit.data.columns.text import LearnedTokenizer
 from toolkit.decoding.ctc import Hypothesis, beam_search, greedy, needed_frames
@@ -48,7 +49,8 @@ class CTC(Task):
 
         CTC needs an output frame for each token, and one more between two equal tokens (section 3).
         """
-        frames = run.model.output_length(run.features.frames(split.input.lengths)) if len(split) else ()
+        features = cast(AudioFeatures, run.features)
+        frames = run.model.output_length(features.frames(split.input.lengths)) if len(split) else ()
         for i, count in enumerate(map(int, frames)):
             kind, message = self._bad_frames(count, run.model.longest)
             if not kind and split.target is not None:

@@ -25,7 +25,7 @@ Signature = dict[str, tf.TensorSpec]
 TPU_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*")  # of a TPU in this machine: up to v4, and later ones
 ANSWER = 10.0  # timeout in seconds for the lookup of a named TPU: off Google's cloud it may never end
 MEND = (
-    "run it on a TPU VM that has tensorflow-tpu (docs/scaling.md), or without one by trainer=default or "
+    "run it on a TPU VM that has tensorflow-tpu (docs/guide/devices.md), or without one by trainer=default or "
     "trainer=mirrored"
 )
 

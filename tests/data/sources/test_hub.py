@@ -1,0 +1,98 @@
+"""Repositories of the Hugging Face hub: the same examples whole and as a stream; what is missing is named."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import hub
+from tests.support.corpora import prepare
+from tests.support.pair_runs import GOOD, nested
+from toolkit.data.example import SPLITS, File
+from toolkit.datasets import common_voice, imagenet, librispeech, parallel_hub, speech_commands
+from toolkit.errors import DataError
+
+
+def of_shards(dataset, split, cache):
+    found = dataset.shards(split, cache)
+    return [dataset.example(split, row) for number in range(len(found.files)) for row in found.rows(number)]
+
+
+def as_a_whole(examples, split):
+    """Ids of files, which are the same in a stream, and all texts."""
+    there = [example for example in examples if example and example.split == split]
+    files = [any(isinstance(value, File) for value in e.values.values()) for e in there]
+    names = [e.id if has_file else "" for e, has_file in zip(there, files, strict=True)]
+    texts = [[value for value in e.values.values() if not isinstance(value, File)] for e in there]
+    return list(zip(names, texts, strict=True))
+
+
+def librispeech_of(folder):
+    rows = [{"id": f"1-2-{i}", "text": "A TEXT"} for i in range(3)]
+    parts = dict.fromkeys(("train.100", "validation", "test"), rows)
+    path = hub.recordings(folder, "clean", parts, {"id": hub.STRING, "text": hub.STRING})
+    return functools.partial(librispeech.LibriSpeech, path=str(path))
+
+
+def speech_commands_of(folder):
+    parts = {s: [{"file": f"yes/{s}_{i}.wav", "label": i} for i in range(3)] for s in SPLITS}
+    label = {"_type": "ClassLabel", "names": ["yes", "_silence_", "no"]}
+    path = hub.recordings(folder, "v0.02", parts, {"file": hub.STRING, "label": label})
+    return functools.partial(speech_commands.SpeechCommands, path=str(path))
+
+
+def wmt14_of(folder):
+    path = hub.repository(folder, "de-en", {name: nested(pairs) for name, pairs in GOOD.items()})
+    return functools.partial(parallel_hub.WMT14, repository=str(path))
+
+
+def multi30k_of(folder):
+    parts = {name: [{"en": en, "de": de} for en, de in pairs] for name, pairs in GOOD.items()}
+    return functools.partial(parallel_hub.Multi30k, repository=str(hub.repository(folder, "default", parts)))
+
+
+@pytest.mark.parametrize("made_in", [librispeech_of, speech_commands_of, wmt14_of, multi30k_of])
+def test_a_repository_of_the_hub_is_read_as_a_stream(made_in, tmp_path):
+    made_of = made_in(tmp_path / "hub")
+    dataset, streamed = made_of(), made_of(streaming=True)
+    whole = list(dataset.examples(tmp_path / "cache", None))
+    assert as_a_whole(whole, "train")
+    assert as_a_whole(of_shards(streamed, "train", tmp_path / "cache"), "train") == as_a_whole(whole, "train")
+    kept = list(streamed.examples(tmp_path / "cache", None))
+    assert {example.split for example in kept} == {"validation", "test"}
+    assert as_a_whole(kept, "test") == as_a_whole(whole, "test")
+
+
+def test_imagenets_last_files_are_set_apart_from_a_stream(tmp_path):
+    source = hub.images(tmp_path / "hub", {"train": 8, "validation": 2}, "image", {"label": ["tench", "goldfish"]})
+    for i in range(3):
+        shutil.copy(source / "train.parquet", source / f"train-{i}.parquet")
+    card = source / "README.md"
+    card.write_text(card.read_text().replace("path: train.parquet", "path: train-*.parquet"))
+    dataset = imagenet.ImageNet(path=str(source), size=8, streaming=True)
+    assert [len(dataset.shards(split, tmp_path).files) for split in SPLITS] == [2, 1, 1]
+    counts = Counter(example.split for example in dataset.examples(tmp_path / "cache", None))
+    assert counts == {"validation": 8, "test": 2}
+    assert {e.values["label"] for e in of_shards(dataset, "train", tmp_path)} == {"tench", "goldfish"}
+
+
+def test_an_unreachable_hub_and_missing_columns_are_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    source = hub.recordings(tmp_path / "hub", "en", {"train": [{"path": "a"}]}, {"path": hub.STRING})
+    with pytest.raises(DataError, match="found the columns audio, path, expected also sentence"):
+        prepare(common_voice.CommonVoice(path=str(source)), tmp_path / "cache")
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(
+        DataError, match=r"openslr/librispeech_asr clean train.100: .*Couldn't reach the Hub.*dataset.path"
+    ):
+        prepare(librispeech.LibriSpeech(), tmp_path / "cache")

@@ -1,0 +1,160 @@
+"""Shards of every kind: records, damage, and what is no shard of a split."""
+
+import gzip
+import io
+import subprocess
+import sys
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support import made
+from toolkit.data.sources import shards
+from toolkit.datasets.shards import AUDIO, IMAGE, LABEL, TEXT, ImageShards
+from toolkit.errors import DataError
+
+SIZES = (7, 5, 9, 4)  # records of the training shards
+WANTED = {
+    "speech": ({"recording": AUDIO, "transcript": TEXT}, "recording"),
+    "translation": ({"source": ("en",), "target": ("de",)}, None),
+    "images": ({"picture": IMAGE, "class": LABEL}, "picture"),
+}
+
+
+@pytest.mark.parametrize("kind", made.WRITERS)
+@pytest.mark.parametrize("domain", WANTED)
+def test_records_of_every_kind_of_shard_are_the_same(domain, kind, tmp_path):
+    folder = made.shard_folder(tmp_path / "data", domain, kind, SIZES)
+    found = shards.in_folder(str(folder), *WANTED[domain], "train")
+    assert len(found.files) == len(SIZES)
+    rows = [(list(row.fields.values()), row.read()) for i in range(len(SIZES)) for row in found.rows(i)]
+    expected = []
+    for record in made.records(domain, sum(SIZES) + 12)[: sum(SIZES)]:
+        content = next((value for value in record.values() if isinstance(value, bytes)), b"")
+        expected.append(([value for value in record.values() if isinstance(value, str)], content))
+    assert rows == expected
+    for start in (0, 1, 4, 5, 6, 7, 8):
+        tail = [row.read() if domain != "translation" else row.fields for row in found.rows(0, start)]
+        whole = [row.read() if domain != "translation" else row.fields for row in found.rows(0)]
+        assert tail == whole[start:]
+
+
+WRITTEN_BY_TENSORFLOW = """
+import sys, tensorflow as tf
+feature = tf.train.Feature
+with tf.io.TFRecordWriter(sys.argv[1]) as file:
+    for i in range(3):
+        values = {"text": feature(bytes_list=tf.train.BytesList(value=["zażółć".encode()])),
+                  "n": feature(int64_list=tf.train.Int64List(value=[i - 1])),
+                  "many": feature(float_list=tf.train.FloatList(value=[0.5, 2.0]))}
+        file.write(tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString())
+"""
+
+
+def test_records_are_those_that_tensorflow_writes(tmp_path):
+    path = tmp_path / "train-0.tfrecord"
+    subprocess.run([sys.executable, "-c", WRITTEN_BY_TENSORFLOW, str(path)], check=True, capture_output=True)
+    with open(path, "rb") as file:
+        found = list(shards._tfrecord(file, 0, {}))
+    assert [row["n"] for row in found] == [-1, 0, 1]
+    assert {row["text"].decode() for row in found} == {"zażółć"} and found[0]["many"] == [0.5, 2.0]
+
+
+def damage_end(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def damage_field(path):
+    made.WRITERS[path.suffix[1:]](path, [{"sound": b"1", "words": "2"}])
+
+
+@pytest.mark.parametrize("kind", made.WRITERS)
+def test_a_bad_shard_is_named(kind, tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "speech", kind, (3,))
+    damage_end(next(folder.glob("train-*")))
+    found = shards.in_folder(str(folder), *WANTED["speech"], "train")
+    with pytest.raises(DataError, match=rf"train-00000-of-00001.{kind}, record \d+: cannot be read \(.*copy the file"):
+        list(found.rows(0))
+
+
+@pytest.mark.parametrize("kind", made.WRITERS)
+def test_a_field_that_is_not_there_is_named(kind, tmp_path):
+    """Where a file has columns, by one line for all of its records."""
+    folder = made.shard_folder(tmp_path / "data", "speech", kind, (3,))
+    damage_field(next(folder.glob("train-*")))
+    found = shards.in_folder(str(folder), *WANTED["speech"], "train")
+    said = "expected one of audio, wav, flac"
+    if kind == "parquet":
+        with pytest.raises(DataError, match=f"train-00000-of-00001.parquet: found sound, words, {said}"):
+            list(found.rows(0))
+    else:
+        (problem,) = found.rows(0)
+        assert problem.kind == "missing field" and said in problem.message
+
+
+def test_records_without_a_usable_value_are_problems(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "parquet", (3,))
+    picture = made.records("images", 1)[0]["png"]
+    rows = [
+        {"image": image, "label": label}
+        for image, label in (
+            ({"bytes": picture, "path": "a.png"}, 3),
+            ({"bytes": picture, "path": "a.png"}, -1),
+            ({"bytes": picture, "path": "a.png"}, None),
+            ({"bytes": None, "path": "/etc/hostname"}, 1),
+            (None, 1),
+        )
+    ]
+    path = next(folder.glob("train-*"))
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    dataset = ImageShards(path=str(folder))
+    good, *bad = dataset.shards("train", tmp_path).examples(dataset, "train", 0)
+    assert good.values["label"] == "3"
+    kinds = ["wrong type", "missing field", "wrong type", "missing field"]
+    assert [problem.kind for problem in bad] == kinds
+    assert [problem.where for problem in bad] == [f"train-00000-of-00001.parquet, record {i}" for i in (1, 2, 3, 4)]
+
+
+def twice(path):
+    with tarfile.open(path, "a") as archive:
+        info = tarfile.TarInfo("folder.of/000002.txt")
+        archive.addfile(info, io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (lambda path: path.write_bytes(path.read_bytes() * 2), "another archive follows"),
+        (twice, "000002.txt is there twice"),
+        (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "cannot be read"),
+        (
+            lambda path: path.rename(path.with_name("train-0.tar.gz")),
+            "found train-0.tar.gz, expected shards that are not",
+        ),
+    ],
+)
+def test_an_archive_that_would_lose_records_is_refused(spoil, said, tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "speech", "tar", (3,))
+    spoil(next(folder.glob("train-*")))
+    with pytest.raises(DataError, match=said):
+        list(shards.in_folder(str(folder), *WANTED["speech"], "train").rows(0))
+
+
+def test_another_file_of_the_same_size_is_another(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "tar", (3,))
+    found = shards.in_folder(str(folder), *WANTED["images"], "train")
+    before = [row.stamp for row in found.rows(0)]
+    path = next(folder.glob("train-*"))
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    assert not set(before) & {row.stamp for row in found.rows(0)}
+
+
+def test_a_file_of_no_split_is_named(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "translation", "tar", (3,))
+    (folder / "trane-0.tar").touch()
+    with pytest.raises(DataError, match=r"found trane-0.tar, expected train-\*.parquet"):
+        shards.in_folder(str(folder), {}, None, "train")

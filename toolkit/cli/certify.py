@@ -1,0 +1,121 @@
+"""``toolkit certify``: certify that the twins of a recipe train alike."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.cli.guard import guarded
+from toolkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+SUMMARY = "certify that both frameworks train a recipe alike"
+USAGE = """\
+usage: python -m toolkit certify recipe=NAME [steps=100] [decode=64] [gates=all|semantics] [KEY=VALUE ...]
+
+Trains both twins of a recipe from the same weights on the same batches, compares them, and writes certificate.json and
+certificate.html. See docs/design/twins.md for the gates.
+
+arguments
+  steps=N                 optimizer steps of each training (100); from 2 on, also changes the framework half-way
+  decode=N                test examples decoded by both from the same checkpoint (64)
+  gates=all|semantics     semantics: float64 only, four trainings instead of eleven
+  run_dir=FOLDER          folder of the certificate (outputs/certificates/RECIPE/DATE_TIME)
+  KEY=VALUE               any override of toolkit.run but backend, resume, evaluate and trainer.precision
+
+flags
+  --config-dir FOLDER     more groups and recipes, laid out as conf/
+
+exit codes
+  0 certified   1 the twins differ, or a training failed   2 bad config or data
+
+examples
+  python -m toolkit certify recipe=asr model=conformer_ctc
+  python -m toolkit certify recipe=translation trainer.accumulate=2 steps=20
+"""
+OWN = {"steps": 100, "decode": 64}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make a certificate and return the exit code."""
+    from toolkit.training.processes import own_temporary_folder
+
+    if not argv or {"-h", "--help"} & set(argv):
+        print(USAGE.rstrip())
+        return 0
+    own_temporary_folder()
+    # on SIGTERM it ends its workers too and leaves nothing incomplete
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+    return guarded(lambda: run(argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Make a certificate.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        UserError: bad arguments, config or data; a training that failed.
+    """
+    numbers, only, overrides, folders = parse(argv)
+    from toolkit.certify import certificate, page
+    from toolkit.config import build, schema
+    from toolkit.runs.folder import RunFolder, environment
+
+    checked = schema.check(overrides, folders)
+    certificate.check(checked, overrides)
+    if lacking := [line for backend in build.FRAMEWORKS if (line := build.missing(backend))]:
+        raise ConfigError(lacking, "a certificate needs both frameworks:")
+    build.hide(set().union(*build.FOREIGN.values()))  # this process is neutral, as its libraries shall be
+    began = time.perf_counter()
+    folder = RunFolder(_folder(checked, overrides))
+    try:
+        plain = schema.plain(checked)
+        made = certificate.certify(checked, plain, folder, numbers["steps"], numbers["decode"], only)
+        about = environment([]) | {"command": ["python", "-m", "toolkit", "certify", *argv]}
+        seconds = round(time.perf_counter() - began, 1)
+        page.write(made, checked, plain, about, seconds, folder)
+    finally:
+        folder.close()
+    return int(not made.passed)
+
+
+def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Path]]:
+    """``(numbers of OWN, whether semantics only, overrides, folders of configs)``"""
+    numbers, only, overrides, folders, found = dict(OWN), False, [], [], []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        key, _, value = word.partition("=")
+        if key in OWN and "=" in word:
+            least = 1 if key == "steps" else 0
+            if not value.isdecimal() or int(value) < least:
+                found.append(f"{key}: found {value!r}, expected a whole number, at least {least}")
+            else:
+                numbers[key] = int(value)
+        elif key == "gates" and "=" in word:
+            if value not in ("all", "semantics"):
+                found.append(f"gates: found {value!r}, expected all or semantics")
+            only = value == "semantics"
+        elif word == "--config-dir" and words:
+            folders.append(Path(words.pop(0)))
+        elif word.startswith("-"):
+            found.append(f"{word}: no such flag; there is --config-dir FOLDER")
+        else:
+            overrides.append(word)
+    if found:
+        raise ConfigError(found, "no certificate can be made:")
+    return numbers, only, overrides, folders
+
+
+def _folder(run: Run, overrides: Sequence[str]) -> Path:
+    if any(word.startswith("run_dir=") for word in overrides):
+        return Path(run.run_dir)
+    return Path("outputs/certificates") / run.recipe / time.strftime("%Y-%m-%d_%H-%M-%S")

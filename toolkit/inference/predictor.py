@@ -1,0 +1,71 @@
+"""A model in use: raw inputs to answers, and splits to metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolkit.data import pipeline
+from toolkit.data.columns.column import Columns
+from toolkit.data.pipeline import Questions
+from toolkit.data.problems import judge
+from toolkit.data.split import Data, Learned, batched
+from toolkit.tasks.spec import Row
+from toolkit.training.engine import Engine
+from toolkit.training.evaluation import Evaluation, decode, evaluate
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Maps inputs as users have them to answers.
+
+    Args:
+        run: the run's specs.
+        columns: of the run.
+        learned: by the run.
+        engine: holds the model, with the weights that answer.
+    """
+
+    run: Run
+    columns: Columns
+    learned: Learned
+    engine: Engine
+
+    def __call__(self, inputs: Sequence[str]) -> list[Row]:
+        """Answer inputs.
+
+        Args:
+            inputs: paths of audio or image files; lines of text, or paths of text files with a line for each.
+
+        Returns:
+            a row for each input, in their order: ``id``, ``hypothesis``, ``score``, and what the task adds. A blank
+            line is answered by a blank.
+
+        Raises:
+            DataError: an input cannot be used; with every problem. With ``dataset.on_bad=drop`` it is left out.
+        """
+        questions = self.questions(inputs)
+        judge(questions.problems, self.run.dataset.on_bad, "a prediction")
+        return self.answer(questions)
+
+    def questions(self, inputs: Sequence[str]) -> Questions:
+        """Decode and check inputs, and collect the problems with those that cannot be used."""
+        return pipeline.questions(self.run, self.columns, inputs, self.learned)
+
+    def answer(self, questions: Questions) -> list[Row]:
+        """Answer the usable inputs, in their order."""
+        rows = []
+        if len(questions.split):
+            data = batched(self.run, self.columns, questions.split, self.learned, training=False)
+            rows = decode(self.run, self.engine, data, self.learned.target)
+        for place, name in questions.blank:
+            rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
+        return rows
+
+    def evaluate(self, data: Data) -> Evaluation:
+        """Measure a split with known answers."""
+        return evaluate(self.run, self.engine, data, self.learned.target)

@@ -1,0 +1,43 @@
+"""The start of a checked run: in this process, or in the processes that its devices need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.config import build, schema
+from toolkit.config.schema import Run
+from toolkit.errors import RunError
+from toolkit.training import processes
+
+
+def start(run: Run, overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
+    """Do a run, and return its exit code.
+
+    Args:
+        run: checked.
+        overrides: that describe it.
+        folders: with more groups and recipes.
+
+    Raises:
+        UserError: bad data, a failed run; nothing that was there before is lost.
+    """
+    if processes.launched(run):
+        words = [word for word in overrides if not word.startswith("run_dir=")]
+        arguments = processes.placed(words, run.run_dir, list(folders))
+        return processes.launch(arguments, run.trainer.processes(run.backend), run.run_dir)
+    if processes.started(run):  # only rank 0 shows what the ranks do
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    build.isolate(run.backend)
+    from toolkit.runs import job  # after the other framework is hidden from the libraries that look for it
+
+    return job.execute(run, schema.plain(run), list(overrides))
+
+
+def train(overrides: Sequence[str]) -> Path:
+    """Do the run that overrides describe, and return its folder; see :func:`toolkit.train`."""
+    run = schema.check(overrides)
+    if code := start(run, overrides):
+        raise RunError(f"{run.run_dir}: the run ended with exit code {code}")
+    return Path(run.run_dir)
