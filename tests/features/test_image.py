@@ -11,6 +11,7 @@ import pytest
 from tests.support.backend import Backends
 from tests.workers.image.cases import CASES, COPIED, EPOCH, GIVEN, NARROW, RESIZED, SEED, STATE, batch, images
 from toolkit.config.spec import problems
+from toolkit.data.columns.image import AUGMENTATION
 from toolkit.data.random import philox, symmetric_beta, uniform
 from toolkit.errors import ConfigError, DataError
 from toolkit.features.image.spec import Erase, Image, sampling
@@ -216,11 +217,11 @@ def test_an_option_does_not_change_what_another_draws() -> None:
 
 
 def test_dtypes_are_those_of_a_batch_and_evaluation_draws_nothing() -> None:
-    from toolkit.data.batch import IMAGES
-
     for seed in (0, None):
         drawn = EVERYTHING.draw_batch(20, 30, seed, 0, np.arange(6))
-        assert {name: a.dtype for name, a in drawn.items()} == {name: np.dtype(IMAGES[name][1]) for name in drawn}
+        assert {name: a.dtype for name, a in drawn.items()} == {
+            name: np.dtype(d) for name, (_, d) in AUGMENTATION.items()
+        }
     assert (drawn["boxes"] == EVERYTHING.whole(20, 30)).all() and drawn["boxes"][0].tolist() == [0, 0, 20, 30]
     assert not drawn["flips"].any() and not drawn["erased"].any() and (drawn["shares"] == 1).all()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.features.test_image import CASES
+from tests.workers.image.cases import CASES
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.twins.cases import DOMAINS, components, of_domain
+from tests.twins.cases import Case, components
 from toolkit.config.spec import problems
 from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Blocks, Constant, Normal, Parameter, Uniform, decays, glorot, he, initial
@@ -56,9 +56,7 @@ def test_matrices_decay_and_vectors_do_not() -> None:
 def test_every_model_is_possible_and_draws_finite_weights(model: str) -> None:
     spec = components("models")[model]()
     assert not list(problems(spec))
-    domain = spec.domains[0]
-    ends = DOMAINS[domain].sizes(components("features")[of_domain("features", domain)]())
-    for name, values in initial(spec.parameters(*ends), 0).items():
+    for name, values in initial(spec.parameters(*Case(model, "").sizes()), 0).items():
         assert np.isfinite(values).all(), name
 
 

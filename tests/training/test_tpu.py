@@ -14,9 +14,9 @@ from tests.twins.tolerances import FLOAT64
 MODELS = cases.components("models")
 
 
-def every(domain):
-    """All models; those but the first of one domain by ``-m long`` alone, for a compilation takes half a minute."""
-    first = cases.of_domain("models", domain)
+def every(kind):
+    """All models; those but the first with this kind of input by ``-m long`` alone: compilation takes half a minute."""
+    first = cases.first_model(kind)
     return pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.long] * (m != first)) for m in MODELS])
 
 
@@ -36,7 +36,7 @@ def worker(job, precision, *models):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@every("speech")  # a loss with a loop
+@every("audio")  # a loss with a loop
 def test_the_step_under_xla_is_the_step(model):
     """Forward, loss, gradients, statistics, the optimizer's update and the averages, with dropout and augmentation."""
     (found,) = worker("xla", "64", model)
@@ -51,7 +51,7 @@ def test_the_step_under_xla_is_near_in_less_precision(model, precision):
     assert found["steps"] < NEAR[precision], found
 
 
-@every("images")  # a batch norm across the devices
+@every("image")  # a batch norm across the devices
 def test_replicas_that_are_given_their_rows_have_the_trajectory_of_one_device(model):
     """Two logical CPUs in the place of a TPU's cores; one trace for each of two shapes."""
     (found,) = worker("parts", "64", model)

@@ -1,7 +1,8 @@
 """What both workers compute, and how they are run: each framework in a process of its own, exchanging files.
 
-Nothing here names a component. Models, features and tasks are found in the toolkit's folders; what a batch looks like
-follows from the domain alone.
+Nothing here names a component. Models, features, tasks and columns are found in the toolkit's folders. A model is
+computed under the first task that maps what it maps, with the first features of that task's columns, and a batch is
+what :data:`CONTENT` has for these columns.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +27,12 @@ import toolkit
 from tests.support import tiny
 from toolkit.config import source as recipe_source
 from toolkit.config.spec import is_spec, problems
-from toolkit.data.batch import Batch, pad
+from toolkit.data.batch import Batch, Fields, pad
+from toolkit.data.columns import text as text_column
+from toolkit.data.columns.column import Column, Columns, Role
+from toolkit.data.columns.image import ImageState
+from toolkit.data.columns.label import Classes
+from toolkit.data.split import batch_fields
 from toolkit.features.log_mel.spec import LogMel, SpecAugment
 from toolkit.layers import parameters as weights
 
@@ -57,20 +64,48 @@ def components(group: str) -> dict[str, type]:
     found = {}
     for path in sorted(ROOT.glob(f"{group}/*/spec.py")):
         module = importlib.import_module(f"toolkit.{group}.{path.parent.name}.spec")
-        specs = [
-            c for c in vars(module).values() if is_spec(c) and c.__module__ == module.__name__ and hasattr(c, "domains")
-        ]
-        assert len(specs) == 1, f"{path}: expected one spec with domains, found {specs}"
-        found[path.parent.name] = specs[0]
+        specs = [c for c in vars(module).values() if is_spec(c) and c.__module__ == module.__name__]
+        inner = {type(field.default) for kind in specs for field in dataclasses.fields(kind)}
+        outer = [kind for kind in specs if kind not in inner]
+        assert len(outer) == 1, f"{path}: expected one spec that is no field of another, found {outer}"
+        found[path.parent.name] = outer[0]
     return found
 
 
-def of_domain(group: str, domain: str) -> str:
-    """The first component of a group that is made for a domain."""
-    for name, kind in components(group).items():
-        if domain in kind.domains:
-            return name
-    raise AssertionError(f"toolkit/{group}: nothing for {domain}, which a model wants")
+def columns() -> dict[str, type[Column[Any]]]:
+    """Kind -> class, for every file of ``data/columns``."""
+    found: dict[str, type[Column[Any]]] = {}
+    for path in sorted(ROOT.glob("data/columns/*.py")):
+        if path.stem in ("__init__", "column"):
+            continue
+        module = importlib.import_module(f"toolkit.data.columns.{path.stem}")
+        own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+        classes = [c for c in own if issubclass(c, Column)]
+        assert len(classes) == 1, f"{path}: expected one column, found {classes}"
+        found[classes[0].kind] = classes[0]
+    return found
+
+
+def first_model(kind: str) -> str:
+    """The first model whose input is this kind of column."""
+    return next(name for name, model in components("models").items() if model.input == kind)
+
+
+def tasks_of(model: type) -> list[str]:
+    """The tasks that a model can be trained on."""
+    ends = model.input, model.output
+    found = [name for name, task in components("tasks").items() if (task.input, task.output) == ends]
+    assert found, f"toolkit/tasks: none maps {ends[0]} to {ends[1]}, as {model.__name__} does"
+    return found
+
+
+def features_of(task: type) -> list[str]:
+    """The features that a task's columns can be learned with; none where they need none."""
+    kinds = [columns()[kind] for kind in (task.input, task.target)]
+    wanted = {kind.kind for kind in kinds if kind.group == "features"}
+    found = [name for name, features in components("features").items() if features.column in wanted]
+    assert bool(found) == bool(wanted), f"toolkit/features: none for {wanted}, which {task.__name__} needs"
+    return found
 
 
 def variants(kind: type) -> Iterator[dict[str, Any]]:
@@ -103,29 +138,34 @@ def named() -> Iterator[tuple[str | None, dict[str, Any]]]:
             yield target, {key: value for key, value in fields.items() if not str(value).startswith("${")}
 
 
-# --- batches, by domain ----------------------------------------------------------------------------------------------
+# --- batches, by column ----------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class Domain:
-    """What the tests know about a kind of data.
+class Content:
+    """Made values of one kind of column.
 
     Args:
-        batch: ``(features spec, rows, training)`` -> a batch with the fields of ``data.batch``; drawn augmentation
-            in training only.
-        raw: what features learn from.
-        sizes: features spec -> inputs and outputs of a model.
-        longer: field -> what is added to its second axis to make a batch with more padding.
+        batch: ``(features spec, role, rows, training)`` -> the column's fields of a batch; in training with drawn
+            augmentation.
+        learned: ``(features spec, role)`` -> what the column learned from the values.
+        longer: field -> what is added to its second axis to make a batch with more padding, by role.
     """
 
-    batch: Callable[[Any, Sequence[int], bool], Batch]
-    raw: Callable[[], Iterable[Any]]
-    sizes: Callable[[Any], tuple[Any, int]]
-    longer: Mapping[str, int]
+    batch: Callable[[Any, Role, Sequence[int], bool], Batch]
+    learned: Callable[[Any, Role], Any]
+    longer: Mapping[Role, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
 
 def random(row: int, stream: int = SEED) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[stream, row]))
+
+
+def learned_features(features: Any, values: Iterable[np.ndarray]) -> Arrays:
+    """What features learn from values."""
+    with tempfile.TemporaryDirectory() as folder:
+        features.learn(values, Path(folder))
+        return features.load(Path(folder))
 
 
 def waveform(row: int) -> np.ndarray:
@@ -139,40 +179,27 @@ def waveform(row: int) -> np.ndarray:
 
 
 def speech(features: Any, rows: Sequence[int], training: bool) -> Batch:
-    """Made utterances with as many tokens as CTC can take."""
+    """Made utterances, in training with masks."""
     waveforms, lengths = pad([waveform(row) for row in rows], np.float32)
-    frames = [int(n) for n in features.frames(lengths)]
-    draws = [features.draw(n, SEED, EPOCH, row) for n, row in zip(frames, rows, strict=True)]
-    tokens, token_lengths = pad(
-        [random(row).integers(1, VOCABULARY, n // 12) for row, n in zip(rows, frames, strict=True)], np.int32
-    )
-    return {
-        "example": np.array(rows, np.int64),
-        "waveforms": waveforms,
-        "waveform_lengths": lengths,
-        "tokens": tokens,
-        "token_lengths": token_lengths,
-        "time_masks": np.stack([training * time for time, _ in draws]),
-        "frequency_masks": np.stack([training * bands for _, bands in draws]),
-    }
+    made: Batch = {"waveforms": waveforms, "waveform_lengths": lengths}
+    if training:
+        frames = zip(features.frames(lengths), rows, strict=True)
+        draws = [features.draw(int(count), SEED, EPOCH, row) for count, row in frames]
+        made |= {"time_masks": np.stack([t for t, _ in draws]), "frequency_masks": np.stack([b for _, b in draws])}
+    return made
 
 
-SOURCE_VOCABULARY = 23
-SOURCE_TOKENS, TARGET_TOKENS = (5, 9, 1, 7), (8, 4, 6, 0)
+# Of the made texts. As targets of the made utterances they are nearly as long as CTC can take; one target is empty.
+TOKENS: dict[Role, tuple[int, ...]] = {"input": (5, 9, 1, 7), "target": (11, 5, 16, 0)}
+VOCABULARIES: dict[Role, int] = {"input": 23, "target": VOCABULARY}
+STREAMS: dict[Role, int] = {"input": 1, "target": 2}
 
 
-def translation(features: Any, rows: Sequence[int], training: bool) -> Batch:
-    """Made pairs of sentences; one has a single token, another is translated by nothing."""
-    sources = [random(row, 1).integers(1, SOURCE_VOCABULARY, SOURCE_TOKENS[row]) for row in rows]
-    targets = [random(row, 2).integers(1, VOCABULARY, TARGET_TOKENS[row]) for row in rows]
-    (source, source_lengths), (tokens, token_lengths) = pad(sources, np.int32), pad(targets, np.int32)
-    return {
-        "example": np.array(rows, np.int64),
-        "source": source,
-        "source_lengths": source_lengths,
-        "tokens": tokens,
-        "token_lengths": token_lengths,
-    }
+def text(role: Role, rows: Sequence[int]) -> Batch:
+    """Made token ids."""
+    sizes = TOKENS[role]
+    ids = [random(row, STREAMS[role]).integers(1, VOCABULARIES[role], sizes[row]) for row in rows]
+    return dict(zip(text_column.FIELDS[role], pad(ids, np.int32), strict=True))
 
 
 BEAM, WALK = 2, 4
@@ -192,45 +219,56 @@ HEIGHT, WIDTH, CLASSES = 12, 20, 7  # what two strides of 2 leave is odd
 
 
 def picture(row: int) -> np.ndarray:
-    """A made picture: patches of colour and some noise."""
+    """A made image: patches of colour and some noise."""
     draw = random(row, 4)
     patches = np.kron(draw.integers(0, 200, (4, 5, 3)), np.ones((3, 4, 1), int))
     return (patches + draw.integers(0, 55, (HEIGHT, WIDTH, 3))).astype(np.uint8)
 
 
-def images(features: Any, rows: Sequence[int], training: bool) -> Batch:
-    """Made pictures; what is cut out of some reaches beyond their edges."""
-    count = len(rows)
-    draws = [random(row, 3) for row in rows]
-    whole = np.tile(np.array([0, 0, HEIGHT, WIDTH], np.int32), (count, 1))
-    nothing = np.zeros((count, 4), np.int32)
-    drawn = [(d.integers(-4, 5, 2), d.integers(6, 18, 2), d.random() < 0.5, d.integers(0, 5, 4)) for d in draws]
-    return {
-        "example": np.array(rows, np.int64),
-        "images": np.stack([picture(row) for row in rows]),
-        "labels": np.array([draw.integers(CLASSES) for draw in draws], np.int32),
-        "boxes": np.stack([np.concatenate(d[:2]) for d in drawn]).astype(np.int32) if training else whole,
-        "flips": np.array([d[2] and training for d in drawn], np.bool_),
-        "erased": np.stack([d[3] for d in drawn]).astype(np.int32) if training else nothing,
-        "partners": ((np.arange(count) + training) % count).astype(np.int32),
-        "shares": np.array([d.random() if training else 1.0 for d in draws], np.float32),
-    }
+def images(rows: Sequence[int], training: bool) -> Batch:
+    """Made images; in training what is cut out of some reaches beyond their edges."""
+    made: Batch = {"images": np.stack([picture(row) for row in rows])}
+    if training:
+        draws, count = [random(row, 3) for row in rows], len(rows)
+        drawn = [(d.integers(-4, 5, 2), d.integers(6, 18, 2), d.random() < 0.5, d.integers(0, 5, 4)) for d in draws]
+        made |= {
+            "boxes": np.stack([np.concatenate(d[:2]) for d in drawn]).astype(np.int32),
+            "flips": np.array([d[2] for d in drawn], np.bool_),
+            "erased": np.stack([d[3] for d in drawn]).astype(np.int32),
+            "partners": ((np.arange(count) + 1) % count).astype(np.int32),
+            "shares": np.array([d.random() for d in draws], np.float32),
+        }
+    return made
 
 
-DOMAINS = {
-    "speech": Domain(
-        speech,
-        lambda: map(waveform, ROWS),
-        lambda features: (features.bands, VOCABULARY),
-        {"waveforms": 9000, "tokens": 3},
+def learned_images(features: Any) -> ImageState:
+    return ImageState((HEIGHT, WIDTH, 3), learned_features(features, map(picture, ROWS)))
+
+
+def labels(rows: Sequence[int]) -> Batch:
+    """Made ids of classes."""
+    return {"labels": np.array([random(row, 6).integers(CLASSES) for row in rows], np.int32)}
+
+
+CONTENT = {
+    "audio": Content(
+        lambda features, role, rows, training: speech(features, rows, training),
+        lambda features, role: learned_features(features, map(waveform, ROWS)),
+        {"input": {"waveforms": 9000}},
     ),
-    "translation": Domain(
-        translation, lambda: (), lambda features: (SOURCE_VOCABULARY, VOCABULARY), {"source": 4, "tokens": 3}
+    "image": Content(
+        lambda features, role, rows, training: images(rows, training), lambda features, role: learned_images(features)
     ),
-    "images": Domain(
-        images, lambda: map(picture, ROWS), lambda features: (features.shape(HEIGHT, WIDTH, 3), CLASSES), {}
+    "label": Content(
+        lambda features, role, rows, training: labels(rows), lambda features, role: Classes(map(str, range(CLASSES)))
+    ),
+    "text": Content(
+        lambda features, role, rows, training: text(role, rows),
+        lambda features, role: SimpleNamespace(size=VOCABULARIES[role]),
+        {"input": {"source": 4}, "target": {"tokens": 3}},
     ),
 }
+assert set(CONTENT) == set(columns()), f"tests/twins/cases.py: CONTENT has {set(CONTENT)}, there are {set(columns())}"
 
 
 # --- cases -----------------------------------------------------------------------------------------------------------
@@ -246,13 +284,13 @@ class Case:
         dtype: ``float64`` or ``float32``.
         dropout: rate of every dropout that the model has.
         training: compute the loss, its gradients and what the running statistics become, with augmentation; else
-            evaluate.
-        graph: in TensorFlow, run as a graph with the signature that the trainer gives it, not operation by operation.
+            evaluate, and predict from the inputs.
+        graph: in TensorFlow, run as graphs with the signatures that the engine gives them, not operation by operation.
         rows: which of the made examples are in the batch.
         longer: with more padding than the longest example needs.
         perturbed: one parameter is made different in TensorFlow, see :func:`perturbed`.
         mutant: an error that TensorFlow's twin is given, of ``tests.twins.mutants``.
-        folders: group -> folder, where features or task are not the first of the model's domain.
+        folders: group -> folder, where task or features are not the first that fit.
         changed: group -> fields of its spec.
     """
 
@@ -273,9 +311,15 @@ class Case:
     def name(self) -> str:
         return f"{self.model}.{self.kind}"
 
-    @property
-    def domain(self) -> str:
-        return components("models")[self.model].domains[0]
+    def folder(self, group: str) -> str | None:
+        """The folder of ``models``, ``tasks`` or ``features``; None where the task needs no features."""
+        if group == "models":
+            return self.model
+        if group in self.folders:
+            return self.folders[group]
+        if group == "tasks":
+            return tasks_of(components("models")[self.model])[0]
+        return next(iter(features_of(components("tasks")[self.folder("tasks") or ""])), None)
 
     def spec(self, group: str) -> Any:
         """The small spec of ``models``, ``features`` or ``tasks``.
@@ -283,37 +327,63 @@ class Case:
         A model has the case's rate in every dropout. In features and tasks every rate that is 0 by default is turned
         on: augmentation, smoothing.
         """
-        first = self.model if group == "models" else of_domain(group, self.domain)
-        kind = components(group)[self.folders.get(group, first)]
+        if (folder := self.folder(group)) is None:
+            return None
+        kind = components(group)[folder]
         rates = {f.name: self.dropout for f in dataclasses.fields(kind) if has_dropout(f)}
         rates = rates if group == "models" else turned_on(kind)
         return tiny.make(kind, **rates | dict(self.changed.get(group, {})))
 
+    def columns(self) -> Columns:
+        """The columns of the task."""
+        task, features = self.spec("tasks"), self.spec("features")
+        ends: list[Column[Any]] = []
+        for name, role in ((task.input, "input"), (task.target, "target")):
+            kind = columns()[name]
+            ends.append(kind(name, role, SimpleNamespace(), features if kind.group == "features" else None))
+        return Columns(*ends)
+
+    def fields(self, kind: Literal["training", "evaluation", "prediction"]) -> Fields:
+        """Fields of a batch."""
+        return batch_fields(self.columns(), kind)
+
+    def learned(self) -> list[tuple[Column[Any], Any]]:
+        """The columns, each with what it learned."""
+        features = self.spec("features")
+        return [(column, CONTENT[column.kind].learned(features, column.role)) for column in self.columns()]
+
     def state(self) -> Arrays:
         """What the features learned."""
-        with tempfile.TemporaryDirectory() as folder:
-            features = self.spec("features")
-            features.learn(DOMAINS[self.domain].raw(), Path(folder))
-            return features.load(Path(folder))
+        return {name: array for column, learned in self.learned() for name, array in column.state(learned).items()}
 
-    def sizes(self) -> tuple[Any, int]:
+    def sizes(self) -> tuple[Any, Any]:
         """Inputs and outputs of the model."""
-        inputs, outputs = DOMAINS[self.domain].sizes(self.spec("features"))
+        inputs, outputs = (column.size(learned) for column, learned in self.learned())
         # a model may want the same vocabulary at both ends
-        return (outputs if getattr(self.spec("models"), "share_embeddings", False) else inputs), outputs
+        return (outputs if vars(self.spec("models")).get("share_embeddings") else inputs), outputs
 
     def parameters(self) -> Mapping[str, weights.Parameter]:
         return self.spec("models").parameters(*self.sizes())
 
+    def longer_fields(self) -> dict[str, int]:
+        """Field -> what is added to its second axis to make a batch with more padding."""
+        made = [CONTENT[column.kind].longer.get(column.role, {}) for column in self.columns()]
+        return {name: extra for fields in made for name, extra in fields.items()}
+
     def batch(self) -> Batch:
         """The batch, as a loader would hand it over."""
-        domain = DOMAINS[self.domain]
-        made = domain.batch(self.spec("features"), self.rows, self.training)
-        fields = self.spec("tasks").fields
+        made: Batch = {"example": np.array(self.rows, np.int64)}
+        for column in self.columns():
+            made |= CONTENT[column.kind].batch(self.spec("features"), column.role, self.rows, self.training)
+        fields = self.fields("training" if self.training else "evaluation")
         assert {name: a.dtype for name, a in made.items()} == {n: np.dtype(d) for n, (_, d) in fields.items()}
-        for name, extra in (domain.longer if self.longer else {}).items():
+        for name, extra in (self.longer_fields() if self.longer else {}).items():
             made[name] = np.pad(made[name], ((0, 0), (0, extra)))
         return made
+
+    def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a batch that are there when a model predicts."""
+        return {name: batch[name] for name in self.fields("prediction")}
 
 
 def turned_on(kind: type) -> dict[str, Any]:
@@ -357,24 +427,52 @@ def cases_of(model: str) -> list[Case]:
         Case(model, "together", training=False),
         *(Case(model, f"alone{row}", training=False, rows=(row,)) for row in ROWS),
     ]
-    if DOMAINS[made[0].domain].longer:
+    if made[0].longer_fields():
         made.append(Case(model, "longer", longer=True))
     return made + list(others(model))
 
 
 def others(model: str) -> Iterator[Case]:
-    """The model with each of its options; and if it is the first of its domain, with every features and every task."""
-    domain = Case(model, "").domain
-    chosen = [("models", model)]
-    if model == of_domain("models", domain):
-        chosen += [(g, n) for g in ("features", "tasks") for n, k in components(g).items() if domain in k.domains]
+    """The model with each of its options; and if it is the first of its kind, with every task and all features."""
+    case, models = Case(model, ""), components("models")
+    chosen: list[tuple[str, str]] = [("models", model)]
+    if model == next(name for name, kind in models.items() if tasks_of(kind) == tasks_of(models[model])):
+        chosen += [("tasks", name) for name in tasks_of(models[model])]
+        chosen += [("features", name) for name in features_of(components("tasks")[case.folder("tasks") or ""])]
     for group, folder in chosen:
         folders = {} if group == "models" else {group: folder}
-        if folders and folder != of_domain(group, domain):
+        if folder != case.folder(group):
             yield Case(model, folder, folders=folders)
         for fields in variants(components(group)[folder]):
             shown = ",".join(f"{name}={value}" for name, value in fields.items())
             yield Case(model, f"{folder}.{shown}", folders=folders, changed={group: fields})
+
+
+def answers_of(model: str) -> list[Case]:
+    """The model's answers under each task, as an engine computes them: evaluated and predicted in two graphs."""
+    return [
+        Case(model, f"answers.{task}.{dtype}", dtype, training=False, graph=True, folders={"tasks": task})
+        for task in tasks_of(components("models")[model])
+        for dtype in ("float64", "float32")
+    ]
+
+
+def answers(task: Any, evaluated: Mapping[str, np.ndarray], predicted: Mapping[str, np.ndarray]) -> Arrays:
+    """The arrays of an evaluation and of a prediction, once ``predict`` is seen to give the outputs of ``evaluate``.
+
+    Args:
+        task: spec.
+        evaluated: outputs and figures.
+        predicted: from the inputs; empty where the task is autoregressive.
+    """
+    outputs = {name: array for name, array in evaluated.items() if name not in task.measured}
+    assert set(task.measured) <= set(evaluated), f"evaluate gives {set(evaluated)}, measured are {task.measured}"
+    assert set(outputs) == set(predicted), f"evaluate gives {set(outputs)}, predict {set(predicted)}"
+    for name, array in outputs.items():
+        other = predicted[name]
+        same = (array.dtype, array.shape) == (other.dtype, other.shape) and array.tobytes() == other.tobytes()
+        assert same, f"predict gives other {name} than evaluate"
+    return dict(evaluated) | {f"predict.{name}": array for name, array in predicted.items()}
 
 
 # --- running ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -33,48 +33,68 @@ def _mutated(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
 def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
     keras.config.set_floatx(case.dtype)
     keras.config.set_dtype_policy(case.dtype)
-    features = build(case.spec("features"), "tf", case.state())
+    features = case.spec("features") and build(case.spec("features"), "tf", case.state())
     model = build(case.spec("models"), "tf", *case.sizes())
     layers.set_weights(model, given)
     cases.check_kept(given, layers.get_weights(model))
     layers.bind(model, cases.SEED)
     layers.set_step(model, cases.STEP)
     task = build(case.spec("tasks"), "tf", features, model)
+    batch = {name: tf.constant(array) for name, array in case.batch().items()}
+    if not case.training:
+        return _arrays(_forward(task, batch, training=False)) | _answers(case, task, batch)
+
     slots = {slot.name: slot for slot in layers.canonical_variables(model)}
     trained = {name: slot for name, slot in slots.items() if slot.variable.trainable}
 
     def compute(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        _, *lengths, intermediates = task(batch, training=case.training)
-        out = intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
-        if not case.training:
-            return out | task.evaluate_batch(batch) | _steps(task, batch, case.rows)
+        out = _forward(task, batch, training=True)
         with tf.GradientTape() as tape:
-            out["loss"] = task.batch_loss(batch, training=True)
+            out["loss"] = task.loss(batch)
         gradients = tape.gradient(out["loss"], [slot.variable.value for slot in trained.values()])
         return out | {f"gradient.{n}": tf.convert_to_tensor(g) for n, g in zip(trained, gradients, strict=True)}
 
-    if case.graph:
-        compute = tf.function(compute, input_signature=[signature(task.spec.fields)])
-    out = compute({name: tf.constant(array) for name, array in case.batch().items()})
-    arrays = {name: value.numpy() for name, value in out.items()}
+    arrays = _arrays(_graph(case, compute, "training")(batch))
     for name, slot in trained.items():
-        if f"gradient.{name}" in arrays:
-            arrays[f"gradient.{name}"] = slot.to_canonical(arrays[f"gradient.{name}"])
-    if case.training:
-        after = layers.get_weights(model)
-        arrays |= {f"after.{name}": after[name] for name in given if name not in trained}
-    return arrays
+        arrays[f"gradient.{name}"] = slot.to_canonical(arrays[f"gradient.{name}"])
+    after = layers.get_weights(model)
+    return arrays | {f"after.{name}": after[name] for name in given if name not in trained}
 
 
-def _steps(task: Any, batch: dict[str, tf.Tensor], rows: tuple[int, ...]) -> dict[str, tf.Tensor]:
-    """What a search is told at every step, where the task can search."""
-    if not hasattr(task, "start"):
-        return {}
-    state, found = task.start(batch, cases.BEAM), []
-    for tokens, parents in cases.walk(rows):
-        log_probs, state = task.step(state, tf.constant(tokens), tf.constant(parents))
+def _arrays(tensors: dict[str, tf.Tensor]) -> cases.Arrays:
+    return {name: value.numpy() for name, value in tensors.items()}
+
+
+def _graph(case: cases.Case, function: Any, kind: Literal["training", "evaluation", "prediction"]) -> Any:
+    """The function of a batch of this kind, as a graph if the case asks for it."""
+    return tf.function(function, input_signature=[signature(case.fields(kind))]) if case.graph else function
+
+
+def _forward(task: Any, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
+    """Every intermediate, and lengths."""
+    _, *lengths, intermediates = task(batch, training=training)
+    return intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
+
+
+def _answers(case: cases.Case, task: Any, batch: dict[str, tf.Tensor]) -> cases.Arrays:
+    """An evaluation, and a prediction or a search from the inputs."""
+    evaluated = _arrays(_graph(case, task.evaluate, "evaluation")(batch))
+    inputs = case.inputs(batch)
+    if task.spec.autoregressive:
+        return cases.answers(task.spec, evaluated, {}) | _arrays(_steps(task, inputs, case))
+    return cases.answers(task.spec, evaluated, _arrays(_graph(case, task.predict, "prediction")(inputs)))
+
+
+def _steps(task: Any, inputs: dict[str, tf.Tensor], case: cases.Case) -> dict[str, tf.Tensor]:
+    """What a search is told at every step."""
+    begin, advance = task.begin, task.advance
+    if case.graph:
+        begin, advance = (tf.function(method, reduce_retracing=True) for method in (begin, advance))
+    state, found = begin(inputs, cases.BEAM), []
+    for tokens, parents in cases.walk(case.rows):
+        log_probs, state = advance(state, tf.constant(tokens), tf.constant(parents))
         found.append(log_probs)
-    return {"steps": tf.reshape(tf.stack(found, 1), [len(rows), cases.BEAM, cases.WALK, -1])}
+    return {"steps": tf.reshape(tf.stack(found, 1), [len(case.rows), cases.BEAM, cases.WALK, -1])}
 
 
 def parts(folder: Path) -> None:

@@ -27,7 +27,7 @@ def models(folder: Path) -> None:
 
 
 def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
-    features = build(case.spec("features"), "torch", case.state())
+    features = case.spec("features") and build(case.spec("features"), "torch", case.state())
     model = build(case.spec("models"), "torch", *case.sizes())
     layers.set_weights(model, given)
     cases.check_kept(given, layers.get_weights(model))
@@ -38,23 +38,32 @@ def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
     _, *lengths, intermediates = task(batch)
     out = intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
     if case.training:
-        out["loss"] = task.batch_loss(batch, training=True)
+        out["loss"] = task.loss(batch)
         out["loss"].backward()
         out |= {f"gradient.{name}": parameter.grad for name, parameter in model.named_parameters()}
         out |= {f"after.{name}": model.get_buffer(name) for name in given if name not in _trained(model)}
-    else:
-        with torch.no_grad():
-            out |= task.evaluate_batch(batch) | _steps(task, batch, case.rows)
-    return {name: value.detach().numpy() for name, value in out.items()}
+        return _arrays(out)
+    with torch.no_grad():
+        return _arrays(out) | _answers(case, task, batch)
 
 
-def _steps(task: Any, batch: dict[str, torch.Tensor], rows: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """What a search is told at every step, where the task can search."""
-    if not hasattr(task, "start"):
-        return {}
-    state, found = task.start(batch, cases.BEAM), []
+def _arrays(tensors: dict[str, torch.Tensor]) -> cases.Arrays:
+    return {name: value.detach().numpy() for name, value in tensors.items()}
+
+
+def _answers(case: cases.Case, task: Any, batch: dict[str, torch.Tensor]) -> cases.Arrays:
+    """An evaluation, and a prediction or a search from the inputs."""
+    evaluated, inputs = _arrays(task.evaluate(batch)), case.inputs(batch)
+    if task.spec.autoregressive:
+        return cases.answers(task.spec, evaluated, {}) | _arrays(_steps(task, inputs, case.rows))
+    return cases.answers(task.spec, evaluated, _arrays(task.predict(inputs)))
+
+
+def _steps(task: Any, inputs: dict[str, torch.Tensor], rows: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """What a search is told at every step."""
+    state, found = task.begin(inputs, cases.BEAM), []
     for tokens, parents in cases.walk(rows):
-        log_probs, state = task.step(state, torch.from_numpy(tokens), torch.from_numpy(parents))
+        log_probs, state = task.advance(state, torch.from_numpy(tokens), torch.from_numpy(parents))
         found.append(log_probs)
     return {"steps": torch.stack(found, 1).unflatten(0, (len(rows), cases.BEAM))}
 

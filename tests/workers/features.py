@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tests.features import test_image as image_cases
 from tests.twins import cases
+from tests.workers.image import cases as image_cases
 from toolkit.config.build import build, isolate
-from toolkit.data.batch import IMAGES, SPEECH
+from toolkit.data.columns import audio, image
 from toolkit.features.log_mel.spec import LogMel
 
 Arrays = dict[str, np.ndarray]
@@ -25,12 +25,12 @@ Case = tuple[str, Any, Arrays, Arrays, Arrays]  # name, spec, state, inputs, aug
 def calls() -> Iterator[Case]:
     """Every image case and both normalizations of log-mel."""
     for name, (spec, *_) in image_cases.CASES.items():
-        images = image_cases.pictures(name)
+        images = image_cases.images(name)
         drawn = spec.draw_batch(*images.shape[1:3], None, 0, np.arange(len(images)))
         yield name, spec, image_cases.STATE, {"images": images}, drawn
-    batch = cases.speech(LogMel(), cases.ROWS, training=False)
+    batch = cases.speech(LogMel(), cases.ROWS, training=True)
     inputs = {"waveforms": batch["waveforms"], "lengths": batch["waveform_lengths"]}
-    masks = {name: batch[name] for name in ("time_masks", "frequency_masks")}
+    masks = {name: 0 * batch[name] for name in audio.MASKS}  # of no width
     for normalize in ("utterance", "none"):
         yield f"log_mel {normalize}", LogMel(normalize=normalize), {}, inputs, masks
 
@@ -54,7 +54,7 @@ def run_tf() -> Arrays:
 
     from toolkit.data.loaders.tf import signature
 
-    specs = signature(SPEECH) | signature(IMAGES)
+    specs = signature(audio.FIELDS | audio.MASKS | image.FIELDS | image.AUGMENTATION)
     specs["lengths"] = specs["waveform_lengths"]
 
     outputs = {}

@@ -31,8 +31,11 @@ def case_of(model: str) -> cases.Case:
 def engine_of(case: cases.Case, precision: Any, link: Any = None, **trainer: Any) -> Engine:
     specs = {"model": case.spec("models"), "features": case.spec("features"), "task": case.spec("tasks")}
     trained = Trainer(precision=precision, ema_decay=0.9, **trainer)
-    run = SimpleNamespace(trainer=trained, optimizer=AdamW(weight_decay=0.1), seed=3, **specs)
-    return Engine(run, Learned(None, case.state(), *case.sizes()), link)
+    columns = case.columns()
+    dataset = SimpleNamespace(columns={column.name: type(column) for column in columns})
+    optimizer = AdamW(weight_decay=0.1)
+    run: Any = SimpleNamespace(trainer=trained, optimizer=optimizer, seed=3, dataset=dataset, tokenizer=None, **specs)
+    return Engine(run, Learned(None, None, *case.sizes(), case.state()), link)
 
 
 def xla(model: str, precision: str) -> dict[str, Any]:
@@ -61,9 +64,10 @@ def parts(model: str, precision: str) -> dict[str, Any]:
     # the replicas first: beside an earlier engine of one device their collectives did not pair
     link = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     both, steps = trained(engine_of(case, precision, link, strategy="tpu", devices=2, static_shapes=True), batches)
-    evaluated = both.evaluate(whole)
+    measured = {name: whole[name] for name in case.fields("evaluation")}
+    evaluated = both.evaluate(measured)
     alone, expected = trained(engine_of(case, precision, tf.distribute.OneDeviceStrategy("CPU:0")), batches)
-    for name, values in alone.evaluate(whole).items():
+    for name, values in alone.evaluate(measured).items():
         np.testing.assert_allclose(evaluated[name], values, rtol=1e-5, err_msg=name)
     return compared(alone, expected, both, steps) | {"traces": both._step.experimental_get_tracing_count()}
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.workers.image.cases import CASES, FIELDS, NARROW, STATE
 from toolkit.config.build import build
-from toolkit.data.batch import IMAGES
+from toolkit.data.columns import image
 from toolkit.data.loaders.tf import signature
 
 KINDS = (("float32", "float32"), ("float64", "float64"), ("bf16", "mixed_bfloat16"))
@@ -17,6 +17,7 @@ KINDS = (("float32", "float32"), ("float64", "float64"), ("bf16", "mixed_bfloat1
 
 def compute(given: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
+    specs = signature(image.FIELDS | image.AUGMENTATION)
     for name, (spec, *_) in CASES.items():
         args = [tf.constant(given[f"{name}/{field}"]) for field in FIELDS]
         for dtype, policy in KINDS:
@@ -25,7 +26,7 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
             keras.config.set_floatx("float64" if dtype == "float64" else "float32")
             keras.config.set_dtype_policy(policy)
             features = build(spec, "tf", STATE)
-            found = tf.function(features, input_signature=[signature(IMAGES)[field] for field in FIELDS])(*args)
+            found = tf.function(features, input_signature=[specs[field] for field in FIELDS])(*args)
             assert found.dtype == (tf.float64 if dtype == "float64" else tf.float32)
             out[f"{name}/{dtype}"] = found
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,12 @@ def steps() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def searched(stepper: Callable[[int], Any]) -> dict[str, np.ndarray]:
     """Translations, each followed by a zero, and their scores, of a final search and of one between epochs."""
-    out = {}
+    task, out = Seq2Seq(max_length_extra=6, length_penalty=2.0), {}
+    run: Any = SimpleNamespace(model=SimpleNamespace(longest=None))
     for final in (False, True):
-        decoded = Seq2Seq(max_length_extra=6, length_penalty=2.0).decode(stepper, LENGTHS, final)
-        out[f"found/{final}"] = np.array([i for ids, _ in decoded for i in [*ids, 0]])
-        out[f"scores/{final}"] = np.array([score for _, score in decoded])
+        search = task.search(run, {"source_lengths": LENGTHS}, quick=not final)
+        found = search.run(stepper(search.width))
+        translations = zip(found["ids"], found["lengths"], strict=True)
+        out[f"found/{final}"] = np.array([i for ids, n in translations for i in [*ids[:n], 0]])
+        out[f"scores/{final}"] = found["scores"]
     return out

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from toolkit.features.tokens.spec import Tokens
 
 from tests.workers.lstm_attention.cases import (
     LENGTHS,
@@ -22,7 +21,6 @@ from tests.workers.lstm_attention.cases import (
     spec_of,
     steps,
 )
-from toolkit.config.build import build
 from toolkit.layers import tf as layers
 from toolkit.models.lstm_attention.tf import LSTMAttention
 from toolkit.tasks.seq2seq.spec import Seq2Seq as Task
@@ -63,12 +61,12 @@ def logits(name: str, model: LSTMAttention) -> dict[str, Any]:
 
 
 def search(model: LSTMAttention) -> dict[str, np.ndarray]:
-    task = Seq2Seq(Task(), build(Tokens(), "tf", {}), model)
-    advance = tf.function(task.step, reduce_retracing=True)
+    task = Seq2Seq(Task(), None, model)
+    advance = tf.function(task.advance, reduce_retracing=True)
 
     def stepper(width: int) -> Any:
         source, lengths = tensors(SOURCE, LENGTHS)
-        state = [task.start({"source": source, "source_lengths": lengths}, width)]
+        state = [task.begin({"source": source, "source_lengths": lengths}, width)]
 
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             log_probs, state[0] = advance(state[0], *tensors(tokens, parents))

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from toolkit.features.tokens.spec import Tokens
 
 from tests.workers.lstm_attention.cases import (
     LENGTHS,
@@ -21,7 +20,6 @@ from tests.workers.lstm_attention.cases import (
     spec_of,
     steps,
 )
-from toolkit.config.build import build
 from toolkit.layers import torch as layers
 from toolkit.models.lstm_attention.torch import LSTMAttention
 from toolkit.tasks.seq2seq.spec import Seq2Seq as Task
@@ -58,14 +56,14 @@ def logits(name: str, model: LSTMAttention) -> dict[str, Any]:
 
 
 def search(model: LSTMAttention) -> dict[str, np.ndarray]:
-    task = Seq2Seq(Task(), build(Tokens(), "torch", {}), model)
+    task = Seq2Seq(Task(), None, model)
 
     def stepper(width: int) -> Any:
         source, lengths = tensors(SOURCE, LENGTHS)
-        state = [task.start({"source": source, "source_lengths": lengths}, width)]
+        state = [task.begin({"source": source, "source_lengths": lengths}, width)]
 
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
-            log_probs, state[0] = task.step(state[0], *tensors(tokens, parents))
+            log_probs, state[0] = task.advance(state[0], *tensors(tokens, parents))
             return log_probs.detach().numpy()
 
         return step
