@@ -20,7 +20,7 @@ certificate.html. See docs/twins.md for the gates.
 arguments
   steps=N                 optimizer steps of each training (100); with 2 and more, the framework changes half-way too
   decode=N                test examples that both decode from the same checkpoint (64)
-  gates=all|semantics     semantics: float64 only, four trainings instead of eleven
+  gates=all|semantics     semantics: float64 only, four trainings instead of fifteen
   run_dir=FOLDER          where the certificate goes (outputs/certificates/RECIPE/DATE_TIME)
   KEY=VALUE               any override of toolkit.run but backend, resume, evaluate and trainer.precision
 
