@@ -1,7 +1,8 @@
 """TensorFlow twins that are wrong on purpose, each in one way that Keras's own parts or habits would bring about.
 
-``python -m tests.certify.mismatches FOLDER torch`` records the right twin, and with ``tf`` all the wrong ones. With the
-name of a training it is a worker of ``toolkit certify`` with the mismatch that the environment has in ``MISMATCH``.
+``python -m tests.certify.mismatches FOLDER torch`` records the right twin, and with ``tf`` all the wrong ones, in
+float64; with ``float32`` after it the float32 trainings, of ``IN_FLOAT32`` only. With the name of a training it is a
+worker of ``toolkit certify`` with the mismatch that the environment has in ``MISMATCH``.
 """
 
 from __future__ import annotations
@@ -106,11 +107,26 @@ PLACES: dict[Callable[[], Any], str] = {
     decay: "step 1, weight blocks.0.batch_norm.weight: ",
 }
 NAMES = {mismatch.__name__: mismatch for mismatch in PLACES}
+# mismatch -> the losses show it in float32; a running mean takes no part in training
+IN_FLOAT32 = {"none": False, "norm_epsilon": True, "schedule": True, "norm_momentum": False}
+
+
+def recorded_in_float32(backend: str) -> list[str]:
+    """The float32 trainings of a framework with one thread, from the initial weights."""
+    trainings = worker.TRAININGS.items()
+    narrow = [(name, t) for name, t in trainings if t.backend == backend and t.precision == "32" and not t.after]
+    return [name for name, training in narrow if training.threads == 1]
 
 
 def main(arguments: Sequence[str]) -> None:
     folder, what = Path(arguments[0]), arguments[1]
-    if what == "torch":  # both of these record to the end, whether anyone reads or not
+    if arguments[2:] == ["float32"]:
+        build.isolate(what)
+        for name in IN_FLOAT32 if what == "tf" else ("none",):
+            for training in recorded_in_float32(what):
+                with NAMES[name]() if what == "tf" else none():
+                    worker.work(folder, training, ahead=None, into=f"{name}.{training}" if what == "tf" else None)
+    elif what == "torch":  # both of these record to the end, whether anyone reads or not
         build.isolate("torch")
         worker.work(folder, "torch64", ahead=None)
     elif what == "tf":

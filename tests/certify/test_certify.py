@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.certify.mismatches import NAMES, PLACES
+from tests.certify.mismatches import IN_FLOAT32, NAMES, PLACES, recorded_in_float32
 from tests.support import made, tiny
 from tests.support.backend import BACKENDS, ROOT, Backends, Job
 from toolkit.certify import certificate, gates
-from toolkit.certify.certificate import FLOORS, Certificate, judge_float32, judge_relays
+from toolkit.certify.certificate import FLOORS, RELAY_FLOORS, Certificate, judge_float32, judge_relays
 from toolkit.certify.compare import Comparison, apart, drift
 from toolkit.certify.stream import Reader, Stopped, Writer
 from toolkit.certify.worker import TRAININGS
@@ -118,10 +118,12 @@ def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, cert
     assert all(len(found["float64"]["largest"][kind]) == STEPS + (kind == "loss") for kind in later)
     assert len(found["curves"]["loss"]["torch64"]) == STEPS
     if which == "all":
-        assert {name: len(gaps) for name, gaps in found["curves"]["relay_drift"].items()} == {
-            "torch-tf32": STEPS // 2,
-            "tf-torch32": STEPS // 2,
-        }
+        for curve in ("relay_drift", "relay_floor"):
+            assert {name: len(gaps) for name, gaps in found["curves"][curve].items()} == {
+                "torch-tf32": STEPS // 2,
+                "tf-torch32": STEPS // 2,
+            }
+        assert list(found["curves"]["floor"]) == list(FLOORS)
         assert found["float64"]["largest"]["statistic"]
         assert found["decoding"]["identical"] == found["decoding"]["examples"] == 4
     page = (folder / "certificate.html").read_text()
@@ -144,9 +146,10 @@ def recorded(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Pa
         certificate.pack(run, config.plain(run), job.prepare(run, folder), folder.path, work, STEPS, 0)
     finally:
         folder.close()
-    trainings = [backends[backend].start("tests.certify.mismatches", work, backend, cwd=ROOT) for backend in BACKENDS]
-    for training in trainings:
-        assert training.wait(550) == 0, training.stderr
+    for precision in ([], ["float32"]):
+        started = [backends[b].start("tests.certify.mismatches", work, b, *precision, cwd=ROOT) for b in BACKENDS]
+        for training in started:
+            assert training.wait(550) == 0, training.stderr
     return work
 
 
@@ -157,6 +160,19 @@ def test_a_mismatch_is_named_at_its_first_place(name: str, recorded: Path) -> No
     certificate.compare(found, STEPS, torch, tf, Certificate(STEPS))
     assert not found.stopped
     assert str(found.first or "").startswith(expected) and bool(found.first) == bool(expected), str(found.first)
+
+
+@pytest.mark.parametrize("name, found", IN_FLOAT32.items())
+def test_float32_finds_a_mismatch_that_changes_the_loss(name: str, found: bool, recorded: Path) -> None:
+    """Both by its fixed limits and by the floor: a mismatch is in the moved courses too and does not raise it."""
+    made = Certificate(STEPS)
+    for training in recorded_in_float32("torch") + recorded_in_float32("tf"):
+        folder = training if TRAININGS[training].backend == "torch" else f"{name}.{training}"
+        certificate.losses(made, training, Reader(recorded / folder, keep=True), 0)
+    made.curves["torch64"] = made.curves["threads"] = made.curves["torch32"]
+    judge_float32(made)
+    assert bool(made.places["float32"]) == found
+    assert (made.drift[-1] > made.allowed_drift) == found, (made.drift, made.allowed_drift)
 
 
 def test_a_mismatch_at_the_first_step_ends_the_certificate(
@@ -258,8 +274,16 @@ def test_a_gradient_of_nothing_but_rounding_is_listed_and_not_judged() -> None:
     assert found.unjudged == [] and str(found.first).startswith("step 1, gradient a.b: ")
 
 
-def judged(tf: list[float], threads: list[float], wide: list[float]) -> Certificate:
+def judged(
+    tf: list[float], threads: list[float], wide: list[float], moved: list[list[float]] | None = None
+) -> Certificate:
+    """A certificate from curves of losses.
+
+    Args:
+        moved: both of tf from moved weights; as ``tf`` if None.
+    """
     itself = dict.fromkeys(FLOORS, threads) | {"torch64": wide}
+    itself |= dict(zip(("tf-moved1", "tf-moved2"), moved or [tf, tf], strict=True))
     found = Certificate(len(tf), curves={"torch32": [1.0] * len(tf), "tf32": tf, **itself})
     judge_float32(found)
     return found
@@ -276,6 +300,37 @@ def test_float32_is_held_to_fixed_limits_and_then_to_the_floor() -> None:
     assert judged([*calm[:4], 1 + 3e-7], calm, calm).passed  # the spacing of float32 is the least floor
     assert not judged([*calm[:4], np.nan], wild, calm).passed
     assert drift([0.0, 1.0], [0.0, 0.0]) == [0.0, np.inf]
+
+
+def test_a_jump_of_one_course_of_either_framework_is_no_mismatch() -> None:
+    """Of recipe=asr one course in seven is suddenly 2e-5 off."""
+    calm, jump = [1.0] * 5, [1.0] * 4 + [1 + 2e-5]
+    assert judged(jump, calm, calm, [calm, calm]).passed
+    assert judged(jump, calm, calm, [jump, calm]).passed
+    in_torch = Certificate(5, curves=dict.fromkeys(FLOORS, calm) | {"torch32": jump, "tf32": calm})
+    judge_float32(in_torch)
+    assert in_torch.passed
+    # a mismatch is in all courses of a framework
+    assert str(judged(jump, calm, calm).places["float32"]).startswith("step 5, loss: ")
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_a_floor_that_is_not_finite_lets_nothing_pass_that_is_not_finite(name: str) -> None:
+    calm, lost = [1.0] * 5, [1.0] * 4 + [np.nan]
+    found = Certificate(5, curves=dict.fromkeys(FLOORS, calm) | {name: lost, "torch32": calm, "tf32": lost})
+    judge_float32(found)
+    assert "not finite" in str(found.places["float32"])
+
+
+def test_the_floor_of_a_relay_includes_the_same_change_from_moved_weights() -> None:
+    calm = [1.0] * 10
+    jump = [1.0, 1.0, *[1 + 2e-5] * 3]
+    for relay, moved in RELAY_FLOORS.items():
+        for course, passes in ((calm[5:], True), (jump, False), (calm[5:8], False)):
+            found = judged(calm, calm, calm)
+            found.curves |= {"torch-tf32": calm[5:], "tf-torch32": calm[5:]} | {relay: jump, moved: course}
+            judge_relays(found)
+            assert (found.places["relay"] is None) == passes, (relay, found.places["relay"])
 
 
 def test_a_change_of_framework_is_held_to_a_forward_pass_and_then_to_the_floor() -> None:

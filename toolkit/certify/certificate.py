@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,16 @@ from toolkit.runs.folder import RunFolder
 WORKER = "toolkit.certify.worker"
 AHEAD_OF_STEPS = 8  # batches that a loader may ask for before their step comes
 DECODED_TOGETHER = 16  # examples
+# training -> how it differs from the float32 training of its framework, or from the relay that it repeats
 FLOORS = {
     "threads": "one thread and two",
     "torch64": "float32 and float64",
     "moved1": "weights moved by a rounding",
     "moved2": "weights moved by another rounding",
+    "tf-moved1": "weights moved by a rounding",
+    "tf-moved2": "weights moved by another rounding",
 }
+RELAY_FLOORS = {"torch-tf32": "torch-tf-moved", "tf-torch32": "tf-torch-moved"}
 
 
 @dataclass
@@ -50,7 +54,8 @@ class Certificate:
         relays: float64 training that goes on from the other framework's checkpoint -> its comparison with that one.
         drift: of the twins' float32 losses.
         relay_drift: the same of the float32 trainings that change framework, from the step after the change.
-        floor: what of torch was compared -> the drift of its losses.
+        floor: of ``FLOORS`` -> the drift of its losses from those of its framework's float32 training.
+        relay_floor: float32 relay -> the drift of the same relay from moved weights.
         decoding: how many texts, how many of them equal, and so on; empty where there was nothing to decode.
         places: gate -> where it was broken first; gates that were not tried are missing.
     """
@@ -65,6 +70,7 @@ class Certificate:
     drift: list[float] = field(default_factory=list)
     relay_drift: dict[str, list[float]] = field(default_factory=dict)
     floor: dict[str, list[float]] = field(default_factory=dict)
+    relay_floor: dict[str, list[float]] = field(default_factory=dict)
     decoding: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str | None] = field(default_factory=dict)
 
@@ -85,7 +91,15 @@ class Certificate:
     @property
     def allowed_drift(self) -> float:
         """Of the float32 losses from step 4 on."""
-        floor = max((max(values) for values in self.floor.values()), default=0.0)
+        return self._allowed(self.floor.values())
+
+    def allowed_relay_drift(self, name: str) -> float:
+        """Of the float32 losses of a relay, from the second step after the change on."""
+        return self._allowed([*self.floor.values(), self.relay_floor.get(name, [])])
+
+    @staticmethod
+    def _allowed(floors: Iterable[Sequence[float]]) -> float:
+        floor = max((max(values, default=0.0) for values in floors), default=0.0)
         return gates.FLOOR_MULTIPLE * max(floor, gates.FLOAT32_UNIT)
 
 
@@ -261,18 +275,25 @@ def losses(made: Certificate, name: str, reader: Reader, done: int) -> str | Non
 
 def judge_float32(made: Certificate) -> None:
     """The float32 gate, from the curves."""
-    torch = made.curves["torch32"]
-    made.drift = drift(made.curves["tf32"], torch)
-    made.floor = {name: drift(made.curves[name], torch) for name in FLOORS if len(made.curves[name]) == len(torch)}
-    made.places["float32"] = beyond(made, made.drift, 0)
+    made.drift = drift(made.curves["tf32"], made.curves["torch32"])
+    for name in FLOORS:
+        curve, alone = made.curves[name], made.curves[f"{TRAININGS[name].backend}32"]
+        if len(curve) == len(alone):
+            made.floor[name] = drift(curve, alone)
+    made.places["float32"] = beyond(made.drift, gates.FLOAT32_FIRST_STEPS, made.allowed_drift)
 
 
-def beyond(made: Certificate, apart: Sequence[float], done: int) -> str | None:
-    """The first of the losses' distances after ``done`` steps that is beyond the gate."""
-    fixed = gates.FLOAT32_AFTER_A_CHANGE if done else gates.FLOAT32_FIRST_STEPS
+def beyond(apart: Sequence[float], fixed: Mapping[int, float], later: float, done: int = 0) -> str | None:
+    """The first of the losses' distances that is beyond the gate.
+
+    Args:
+        apart: from the first step after ``done`` steps on.
+        fixed: step, counted from there -> limit.
+        later: limit of all other steps.
+    """
     for step, gap in enumerate(apart, 1):
-        allowed = fixed.get(step, made.allowed_drift)
-        if not gap <= allowed:
+        allowed = fixed.get(step, later)
+        if not (np.isfinite(gap) and gap <= allowed):
             note = "" if np.isfinite(gap) else "not finite"
             return f"{Gap(done + step, 'loss', '', gap, note)}; allowed {allowed:.2g}"
     return None
@@ -294,8 +315,9 @@ def _relays(made: Certificate, work: Path, folder: RunFolder) -> None:
             if not made.relays[name].stopped:
                 reader.finish()
     for name in narrow if made.drift else []:
-        with training(work, name) as reader:
-            losses(made, name, reader, made.half)
+        for course in (name, RELAY_FLOORS[name]):
+            with training(work, course) as reader:
+                losses(made, course, reader, made.half)
     judge_relays(made)
 
 
@@ -316,14 +338,18 @@ def follow(made: Certificate, name: str, reader: Reader, step: int) -> None:
 def judge_relays(made: Certificate) -> None:
     """The gate of a change of framework, from the float64 comparisons and the float32 curves.
 
-    A loss that is missing at the end is not finite.
+    A loss that is missing at the end is not finite. A relay from moved weights that stops early gives no floor.
     """
     found = {name: str(comparison.first) for name, comparison in made.relays.items() if comparison.first}
     for name, planned in RELAYS.items():
         if planned.precision == "32" and (curve := made.curves.get(name)) is not None:
             alone = made.curves[planned.after][made.half :]
             made.relay_drift[name] = drift(curve + [np.nan] * (len(alone) - len(curve)), alone)
-            if place := beyond(made, made.relay_drift[name], made.half):
+            moved = made.curves.get(RELAY_FLOORS[name], [])
+            made.relay_floor[name] = drift(moved, curve) if len(moved) == len(curve) else []
+            later = made.allowed_relay_drift(name)
+            place = beyond(made.relay_drift[name], gates.FLOAT32_AFTER_A_CHANGE, later, made.half)
+            if place:
                 found[name] = place
     made.places["relay"] = next((f"{relay(made, name)}: {place}" for name, place in found.items()), None)
 

@@ -10,6 +10,7 @@ from typing import Any
 from toolkit.certify import gates
 from toolkit.certify.certificate import FLOORS, Certificate, relay
 from toolkit.certify.compare import KINDS, Comparison, Gap
+from toolkit.certify.worker import TRAININGS
 from toolkit.errors import writing
 from toolkit.reports import html as report
 from toolkit.reports.html import BLUE, GREEN, INK, PALE, RED, VIOLET, explain, figure, html_table, picture
@@ -64,7 +65,7 @@ def float32_rows(made: Certificate) -> Iterable[Row]:
     """A line for each of the first steps and one for all later ones."""
     if made.places.get("float32") and not made.drift:
         yield "float32", "", "", made.places["float32"] or "", verdict(made.places["float32"])
-    yield from drift_rows(made, "float32: loss", made.drift, 0)
+    yield from drift_rows("float32: loss", made.drift, gates.FLOAT32_FIRST_STEPS, made.allowed_drift)
 
 
 def relay_rows(made: Certificate) -> Iterable[Row]:
@@ -75,22 +76,24 @@ def relay_rows(made: Certificate) -> Iterable[Row]:
         apart = shown(largest.gap if largest else math.inf)
         yield relay(made, name), apart, shown(gates.FLOAT64), where, verdict(comparison.first)
     for name, gaps in made.relay_drift.items():
-        yield from drift_rows(made, f"{relay(made, name)}: loss", gaps, made.half)
+        fixed, later = gates.FLOAT32_AFTER_A_CHANGE, made.allowed_relay_drift(name)
+        yield from drift_rows(f"{relay(made, name)}: loss", gaps, fixed, later, made.half)
 
 
-def drift_rows(made: Certificate, what: str, gaps: Sequence[float], done: int) -> Iterable[Row]:
+def drift_rows(
+    what: str, gaps: Sequence[float], fixed: Mapping[int, float], limit: float, done: int = 0
+) -> Iterable[Row]:
     """A line for each of the first steps after ``done`` and one for all later ones."""
-    fixed = gates.FLOAT32_AFTER_A_CHANGE if done else gates.FLOAT32_FIRST_STEPS
     for step, allowed in fixed.items():
         if step <= len(gaps):
             apart = gaps[step - 1]
             yield f"{what} at step {done + step}", shown(apart), shown(allowed), "", verdict(not apart <= allowed)
     if later := gaps[len(fixed) :]:
-        allowed, apart = made.allowed_drift, max(later)
-        first = done + len(fixed) + 1
-        limit = f"{shown(allowed)} (floor x {gates.FLOOR_MULTIPLE:g})"
+        apart, first = max(later), done + len(fixed) + 1
+        told = f"{shown(limit)} (floor x {gates.FLOOR_MULTIPLE:g})"
         where = f"step {first + later.index(apart)}"
-        yield f"{what} from step {first} on", shown(apart), limit, where, verdict(not apart <= allowed)
+        broken = not (math.isfinite(apart) and apart <= limit)
+        yield f"{what} from step {first} on", shown(apart), told, where, verdict(broken)
 
 
 def verdict(broken: object) -> str:
@@ -147,6 +150,7 @@ def as_data(
             "drift": made.drift,
             "floor": made.floor,
             "relay_drift": made.relay_drift,
+            "relay_floor": made.relay_floor,
         },
         "decoding": made.decoding,
         "seconds": seconds,
@@ -164,11 +168,17 @@ def gate_figures(made: Certificate, name: str) -> dict[str, Any]:
             "allowed": {str(k): v for k, v in gates.FLOAT32_FIRST_STEPS.items()} | {"later": made.allowed_drift},
             "first_steps": made.drift[: len(gates.FLOAT32_FIRST_STEPS)],
             "largest": max(made.drift, default=None),
-            "floor": {FLOORS[name]: max(values, default=None) for name, values in made.floor.items()},
+            "floor": {floor(name): max(values, default=None) for name, values in made.floor.items()},
         }
     if name == "relay":
         drifts = {
-            relay(made, name): {"first": apart[0], "largest": max(apart)} for name, apart in made.relay_drift.items()
+            relay(made, name): {
+                "first": apart[0],
+                "largest": max(apart),
+                "floor": max(made.relay_floor[name], default=None),
+                "allowed": made.allowed_relay_drift(name),
+            }
+            for name, apart in made.relay_drift.items()
         }
         gaps = {relay(made, name): largest for name, c in made.relays.items() if (largest := c.largest())}
         return {
@@ -178,6 +188,11 @@ def gate_figures(made: Certificate, name: str) -> dict[str, Any]:
             "float32": drifts,
         }
     return {}
+
+
+def floor(name: str) -> str:
+    """How a training of the floor is told."""
+    return f"{TRAININGS[name].backend}, {FLOORS[name]}"
 
 
 def of(found: Comparison) -> dict[str, Any]:
@@ -216,11 +231,12 @@ def as_page(made: Certificate, run: Any, about: Mapping[str, Any], seconds: floa
     parts += ["<h2>Loss</h2>", picture(loss_plot(made))]
     if made.drift:
         parts += [
-            "<h2>Float32: drift beside torch's own floor</h2>",
-            "<p>How far the float32 losses are apart, relative, after so many steps. The floor is how far torch is "
-            "from itself: one thread and two, float32 and float64, weights moved by a rounding. Training magnifies "
-            "rounding; what counts is that the twins do not part faster than torch parts from itself. Trainings that "
-            "change framework half-way are held against the one whose checkpoint they go on from.</p>",
+            "<h2>Float32: drift beside the frameworks' own floor</h2>",
+            "<p>How far the float32 losses are apart, relative, at each step. The floor is how far each framework is "
+            "from itself: weights moved by a rounding, and for torch one thread and two, float32 and float64. Training "
+            "magnifies rounding; the twins may not part faster than a framework parts from itself. Trainings that "
+            "change framework half-way are held against the one whose checkpoint they resume; their floor includes "
+            "the same change from moved weights.</p>",
             picture(drift_plot(made)),
         ]
     parts += [
@@ -307,12 +323,11 @@ def visible(values: Iterable[float], lowest: float) -> list[float]:
 def drift_plot(made: Certificate) -> Any:
     plot, axes = figure(4.2)
     lowest = 1e-9
-    colours = {"threads": PALE, "torch64": BLUE, "moved1": GREEN, "moved2": GREEN}
+    colours = {"threads": PALE, "torch64": BLUE}
     for name, values in made.floor.items():
-        steps = range(1, len(values) + 1)
-        axes.plot(
-            steps, visible(values, lowest), color=colours[name], linewidth=1.6, label=f"floor: torch, {FLOORS[name]}"
-        )
+        steps, dash = range(1, len(values) + 1), "-" if TRAININGS[name].backend == "torch" else "--"
+        colour, label = colours.get(name, GREEN), f"floor: {floor(name)}"
+        axes.plot(steps, visible(values, lowest), dash, color=colour, linewidth=1.6, label=label)
     steps = range(1, len(made.drift) + 1)
     axes.plot(steps, visible(made.drift, lowest), color=RED, linewidth=1.6, label="torch and tf")
     for (name, apart), dash in zip(made.relay_drift.items(), ("--", ":"), strict=False):

@@ -41,6 +41,7 @@ class Training:
         threads: of one operation.
         whole: at which steps weights and moments are recorded, not the loss alone.
         moved: begin from weights that are each moved to a neighbouring number, by a draw of this key; 0: as they are.
+            With ``after``: those of the checkpoint.
         after: the training whose checkpoint of half the steps this one goes on from.
     """
 
@@ -62,10 +63,14 @@ TRAININGS = {
     "moved1": Training("torch", "32", moved=1),
     "moved2": Training("torch", "32", moved=2),
     "tf32": Training("tf", "32"),
+    "tf-moved1": Training("tf", "32", moved=1),
+    "tf-moved2": Training("tf", "32", moved=2),
     "torch-tf32": Training("tf", "32", after="torch32"),
+    "torch-tf-moved": Training("tf", "32", moved=1, after="torch32"),
     "tf-torch32": Training("torch", "32", after="tf32"),
+    "tf-torch-moved": Training("torch", "32", moved=1, after="tf32"),
 }
-RELAYS = {name: training for name, training in TRAININGS.items() if training.after}
+RELAYS = {name: training for name, training in TRAININGS.items() if training.after and not training.moved}
 DECODING = ("torch32", "tf32")  # those that decode the checkpoint that the first of them leaves
 
 
@@ -124,13 +129,13 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     side: Any = build.load_module("toolkit.certify", training.backend)
     side.prepare(training.threads)
     engine = job.load_engine(run, learned)
-    if training.moved:
-        engine.load(moved(engine.state(), training.moved))
     at = Progress()
     if training.after:
         begun = checkpoint.choose(folder / f"half-{training.after}", "last", print)
         engine.load(begun.state)
         at = begun.progress
+    if training.moved:
+        engine.load(moved(engine.state(), training.moved))
     writer = Writer(folder / (into or name), ahead)
     watched = Watched(engine, side, range(at.step, told["steps"]), writer, training.whole)
     _train(run, watched, folder, told, half, at)

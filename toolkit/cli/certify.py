@@ -25,7 +25,7 @@ certificate.html. See docs/design/twins.md for the gates.
 arguments
   steps=N                 optimizer steps of each training (100); from 2 on, also changes the framework half-way
   decode=N                test examples decoded by both from the same checkpoint (64)
-  gates=all|semantics     semantics: float64 only, four trainings instead of eleven
+  gates=all|semantics     semantics: float64 only, four trainings instead of fifteen
   run_dir=FOLDER          folder of the certificate (outputs/certificates/RECIPE/DATE_TIME)
   KEY=VALUE               any override of toolkit.run but backend, resume, evaluate and trainer.precision
 
