@@ -63,7 +63,7 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
     cache = cache or cache_folder()
     with progress() as bars:
         yielded, problems = parted(dataset.examples(cache, bars))
-        examples, unsound = _checked(dataset, columns, yielded)
+        examples, unsound = _sound(dataset, columns, yielded)
         whole, undecodable = _decoded(columns, dataset.arrange(examples), cache, bars)
     repeats = _repeats(columns, whole)
     problems += unsound + undecodable
@@ -85,7 +85,7 @@ def gather(dataset: Source, columns: Columns, found: Iterable[Example | Problem]
     Repeated examples are not detected.
     """
     examples, problems = parted(found)
-    examples, flawed = _checked(dataset, columns, examples)
+    examples, flawed = _sound(dataset, columns, examples)
     whole, undecodable = _decoded(columns, examples, None, progress())
     return whole.of("train"), problems + flawed + undecodable
 
@@ -112,7 +112,7 @@ class _Whole:
         return Split(name, ids, origins, chosen.input, chosen.target)
 
 
-def _checked(dataset: Source, columns: Columns, examples: Iterable[Example]) -> tuple[list[Example], list[Problem]]:
+def _sound(dataset: Source, columns: Columns, examples: Iterable[Example]) -> tuple[list[Example], list[Problem]]:
     """Return the examples with a usable id, split and values, which are cleaned; and the problems of the others."""
     sound: list[Example] = []
     problems: list[Problem] = []

@@ -61,19 +61,19 @@ class _Loader(DataLoader):
 
     def _checked_batches(self, batches: Any) -> Iterator[Any]:
         while True:
-            self._require_alive(batches)
+            self._look(batches)
             try:
                 batch = next(batches)
             except StopIteration:
                 return
             except RuntimeError:  # torch checks its workers after waiting for five seconds
-                self._require_alive(batches)
+                self._look(batches)
                 raise
             if isinstance(batch, NoBatch):
                 raise batch
             yield batch
 
-    def _require_alive(self, batches: Any) -> None:
+    def _look(self, batches: Any) -> None:
         """Raise if a worker has ended, for example killed by the kernel when memory ran out."""
         for number, worker in enumerate(getattr(batches, "_workers", ())):
             if worker.exitcode is not None:
