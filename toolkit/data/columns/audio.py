@@ -126,10 +126,10 @@ class AudioBatcher:
         waveforms, lengths = pad([self.values.waveform(i) for i in places.tolist()], np.float32, longest)
         return {"waveforms": waveforms, "waveform_lengths": lengths}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         if self.seed is None:
             return {}
-        frames = zip(self.features.frames(made["waveform_lengths"]), positions, strict=True)
+        frames = zip(self.features.frames(batch["waveform_lengths"]), positions, strict=True)
         drawn = [self.features.draw(int(count), self.seed, epoch, int(i)) for count, i in frames]
         return {"time_masks": np.stack([t for t, _ in drawn]), "frequency_masks": np.stack([f for _, f in drawn])}
 

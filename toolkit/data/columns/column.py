@@ -108,11 +108,11 @@ class Batcher(Protocol):
         """
         ...
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         """Draw the augmentation of a training batch and return its fields; none in evaluation.
 
         Args:
-            made: the fields of :meth:`collate`.
+            batch: the fields of :meth:`collate`.
             positions: ``(batch,)`` of the examples in their split, which key the draws.
             epoch: keys them too.
         """

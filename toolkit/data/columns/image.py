@@ -133,7 +133,7 @@ class ImageBatcher:
     def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
         return {"images": self.values.pixels(places)}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         if self.seed is None:
             return {}
         height, width, _ = self.values.shape

@@ -128,7 +128,7 @@ class LabelBatcher:
     def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
         return {"labels": self.ids[places]}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         return {}
 
 

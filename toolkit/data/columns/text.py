@@ -149,7 +149,7 @@ class TextBatcher:
         values, counts = pad([self.tokens[i] for i in places.tolist()], np.int32, longest)
         return {ids: values, lengths: counts}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         return {}
 
 
