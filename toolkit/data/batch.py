@@ -1,6 +1,6 @@
-"""Batch: what a loader hands to an engine; a plain dict of numpy arrays, whose fields the columns define.
+"""Batches: plain dicts of numpy arrays that a loader passes to an engine; the columns define the fields.
 
-Both frameworks see the same arrays. Padding is zero; the true lengths stand beside every padded field.
+Both frameworks receive the same arrays. Padding is zero, and every padded field comes with its true lengths.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from toolkit.data.plan import rounded
 
 Batch = dict[str, np.ndarray]
-# field -> (axes, dtype). An axis named in a string may have another size in every batch.
+# field -> (axes, dtype). The size of an axis given as a string varies between batches.
 Fields = dict[str, tuple[tuple[str | int, ...], type]]
 
 
 class Collate(Protocol):
-    """Makes batches of a split."""
+    """A callable that makes batches of a split."""
 
     @property
     def fields(self) -> Fields:
@@ -28,39 +28,39 @@ class Collate(Protocol):
         ...
 
     def known(self, positions: np.ndarray) -> Batch:
-        """The fields of a batch that take none of its content: ``example``, and the lengths that it is padded by."""
+        """Return the fields that need no content: ``example``, and the lengths that determine the padding."""
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
-        """A batch.
+        """Make a batch.
 
         Args:
             positions: ``(batch,)`` in the split.
-            epoch: which augmentation is drawn by.
-            whole: :meth:`known` of the batch that these are some rows of: they are padded as all of it is.
+            epoch: keys the augmentation.
+            whole: :meth:`known` of the whole batch, if these are only some of its rows: pad as for the whole batch.
         """
 
 
 class NoBatch(Exception):
-    """A loader made no batch of some examples.
+    """Error of a loader that cannot make a batch.
 
     Args:
         positions: of the examples in their split.
-        why: in words.
+        why: the reason, in words.
     """
 
     def __init__(self, positions: list[int], why: str) -> None:
-        super().__init__(positions, why)  # both, or it does not survive the way out of a loader's process
+        super().__init__(positions, why)  # both, or it cannot be unpickled outside the worker process
         self.positions, self.why = positions, why
 
 
 def attempt(collator: Collate, batch: np.ndarray, epoch: int) -> Batch | NoBatch:
-    """The batch of these positions, or which of them it fails for; the traceback goes to standard error."""
+    """Make a batch, or return the positions that fail; the traceback goes to standard error."""
     try:
         return collator(batch, epoch)
     except Exception as error:
         traceback.print_exc()
-        bad = [i for i in batch.tolist() if _fails(collator, i, epoch)]
-        return NoBatch(bad or batch.tolist(), f"{type(error).__name__}: {error}")
+        failing = [i for i in batch.tolist() if _fails(collator, i, epoch)]
+        return NoBatch(failing or batch.tolist(), f"{type(error).__name__}: {error}")
 
 
 def _fails(collator: Collate, position: int, epoch: int) -> bool:
@@ -71,50 +71,50 @@ def _fails(collator: Collate, position: int, epoch: int) -> bool:
     return False
 
 
-PLACES = ("partners",)  # fields that say a row of the batch
+PLACES = ("partners",)  # fields that hold row numbers of the batch
 
 
 def rows(batch: dict[str, Any], first: Any, end: Any) -> dict[str, Any]:
-    """The part of a batch from one row to before another, padded as before.
+    """Slice the rows ``first`` to ``end`` (exclusive) of a batch; the padding stays.
+
+    References to other rows become 0, since those rows may be outside the slice.
 
     Args:
         batch: numpy arrays, or tensors of either framework.
-        first, end: ints, or tensors too. What rows say of others does not count: they may lie in another part.
+        first, end: ints, or tensors of either framework.
     """
     return {name: values[first:end] * 0 if name in PLACES else values[first:end] for name, values in batch.items()}
 
 
 def rows_of(part: Any, parts: int, rows: Any) -> tuple[Any, Any]:
-    """Which rows of a batch a device takes: from the first number to before the second.
+    """Return the range of rows of a batch that a device takes: the first one and the end (exclusive).
 
     The parts are contiguous, and their sizes differ by one at most; with fewer rows than parts some are empty.
 
     Args:
-        part: from 0; an int or a tensor of either framework.
-        parts: devices.
-        rows: of the batch, as ``part``.
+        part: number of the device, from 0; an int or a tensor of either framework.
+        parts: number of devices.
+        rows: number of rows of the batch; an int or a tensor, like ``part``.
     """
     return part * rows // parts, (part + 1) * rows // parts
 
 
 PART: Fields = {
     "before": ((), np.int64),  # rows of the whole batch before those of this process
-    "share": (
-        (),
-        np.float64,
-    ),  # of its loss; 0: this process has none of its rows, and works on one that counts nowhere
+    # Share of the batch's loss. 0: this process has none of its rows and computes a spare one that does not count.
+    "share": ((), np.float64),
 }
 
 
 @dataclass(frozen=True)
 class Part:
-    """Makes this process's rows of each batch, and no others; the batch has the fields of :data:`PART` too.
+    """A collator that makes only this process's rows of each batch, and adds the fields of :data:`PART`.
 
     Args:
         collator: of the whole split.
-        rank, ranks: this process, of how many.
-        amounts: of the task: what each row counts, of a batch that is :meth:`Collate.known`.
-        held: the positions that this process can make: from the first to before the second; None: all.
+        rank, ranks: number of this process, and of all processes.
+        amounts: weights of the rows in the task's loss, computed from :meth:`Collate.known`.
+        held: range of the positions that this process can make, end exclusive; None: all.
     """
 
     collator: Collate
@@ -138,19 +138,19 @@ class Part:
             first, end = np.searchsorted(positions, self.held).tolist()
             spare = np.array(self.held[:1])
         amounts = np.asarray(self.amounts(whole), np.float64)
-        own = positions[first:end] if end > first else spare
-        batch = self.collator(own, epoch, whole)
+        local = positions[first:end] if end > first else spare
+        batch = self.collator(local, epoch, whole)
         return batch | {"before": np.array(first), "share": np.array(amounts[first:end].sum() / amounts.sum())}
 
 
 @dataclass(frozen=True)
 class Static:
-    """Pads a batch to widths that follow from the longest of its examples alone: there are few, known beforehand.
+    """A collator that pads to widths that depend only on the longest example of a batch: few, and known in advance.
 
     Args:
         collator: of the whole split.
-        widths: of each field of lengths, what every example of the split is padded to; it grows with the example's
-            length in the plan.
+        widths: field of lengths -> ``(examples,)`` padded length of every example of the split, which grows with the
+            example's length in the plan.
     """
 
     collator: Collate
@@ -158,9 +158,9 @@ class Static:
 
     @classmethod
     def of(cls, collator: Collate, padded: np.ndarray) -> Static:
-        """By a plan's lengths ``(examples,)``, which are rounded."""
-        known = collator.known(np.arange(len(padded)))
-        fields = {name: values for name, values in known.items() if name != "example"}
+        """Make one from a plan's rounded lengths ``(examples,)``."""
+        batch = collator.known(np.arange(len(padded)))
+        fields = {name: values for name, values in batch.items() if name != "example"}
         return cls(collator, {name: rounded(_greatest(padded, values)) for name, values in fields.items()})
 
     @property
@@ -171,12 +171,12 @@ class Static:
         return self.collator.known(positions)
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
-        all_of_it = positions if whole is None else whole["example"]
-        return self.collator(positions, epoch, {name: values[all_of_it] for name, values in self.widths.items()})
+        examples = positions if whole is None else whole["example"]
+        return self.collator(positions, epoch, {name: values[examples] for name, values in self.widths.items()})
 
 
 def _greatest(lengths: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """For each example the greatest value among those that are no longer: ``(examples,)`` each."""
+    """Return for each example the greatest value among those that are not longer: ``(examples,)`` each."""
     order = np.argsort(lengths, kind="stable")
     greatest = np.maximum.accumulate(values[order])
     return greatest[np.searchsorted(lengths[order], lengths, side="right") - 1]
@@ -196,5 +196,5 @@ def pad(arrays: list[np.ndarray], dtype: type, width: int = 0) -> tuple[np.ndarr
 
 
 def widths(whole: Batch | None, *names: str) -> list[int]:
-    """The longest of these fields of lengths; 0 each where no batch is given."""
+    """Return the greatest value of each of these fields of lengths; 0 each without a batch."""
     return [int(whole[name].max(initial=0)) if whole else 0 for name in names]

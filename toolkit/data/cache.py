@@ -1,9 +1,9 @@
-"""Decoded arrays (waveforms, pictures) in one memory-mapped Arrow file a corpus, keyed by content.
+"""Cache of decoded arrays (waveforms, images): one memory-mapped Arrow file per corpus, keyed by content.
 
-``FOLDER/<content>.arrow`` holds the arrays, where ``<content>`` hashes the undecoded bytes of all items, and what the
-decoder depends on. ``FOLDER/<stamp>.json`` leads to it from the paths, sizes and times of the files, so that a second
-run reads and decodes nothing. Both are written beside, synced and renamed: a reader sees a whole file or none, and of
-two writers the last one wins with the same content.
+``FOLDER/<content>.arrow`` holds the arrays; ``<content>`` is a hash of the undecoded bytes of all items and of the
+decoder's key. ``FOLDER/<stamp>.json`` maps the paths, sizes and times of the files to it, so a second run reads and
+decodes nothing. Both are written to a temporary file, synced and renamed: a reader sees a whole file or none, and the
+last of two writers wins with the same content.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ import numpy as np
 
 from toolkit.errors import RunError
 
-# Goes into the keys: raise it when the layout of the files changes.
+# Part of the keys: increment it when the layout of the files changes.
 FORMAT = 2
 
-# Errors of a file that its identity tells apart; any other may be gone the next time, as that of a network drive.
+# Errors that last until a file's identity changes; any other, as of a network drive, may be gone the next time.
 LASTING = (errno.ENOENT, errno.EACCES)
 
 # Size of a record batch, so that writing needs little memory.
 BATCH_BYTES = 16 << 20
 
-Content = bytes | np.ndarray  # a file, or raw values that need a decoder no more than to be checked
+Content = bytes | np.ndarray  # a file's bytes, or raw values that a decoder only checks
 
 
 class Undecodable(Exception):
-    """An item that cannot be used.
+    """Error of an item that cannot be used.
 
     Args:
-        kind: one of a few words that problems are counted by.
+        kind: a few words by which problems are counted.
         message: what was found and what was expected.
-        passing: may be gone the next time, though the item has not changed.
+        passing: the error may be gone the next time although the item has not changed.
     """
 
     def __init__(self, kind: str, message: str, passing: bool = False) -> None:
@@ -54,11 +54,11 @@ class Undecodable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to decode.
+    """One item to decode.
 
     Args:
-        name: file name; its suffix tells the format.
-        content: a file, what is in it, or a function that returns that (then ``stamp`` is needed).
+        name: file name; its suffix gives the format.
+        content: a path, the content, or a function that returns the content (then ``stamp`` is required).
         stamp: changes whenever the content changes; empty: derived from the file's size and times, or from the bytes.
     """
 
@@ -73,7 +73,7 @@ class Item:
 
     @property
     def identity(self) -> str:
-        """Equal for equal content, without reading a file."""
+        """A string that is equal for equal content; it takes no reading of a file."""
         if self.stamp:
             return self.stamp
         if isinstance(self.content, Path):
@@ -85,7 +85,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Store:
-    """The decoded items: row r of the file ``path``, or of what is held instead, is item ``positions[r]`` given."""
+    """Decoded items: row r of the file ``path``, or of the arrays in memory, is the item at ``positions[r]``."""
 
     path: Path | tuple[np.ndarray, ...]
     positions: list[int]
@@ -96,12 +96,12 @@ class Store:
 
 @dataclass(frozen=True)
 class Decoder:
-    """How content becomes an array.
+    """A conversion of content to an array.
 
     Args:
         decode: (content, file name) -> array of ``dtype``; raises :class:`Undecodable`.
         dtype: of all arrays.
-        key: changes whenever the same content would give another array.
+        key: changes whenever the same content would be decoded to another array.
         title: of the progress bar.
     """
 
@@ -112,30 +112,30 @@ class Decoder:
 
 
 def file_identity(path: Path) -> str:
-    """Changes when the file changes; costs no reading."""
+    """Return a string that changes when the file changes, without reading the file."""
     try:
         stat = path.stat()
     except OSError:
         return f"{path.absolute()} is gone"
-    # The change time too: copying an older file over a newer one, or setting its times, is seen.
+    # With the change time, copying an older file over a newer one, or setting its times, is noticed.
     return f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def store(items: Sequence[Item], decoder: Decoder, folder: Path, progress: Any) -> Store:
-    """Decode what is not in the cache yet.
+    """Decode the items that are not in the cache yet.
 
     Args:
         items: all items of the corpus.
-        decoder: what makes arrays of them.
-        folder: of this kind of array in the cache.
+        decoder: converts them to arrays.
+        folder: the cache folder of this kind of array.
         progress: a running ``rich.progress.Progress``.
 
     Raises:
         RunError: the cache cannot be written.
     """
     index = folder / f"{_stamp(items, decoder)}.json"
-    if found := _open(index):
-        return found
+    if cached := _open(index):
+        return cached
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _fill(items, decoder, index, progress)
@@ -146,22 +146,22 @@ def store(items: Sequence[Item], decoder: Decoder, folder: Path, progress: Any) 
 
 
 def hold(items: Sequence[Item], decoder: Decoder, progress: Any) -> Store:
-    """Decode into memory, and leave nothing in the cache."""
+    """Decode items into memory, without the cache."""
     arrays: list[np.ndarray] = []
-    found = Store((), [], [], [], [])
+    decoded = Store((), [], [], [], [])
     for position, (digest, result) in enumerate(_decoded(items, decoder, progress)):
         if isinstance(result, Undecodable):
-            found.problems.append((position, result.kind, result.message))
+            decoded.problems.append((position, result.kind, result.message))
             continue
         arrays.append(result)
-        found.positions.append(position)
-        found.shapes.append(result.shape)
-        found.digests.append(digest)
-    return dataclasses.replace(found, path=tuple(arrays))
+        decoded.positions.append(position)
+        decoded.shapes.append(result.shape)
+        decoded.digests.append(digest)
+    return dataclasses.replace(decoded, path=tuple(arrays))
 
 
 def values(path: Path | tuple[np.ndarray, ...], row: int) -> np.ndarray:
-    """Read-only flat view of one row of a :class:`Store`."""
+    """Return a read-only flat view of one row of a :class:`Store`."""
     if not isinstance(path, Path):
         return path[row].reshape(-1)
     starts, chunks = _map(path)
@@ -172,7 +172,7 @@ def values(path: Path | tuple[np.ndarray, ...], row: int) -> np.ndarray:
 
 
 def stacked(path: Path | tuple[np.ndarray, ...], rows: np.ndarray) -> np.ndarray:
-    """``(len(rows), size)`` copy of rows of one size, of a :class:`Store` whose arrays all have that size."""
+    """Return a ``(len(rows), size)`` copy of rows of a :class:`Store` whose arrays all have the same size."""
     if not isinstance(path, Path):
         return np.stack([path[row].reshape(-1) for row in rows]) if len(rows) else np.zeros((0, 0), np.uint8)
     starts, chunks = _map(path)
@@ -182,10 +182,10 @@ def stacked(path: Path | tuple[np.ndarray, ...], rows: np.ndarray) -> np.ndarray
     out: np.ndarray | None = None
     for chunk in np.unique(of_chunk):
         offsets, flat = chunks[chunk]
-        here = of_chunk == chunk
-        found = flat.reshape(len(offsets) - 1, -1)[rows[here] - starts[chunk]]
-        out = np.empty((len(rows), found.shape[1]), found.dtype) if out is None else out
-        out[here] = found
+        mask = of_chunk == chunk
+        block = flat.reshape(len(offsets) - 1, -1)[rows[mask] - starts[chunk]]
+        out = np.empty((len(rows), block.shape[1]), block.dtype) if out is None else out
+        out[mask] = block
     return np.zeros((0, 0), np.uint8) if out is None else out
 
 
@@ -203,12 +203,12 @@ def _digest(content: Content) -> str:
 
 
 def _open(index: Path) -> Store | None:
-    """What an index leads to; None where it, or its Arrow file, is missing or damaged."""
+    """Open the store that an index refers to; None if the index or its Arrow file is missing or damaged."""
     import pyarrow as pa
 
     try:
-        known = json.loads(index.read_text(encoding="utf-8"))
-        return _read(index.parent / known["file"], [(int(i), kind, text) for i, kind, text in known["problems"]])
+        entry = json.loads(index.read_text(encoding="utf-8"))
+        return _read(index.parent / entry["file"], [(int(i), kind, text) for i, kind, text in entry["problems"]])
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
 
@@ -224,7 +224,7 @@ def _read(path: Path, problems: list[tuple[int, str, str]]) -> Store:
 
 @functools.lru_cache(maxsize=8)
 def _map(path: Path) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """First row of each record batch, and its offsets and values as views of the mapped file."""
+    """Map a file: the first row of each record batch, and its offsets and values as views of the mapped file."""
     import pyarrow as pa
 
     column = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("values")
@@ -246,12 +246,12 @@ def _fill(items: Sequence[Item], decoder: Decoder, index: Path, progress: Any) -
     )
     content = hashlib.sha256(f"{FORMAT} {decoder.key}\n".encode())
     problems: list[tuple[int, str, str]] = []
-    passing = False  # then nothing leads to what is written, and the next run tries again
-    with _written_beside(index.parent) as (file, rename), pa.ipc.new_file(file, schema) as writer:
+    passing = False  # then no index is written, and the next run tries again
+    with _atomic_file(index.parent) as (file, rename), pa.ipc.new_file(file, schema) as writer:
         batch: list[tuple[int, str, np.ndarray]] = []
-        waiting = 0  # bytes in it
+        waiting = 0  # bytes in the batch
         for position, (digest, result) in enumerate(_decoded(items, decoder, progress)):
-            # Whether it is bad too, for the file's name may have made it so.
+            # A bad item is marked too, since its file name may be the reason.
             content.update(f"{digest} {'bad' if isinstance(result, Undecodable) else ''}\n".encode())
             if isinstance(result, Undecodable):
                 problems.append((position, result.kind, result.message))
@@ -267,7 +267,7 @@ def _fill(items: Sequence[Item], decoder: Decoder, index: Path, progress: Any) -
         path = index.parent / f"{content.hexdigest()}.arrow"
         rename(path)
     if not passing:
-        with _written_beside(index.parent) as (file, rename):
+        with _atomic_file(index.parent) as (file, rename):
             file.write(json.dumps({"file": path.name, "problems": problems}).encode())
             rename(index)
     return _read(path, problems)
@@ -290,7 +290,7 @@ def _batch(rows: list[tuple[int, str, np.ndarray]], schema: Any, dtype: type) ->
 
 
 def _decoded(items: Sequence[Item], decoder: Decoder, progress: Any) -> Iterator[tuple[str, np.ndarray | Undecodable]]:
-    """Digest and array of every item in order, decoded by threads that run at most a few ahead."""
+    """Yield digest and array of every item in order, decoded by threads that run at most a few items ahead."""
 
     def work(item: Item) -> tuple[str, np.ndarray | Undecodable]:
         try:
@@ -321,8 +321,8 @@ def _decoded(items: Sequence[Item], decoder: Decoder, progress: Any) -> Iterator
 
 
 @contextlib.contextmanager
-def _written_beside(folder: Path) -> Iterator[tuple[BinaryIO, Callable[[Path], None]]]:
-    """A new file in ``folder`` and the function that gives it its name; without that call it is removed."""
+def _atomic_file(folder: Path) -> Iterator[tuple[BinaryIO, Callable[[Path], None]]]:
+    """Open a new file in ``folder``, and yield it with a function that renames it; without that call it is removed."""
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
 
     def rename(path: Path) -> None:

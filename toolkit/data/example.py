@@ -1,4 +1,4 @@
-"""Records as a dataset yields them, before anything is decoded."""
+"""Records as a dataset yields them, before decoding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A text in a language that is known by name, as one side of a translation."""
+    """A text with the name of its language, as one side of a translation."""
 
     text: str
     language: str
@@ -50,7 +50,7 @@ class Example:
         split: "train", "validation" or "test".
         values: column name -> value: a :class:`File` for audio and image, a string (or :class:`Sentence`) for text, a
             string for label.
-        origin: where the user finds it: "train/metadata.csv, line 12".
+        origin: where the user finds the record: "train/metadata.csv, line 12".
     """
 
     id: str
@@ -60,7 +60,7 @@ class Example:
 
     @property
     def where(self) -> str:
-        """The origin, with the name of the example's file where the origin does not have it."""
+        """The origin, with the name of the example's file if the origin lacks it."""
         names = [value.file_name for value in self.values.values() if isinstance(value, File)]
         extra = [name for name in names if name and name not in self.origin]
         return f"{self.origin} ({extra[0]})" if extra else self.origin

@@ -27,11 +27,11 @@ def gather(ranks: Ranks, rows: list[Any]) -> list[Any]:
     """Collect the rows of all processes in every process.
 
     Args:
-        ranks: the processes, each of which must call.
-        rows: of this process; plain data, as JSON has it.
+        ranks: the processes; each of them must call this.
+        rows: of this process, as plain JSON data.
 
     Returns:
-        the rows in the order of the ranks.
+        the rows of all processes, in the order of the ranks.
     """
     if ranks.ranks == 1:
         return rows

@@ -1,8 +1,8 @@
-"""From a dataset to splits that a model can be trained on, in two stages.
+"""Preparation of a dataset for training, in two stages.
 
-:func:`prepare` needs the dataset only: it fetches, checks, decodes and caches. :func:`usable` needs what the run
-learned: it checks every example against tokenizer, classes, features, task and model. Both list every problem at once
-and, by the dataset's ``on_bad``, refuse the data or drop the bad examples and count them.
+:func:`prepare` needs only the dataset: it fetches, checks, decodes and caches. :func:`usable` needs the state that the
+run learned: it checks every example against tokenizer, classes, features, task and model. Both list all problems
+together and, by the dataset's ``on_bad``, refuse the data or drop and count the bad examples.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 def cache_folder() -> Path:
-    """Folder of downloads and decoded data: TOOLKIT_CACHE, else ``toolkit`` in the user's cache folder."""
-    if chosen := os.environ.get("TOOLKIT_CACHE"):
-        return Path(chosen).expanduser().absolute()
+    """Return the folder of downloads and decoded data: TOOLKIT_CACHE, else ``toolkit`` in the user's cache folder."""
+    if path := os.environ.get("TOOLKIT_CACHE"):
+        return Path(path).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
 
 
 def progress() -> Any:
-    """Bars on standard error if it is a terminal, else nothing."""
+    """Create progress bars on standard error; they are disabled if it is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -53,26 +53,26 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
 
     Args:
         dataset: the spec.
-        columns: of the run, which it has.
+        columns: the run's columns, which the dataset has.
         cache: instead of :func:`cache_folder`.
 
     Raises:
-        DataError: every problem that was found, unless ``dataset.on_bad`` is "drop" and none is fatal.
+        DataError: all problems, unless ``dataset.on_bad`` is "drop" and none is fatal.
         RunError: the cache cannot be written.
     """
     cache = cache or cache_folder()
     with progress() as bars:
-        found, problems = parted(dataset.examples(cache, bars))
-        examples, flawed = _sound(dataset, columns, found)
+        yielded, problems = parted(dataset.examples(cache, bars))
+        examples, unsound = _sound(dataset, columns, yielded)
         whole, undecodable = _decoded(columns, dataset.arrange(examples), cache, bars)
     repeats = _repeats(columns, whole)
-    problems += flawed + undecodable
+    problems += unsound + undecodable
     if dataset.repeats == "bad":
         problems += repeats.values()
         whole = whole.select([i for i in range(len(whole)) if i not in repeats])
     splits = {name: whole.of(name) for name in SPLITS}
     fatal = any(problem.fatal for problem in problems)
-    empty = [] if fatal else empty_splits(splits, dataset)  # which something worse explains
+    empty = [] if fatal else empty_splits(splits, dataset)  # a fatal problem explains it
     report = judge([*problems, *empty], dataset.on_bad, f"dataset {type(dataset).__name__}")
     if dataset.repeats == "keep":
         report += Report({}, [], tuple(_kept(list(repeats.values()))))
@@ -80,9 +80,9 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
 
 
 def gather(dataset: Source, columns: Columns, found: Iterable[Example | Problem]) -> tuple[Split, list[Problem]]:
-    """The first stage for some examples of the training split, which are decoded into memory.
+    """Run the first stage for some examples of the training split, decoded into memory.
 
-    Repeated examples are not searched for.
+    Repeated examples are not detected.
     """
     examples, problems = parted(found)
     examples, flawed = _sound(dataset, columns, examples)
@@ -107,14 +107,14 @@ class _Whole:
         return _Whole([self.examples[i] for i in kept], self.input.select(kept), self.target.select(kept))
 
     def of(self, name: str) -> Split:
-        part = self.select([i for i, example in enumerate(self.examples) if example.split == name])
-        ids, origins = [e.id for e in part.examples], [e.where for e in part.examples]
-        return Split(name, ids, origins, part.input, part.target)
+        chosen = self.select([i for i, example in enumerate(self.examples) if example.split == name])
+        ids, origins = [e.id for e in chosen.examples], [e.where for e in chosen.examples]
+        return Split(name, ids, origins, chosen.input, chosen.target)
 
 
 def _sound(dataset: Source, columns: Columns, examples: Iterable[Example]) -> tuple[list[Example], list[Problem]]:
-    """The examples with a usable id, split and values, which are cleaned; and the problems of the others."""
-    kept: list[Example] = []
+    """Return the examples with a usable id, split and values, which are cleaned; and the problems of the others."""
+    sound: list[Example] = []
     problems: list[Problem] = []
     first: dict[str, Example] = {}
     for example in examples:
@@ -128,12 +128,12 @@ def _sound(dataset: Source, columns: Columns, examples: Iterable[Example]) -> tu
         if kind:
             problems.append(Problem(kind, example.where, message))
         else:
-            kept.append(replace(example, values=values))
-    return kept, problems
+            sound.append(replace(example, values=values))
+    return sound, problems
 
 
 def _misplaced(example: Example, first: dict[str, Example]) -> tuple[str, str]:
-    """Kind and message of what is wrong with an example's id or split; two empty strings if nothing is.
+    """Return kind and message of a flaw of an example's id or split; two empty strings if there is none.
 
     Args:
         example: to check.
@@ -155,31 +155,35 @@ def _paths(example: Example) -> list[Path]:
 
 
 def _decoded(columns: Columns, examples: list[Example], cache: Path | None, bars: Any) -> tuple[_Whole, list[Problem]]:
-    """Decode every column; an example of which one value cannot be decoded becomes a problem."""
+    """Decode every column; an example with a value that cannot be decoded becomes a problem."""
     wheres = [example.where for example in examples]
-    found = [column.decode([e.values[column.name] for e in examples], wheres, cache, bars) for column in columns]
-    problems = [
-        Problem(flaw.kind, wheres[flaw.position], flaw.message, flaw.fatal) for part in found for flaw in part.flaws
+    columns_decoded = [
+        column.decode([e.values[column.name] for e in examples], wheres, cache, bars) for column in columns
     ]
-    common = sorted(set.intersection(*(set(part.positions) for part in found)))
+    problems = [
+        Problem(flaw.kind, wheres[flaw.position], flaw.message, flaw.fatal)
+        for decoded in columns_decoded
+        for flaw in decoded.flaws
+    ]
+    common = sorted(set.intersection(*(set(decoded.positions) for decoded in columns_decoded)))
     values = []
-    for part in found:
-        places = {position: place for place, position in enumerate(part.positions)}
+    for decoded in columns_decoded:
+        places = {position: place for place, position in enumerate(decoded.positions)}
         chosen = [places[position] for position in common]
-        values.append(part.values if len(chosen) == len(places) else part.values.select(chosen))
+        values.append(decoded.values if len(chosen) == len(places) else decoded.values.select(chosen))
     return _Whole([examples[i] for i in common], *values), problems
 
 
 def _repeats(columns: Columns, whole: _Whole) -> dict[int, Problem]:
-    """Problems by position of examples that are in another split too: train gives way to validation, both to test.
+    """Return problems, by position, of examples that are in another split too: test has priority, then validation.
 
-    Where an input can have one target only, the same input with another target is a problem as well.
+    If equal inputs must have equal targets, the same input with another target is a problem too.
     """
     keys = list(whole.input.records)
     if not columns.target.exclusive:
         keys = [f"{one}\0{other}" for one, other in zip(keys, whole.target.records, strict=True)]
     noun = columns.input.noun
-    found: dict[int, Problem] = {}
+    problems: dict[int, Problem] = {}
     first: dict[str, int] = {}
     rank = {name: i for i, name in enumerate(reversed(SPLITS))}
     for i in sorted(range(len(whole)), key=lambda i: rank[whole.examples[i].split]):
@@ -188,15 +192,15 @@ def _repeats(columns: Columns, whole: _Whole) -> dict[int, Problem]:
         if columns.target.exclusive and whole.target.records[i] != whole.target.records[other]:
             classes = (whole.target.records[other], whole.target.records[i])
             message = f"the same {noun} as {there.where}, whose class is {classes[0]!r}; this one's is {classes[1]!r}"
-            found[i] = Problem("in two classes", here.where, message)
+            problems[i] = Problem("in two classes", here.where, message)
         elif here.split != there.split:
             message = f"the same {noun} as {there.where}, so {there.split} would measure what {here.split} holds"
-            found[i] = Problem("in two splits", here.where, f"{message}; keep one of them")
-    return dict(sorted(found.items()))
+            problems[i] = Problem("in two splits", here.where, f"{message}; keep one of them")
+    return dict(sorted(problems.items()))
 
 
 def _kept(repeats: Sequence[Problem]) -> Iterator[str]:
-    """Lines for the log about repeated examples that are kept."""
+    """Yield lines for the log about repeated examples that are kept."""
     for kind, count in Counter(problem.kind for problem in repeats).items():
         yield f"examples {kind}: {count} (kept: dataset.repeats=keep)"
     yield from (f"    {problem.where}: {problem.message}" for problem in repeats[:LISTED])
@@ -205,7 +209,7 @@ def _kept(repeats: Sequence[Problem]) -> Iterator[str]:
 
 
 def fingerprint(columns: Columns, splits: Mapping[str, Split]) -> str:
-    """SHA-256 of ids, splits and contents: texts as they are, then the hashes of files."""
+    """Return the SHA-256 of ids, splits and contents: texts, then the hashes of files."""
     train = splits["train"]
     digest = hashlib.sha256(f"{train.input.header}{train.target.header}".encode())
     for name, split in splits.items():
@@ -220,13 +224,13 @@ def fingerprint(columns: Columns, splits: Mapping[str, Split]) -> str:
 
 
 def groups(columns: Columns) -> list[str]:
-    """The folders of a run folder in which its columns keep what they learn."""
+    """List the folders in a run folder that hold the learned state of its columns."""
     folders = [column.folder for column in columns if column.folder]
     return list(dict.fromkeys(folder.partition("/")[0] for folder in folders))
 
 
 def learn(columns: Columns, train: Split, folder: Path) -> None:
-    """Learn tokenizer, classes and features from the training split, into a run folder."""
+    """Learn tokenizer, classes and features from the training split, and write them to a run folder."""
     together: dict[str, list[tuple[Column[Any], Any]]] = {}
     for column, values in ((columns.input, train.input), (columns.target, train.target)):
         if column.folder:
@@ -237,7 +241,7 @@ def learn(columns: Columns, train: Split, folder: Path) -> None:
 
 
 def load(columns: Columns, folder: Path) -> Learned:
-    """Load what :func:`learn` left in a run folder or a checkpoint.
+    """Load the state that :func:`learn` wrote, from a run folder or a checkpoint.
 
     Raises:
         DataError: it is missing or damaged.
@@ -256,10 +260,10 @@ def load(columns: Columns, folder: Path) -> Learned:
 
 
 def usable(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> Corpus:
-    """Check every example against what the run learned, and against its task and model.
+    """Check every example against the learned state, the task and the model.
 
     Raises:
-        DataError: there are problems that are not dropped, or a split is left empty.
+        DataError: there are problems that are not dropped, or a split has no usable example.
     """
     states = (learned.input, learned.target)
     problems = [
@@ -280,7 +284,7 @@ def usable(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> Corp
 
 
 def fitting(run: Run, columns: Columns, split: Split, learned: Learned) -> tuple[Split, list[Problem]]:
-    """The examples that tokenizer, task and model can take, encoded; and the problems of the others."""
+    """Return the examples that fit tokenizer, task and model, encoded; and the problems of the others."""
     split = encoded(columns, split, learned)
     flaws = list(run.task.unfit(run, split, learned))
     flaws += columns.input.unfit(split.input, learned.input)
@@ -294,17 +298,17 @@ def fitting(run: Run, columns: Columns, split: Split, learned: Learned) -> tuple
     return kept, [problem for _, problem in sorted(problems.items())]
 
 
-# --- what a user gives -----------------------------------------------------------------------------------------------
+# --- a user's inputs -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Inputs of a user, ready for prediction.
+    """A user's inputs, ready for prediction.
 
     Args:
-        split: the usable ones; their answers are unknown.
-        problems: with the others.
-        blank: inputs that are answered by a blank: the place among all answers, and the id.
+        split: the usable inputs; their answers are unknown.
+        problems: of the others.
+        blank: inputs with an empty answer: position among all answers, and id.
     """
 
     split: Split
@@ -313,20 +317,20 @@ class Questions:
 
 
 def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learned) -> Questions:
-    """Decode and check what a user gives.
+    """Decode and check a user's inputs.
 
     Files are decoded into a folder that is removed when the process ends.
 
     Args:
         run: the run's specs.
-        columns: of the run.
-        inputs: files or lines of text, by the input column.
-        learned: by the run.
+        columns: the run's columns.
+        inputs: files or lines of text, depending on the input column.
+        learned: the state that the run learned.
     """
     column = columns.input
     problems: list[Problem] = []
     sound: list[tuple[str, Any]] = []
-    order: list[tuple[str, bool]] = []  # origin, and whether it is blank
+    order: list[tuple[str, bool]] = []  # origin, blank or not
     for item in column.questions(inputs):
         if isinstance(item, tuple):
             where, kind, message = item
@@ -340,17 +344,17 @@ def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learne
             sound.append((item.origin, value))
     origins = [origin for origin, _ in sound]
     with progress() as bars:
-        found = column.decode([value for _, value in sound], origins, _passing_folder(), bars)
-    problems += [Problem(flaw.kind, origins[flaw.position], flaw.message, flaw.fatal) for flaw in found.flaws]
-    names = [origins[i] for i in found.positions]
-    split, bad = fitting(run, columns, Split("inputs", names, names, found.values), learned)
+        decoded = column.decode([value for _, value in sound], origins, _temporary_folder(), bars)
+    problems += [Problem(flaw.kind, origins[flaw.position], flaw.message, flaw.fatal) for flaw in decoded.flaws]
+    names = [origins[i] for i in decoded.positions]
+    split, bad = fitting(run, columns, Split("inputs", names, names, decoded.values), learned)
     answered = {origin for origin, blank in order if blank}.union(split.ids)
     places = enumerate((origin, blank) for origin, blank in order if origin in answered)
     return Questions(split, problems + bad, tuple((i, origin) for i, (origin, blank) in places if blank))
 
 
-def _passing_folder() -> Path:
-    """A new folder that is removed when the process ends."""
+def _temporary_folder() -> Path:
+    """Create a folder that is removed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="toolkit-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

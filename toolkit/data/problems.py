@@ -1,4 +1,4 @@
-"""Problems with data: found before the first step, listed at once, and refused or dropped by the dataset's policy."""
+"""Problems with data: detected before the first step, listed together, and refused or dropped by ``on_bad``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LISTED = 50  # problems printed in full; the rest is counted by kind
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with the data.
+    """A problem with the data.
 
     Args:
         kind: a few words by which problems are counted.
         where: the file and record.
-        message: what was found, what was expected, how to mend it.
-        fatal: the data cannot be used without it, so ``on_bad=drop`` does not help.
+        message: what was found, what was expected, and how to fix it.
+        fatal: dropping examples does not help, so ``on_bad=drop`` refuses it too.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``on_bad=drop`` left out: kind of problem -> number of examples, and a line for each.
+    """The examples that ``on_bad=drop`` left out: kind of problem -> number, and a line for each.
 
     ``notes`` are lines about examples that were kept.
     """
@@ -56,23 +56,23 @@ class Report:
 
 def parted(items: Iterable[T | Problem]) -> tuple[list[T], list[Problem]]:
     """Separate the examples that a dataset yields from the problems."""
-    found = list(items)
-    return [i for i in found if not isinstance(i, Problem)], [i for i in found if isinstance(i, Problem)]
+    all_items = list(items)
+    return [i for i in all_items if not isinstance(i, Problem)], [i for i in all_items if isinstance(i, Problem)]
 
 
 def nearest(name: str, options: Iterable[object], likeness: float = 0.6) -> str:
     """Ask whether one of the options was meant; empty where none is similar enough."""
-    found = difflib.get_close_matches(name, [str(o) for o in options], 1, likeness)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    matches = difflib.get_close_matches(name, [str(o) for o in options], 1, likeness)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
     """Refuse the data, or count what is dropped.
 
     Args:
-        problems: all that were found.
+        problems: all problems.
         on_bad: the dataset's policy, "refuse" or "drop".
-        what: the use that the data is unfit for, for the headline.
+        what: the use of the data, for the headline.
 
     Raises:
         DataError: there are problems and the policy is to refuse, or some are fatal.
@@ -102,7 +102,7 @@ def empty_splits(splits: Mapping[str, Sized], dataset: Source) -> Iterable[Probl
     wanted = [name for name in ("train", "test") if name in dataset.kept]
     for name in (dataset.split,) if dataset.split else wanted:
         if not len(splits[name]):
-            here = name == "train" and measured
-            hint = f"; dataset.split={measured[0]} evaluates a trained run on {measured[0]} only" if here else ""
+            evaluable = name == "train" and measured
+            hint = f"; dataset.split={measured[0]} evaluates a trained run on {measured[0]} only" if evaluable else ""
             message = f"no usable example is left in it ({sizes}), expected at least one{hint}"
             yield Problem("empty split", name, message, fatal=True)

@@ -1,4 +1,4 @@
-"""The contract of a dataset spec, and the fields that every dataset has."""
+"""Base class of the dataset specs, with the fields that every dataset has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @spec
 class Source:
-    """A dataset: the columns that it has, and examples with a value for each of them.
+    """A dataset: its columns, and examples with a value for each of them.
 
     A dataset overrides :meth:`examples`. One that can be streamed sets ``sharded`` and overrides :meth:`shards` and
     :meth:`example`.
@@ -82,7 +82,7 @@ class Source:
         yield from mismatches(self.columns, run)
 
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Conditions between the dataset and the run."""
+        """Yield ``(field, message)`` of each conflict between the dataset and the run."""
         if self.split and not run.evaluate:
             yield "split", f"{self.split} is not supported without evaluate=RUN_FOLDER; set dataset.split=null"
         if self.streaming and not self.sharded:

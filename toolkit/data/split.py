@@ -1,4 +1,4 @@
-"""Splits of a dataset, and splits in batches."""
+"""Splits of a dataset, as a whole and in batches."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Split:
     """One split, decoded.
 
     Args:
-        name: "train", "validation", "test", or another for what a user gave.
+        name: "train", "validation" or "test"; another one for the inputs of a user.
         ids: of the examples.
-        origins: where the user finds them.
+        origins: where the user finds the examples.
         input: values of the input column.
         target: values of the target column; None where the answers are unknown.
     """
@@ -43,7 +43,7 @@ class Split:
 
     @property
     def references(self) -> Sequence[str]:
-        """The answers that a model is expected to give."""
+        """The expected answers."""
         return self.target.references
 
     def describe(self) -> str:
@@ -53,7 +53,7 @@ class Split:
         return f"{len(self):,} examples" + (f" ({content})" if content else "")
 
     def select(self, kept: Sequence[int]) -> Split:
-        """The split with only the examples at these positions, which are in order."""
+        """Return the split with only the examples at these positions, in ascending order."""
         if len(kept) == len(self):
             return self
         ids, origins = ([names[i] for i in kept] for names in (self.ids, self.origins))
@@ -63,7 +63,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All splits. ``fingerprint`` is a hash of ids, splits and contents."""
+    """All splits of a dataset; ``fingerprint`` is a hash of ids, splits and contents."""
 
     splits: Mapping[str, Split]
     fingerprint: str
@@ -72,11 +72,11 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a run learned from its training split.
+    """The state that a run learned from its training split.
 
     Args:
         input, target: learned by the columns: a tokenizer, classes, the state of features.
-        inputs, outputs: sizes of the model's ends.
+        inputs, outputs: sizes of the model's input and output.
         features: arrays by name, the state of the features.
     """
 
@@ -91,75 +91,74 @@ class Learned:
 class Data:
     """One split in batches.
 
-    It answers what the training loop asks of a training split, as ``toolkit.data.stream.Stream`` does for one that is
-    not held as a whole.
+    The training loop uses it like a ``toolkit.data.stream.Stream``, which does not hold its split as a whole.
 
     Args:
         split: its examples.
         plan: its batches.
-        collator: makes a batch of positions in the split, for an epoch.
+        collator: makes a batch from positions in the split and an epoch.
     """
 
     split: Split
     plan: Plan
     collator: Collate
-    held: ClassVar[None] = None  # see ``toolkit.data.stream.Pool``: every process has all of it
+    held: ClassVar[None] = None  # every process has the whole split; see ``toolkit.data.stream.Pool``
 
     @property
     def digest(self) -> str:
-        """Equal where the same positions make the same batches."""
+        """A hash that is equal if the same positions give the same batches."""
         return self.plan.digest
 
     def describe(self) -> str:
         return f"{self.split.describe()}, {len(self.plan)} batches an epoch"
 
     def steps(self, trainer: Trainer) -> int:
-        """Optimizer steps of a run; an epoch's odd batches make a step of their own."""
+        """Return the optimizer steps of a run; the leftover batches of an epoch form one step."""
         steps = trainer.max_epochs * math.ceil(len(self.plan) / trainer.accumulate)
         return min(steps, trainer.max_steps or steps)
 
     def turn(self, engine: Any, at: Position) -> None:
-        """Move to the next epoch where this one has no batch left."""
+        """Move to the next epoch if this one has no batch left."""
         at.stream = {}
         if at.batch >= len(self.plan):
             at.epoch, at.batch = at.epoch + 1, 0
 
     def part(self, engine: Any, at: Position) -> Data:
-        """The examples from which the next batches are taken."""
+        """Return the examples that the next batches are taken from."""
         return self
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         return self.plan.epoch(epoch)
 
     def position(self, at: Position, accumulate: int) -> int:
-        """Batches since the start, which key the dropout masks."""
+        """Return the number of batches since the start, which keys the dropout masks."""
         return at.epoch * len(self.plan) + at.batch
 
     def passed(self, at: Position) -> float:
-        """Examples up to a position."""
+        """Return the number of examples up to a position."""
         return (at.epoch + at.batch / len(self.plan)) * len(self.split)
 
     def efficiency(self) -> float | None:
-        """Share of an epoch's batches that is no padding."""
+        """Return the share of an epoch's batches that is not padding."""
         plan = self.plan
         return padding_efficiency(plan.lengths, plan.epoch(0), plan.padded) if len(plan) else None
 
     def notes(self) -> Iterable[str]:
-        """Lines for the log at the end of training."""
+        """Return lines for the log at the end of training."""
         return ()
 
     def close(self) -> None:
-        """Nothing is read ahead here."""
+        """Do nothing: nothing is prefetched."""
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes batches of a split: the fields of its columns.
+    """A collator of a split, which combines the fields of its columns.
 
     Args:
-        input: of the input column.
-        target: of the target column; None where the answers are unknown.
-        first: the position by which the split's first example is called.
+        input: batcher of the input column.
+        target: batcher of the target column; None where the answers are unknown.
+        first: position number of the split's first example.
     """
 
     input: Batcher
@@ -177,19 +176,23 @@ class Collator:
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
         places = positions - self.first
-        made: Batch = {"example": np.asarray(positions, np.int64)}
+        batch: Batch = {"example": np.asarray(positions, np.int64)}
         for batcher in (self.input, self.target):
             if batcher is not None:
                 fields = batcher.collate(places, whole)
-                made |= fields | batcher.augment(fields, positions, epoch)
-        return made
+                batch |= fields | batcher.augment(fields, positions, epoch)
+        return batch
 
 
 EXAMPLE: Fields = {"example": (("batch",), np.int64)}  # position of the example in its split
 
 
 def batch_fields(columns: Columns, kind: Literal["training", "evaluation", "prediction"]) -> Fields:
-    """Fields of a batch: of both columns and the augmentation, of both columns, or of the input only."""
+    """List the fields of a batch.
+
+    A batch for training has both columns and the augmentation, one for evaluation both columns, and one for prediction
+    only the input.
+    """
     fields = EXAMPLE | columns.input.fields()
     if kind != "prediction":
         fields |= columns.target.fields()
@@ -201,19 +204,19 @@ def batched(run: Run, columns: Columns, split: Split, learned: Learned, training
 
     Args:
         run: the run's specs.
-        columns: of the run.
-        split: encoded.
-        learned: by the run.
+        columns: the run's columns.
+        split: an encoded split.
+        learned: the state that the run learned.
         training: draw the augmentation.
     """
     seed = run.seed if training else None
     target = None
-    parts: list[tuple[Column[Any], Any]] = [(columns.input, split.input)]
+    pairs: list[tuple[Column[Any], Any]] = [(columns.input, split.input)]
     if split.target is not None:
         target = columns.target.batcher(split.target, learned.target, None)
-        parts.append((columns.target, split.target))
+        pairs.append((columns.target, split.target))
     collator: Collate = Collator(columns.input.batcher(split.input, learned.input, seed), target)
-    lengths, per = _sizes(parts, len(split))
+    lengths, per = _sizes(pairs, len(split))
     trainer = run.trainer
     padded = rounded(lengths) if trainer.static_shapes else None
     if padded is not None:
@@ -224,18 +227,18 @@ def batched(run: Run, columns: Columns, split: Split, learned: Learned, training
     return Data(split, plan, collator)
 
 
-def _sizes(parts: Sequence[tuple[Column[Any], Any]], count: int) -> tuple[np.ndarray, int | None]:
-    """Sizes of examples by the columns of the highest rank, the larger one of two; and how many make a unit."""
-    rank = max(column.rank for column, _ in parts)
-    found = [column.lengths(values) for column, values in parts if column.rank == rank]
-    measured = [lengths for lengths in found if lengths is not None]
+def _sizes(pairs: Sequence[tuple[Column[Any], Any]], count: int) -> tuple[np.ndarray, int | None]:
+    """Return the examples' sizes in the column of the highest rank (the larger if both have it), and a unit's size."""
+    rank = max(column.rank for column, _ in pairs)
+    candidates = [column.lengths(values) for column, values in pairs if column.rank == rank]
+    measured = [lengths for lengths in candidates if lengths is not None]
     if not measured:
         return np.ones(count), None
     return np.maximum.reduce([lengths.values for lengths in measured]), measured[0].per
 
 
 def encoded(columns: Columns, split: Split, learned: Learned) -> Split:
-    """The split with what the learned parts compute once for each value."""
+    """Return the split with each value encoded once by the learned state."""
     target = split.target
     if target is not None:
         target = columns.target.encode(target, learned.target)

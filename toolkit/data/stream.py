@@ -1,12 +1,12 @@
-"""A training split that is read while it is trained on, and never held as a whole.
+"""A training split that is read during training and never held as a whole.
 
-An epoch takes the shards of the split in an order that (seed, epoch) draws and deals them to a few lanes. Each lane is
-read from front to back; as many examples of each lane as a pool has room for are decoded, checked and cut into batches
-of like lengths. Where the pool at hand begins is a pair of numbers for each lane, so a checkpoint holds it, and a run
-that goes on reads no more than that pool again.
+An epoch takes the shards of the split in an order drawn from (seed, epoch) and deals them to a few lanes. Each lane is
+read from front to back. A pool takes equally many examples from each lane, decodes and checks them, and cuts them into
+batches of similar lengths. The start of the current pool is a pair of numbers for each lane; checkpoints hold it, and a
+resumed run reads only that pool again.
 
-What a batch holds does not depend on the number of processes: each of them reads its own lanes alone, and tells the
-others the lengths of what it found.
+The batches do not depend on the number of processes: each process reads only its lanes, and sends the lengths of their
+examples to the others.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ from toolkit.errors import DataError, RunError
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
 
-Place = list[int]  # of a lane: which of its shards, which record of it
+Place = list[int]  # in a lane: number of the shard, number of the record in it
 # fields of a dataset that do not change its batches
 NO_MATTER = ("path", "on_bad", "split", "sample", "lanes", "repeats")
-PATIENCE = 10  # seconds for what reads ahead to end
+PATIENCE = 10  # timeout for the prefetch thread, in seconds
 MEND = (
     "The last checkpoint is whole: resume=auto goes on from it by dataset.on_bad=drop, or when the shards are mended, "
     "by accept=[dataset]"
 )
-NUMBERS = 1 << 24  # pools of an epoch count their examples from multiples of it, by which augmentation is drawn
+NUMBERS = 1 << 24  # the n-th pool of an epoch numbers its examples from n times this; the numbers key the augmentation
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Some examples of the split, ready to be batched; it is trained on as a whole split is (``corpus.Data``).
+    """Examples of the split that are in memory at a time; training uses them like a ``toolkit.data.split.Data``.
 
     Args:
         split: the ids of all its examples.
         collator: makes batches of them.
-        held: which of them this process has read: from the first number to before the second.
+        held: range of the examples that this process has read, end exclusive.
         planned: its batches.
-        after: where each lane goes on.
-        read: records that were read, the bad ones too; with none the epoch is over.
+        after: the place in each lane after the pool.
+        read: number of records read, bad ones included; 0: the epoch is over.
     """
 
     split: Any
@@ -72,8 +72,8 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What this process read for a pool: its lanes' rows for the others, and the examples themselves; or why not."""
+class _PoolPart:
+    """This process's part of a pool: rows of its lanes for the other processes, and the examples; or the error."""
 
     rows: list[Any]
     data: Data | None
@@ -82,14 +82,14 @@ class _Found:
 
 
 class Reader:
-    """Reads the records of the training split's shards, lane by lane.
+    """Reader of the training split's shards, lane by lane.
 
     Args:
         run: the run's specs.
-        columns: of the run.
+        columns: the run's columns.
 
     Raises:
-        DataError: there is no shard, or the processes cannot share them.
+        DataError: there is no shard, or the lanes cannot be divided among the processes.
     """
 
     def __init__(self, run: Run, columns: Columns) -> None:
@@ -104,60 +104,60 @@ class Reader:
                 f"train: its {count} shards are read in {self.lanes} lanes (dataset.lanes={wanted}), which {ranks} "
                 "processes cannot share alike; make more shards, or give a multiple of the processes as dataset.lanes"
             )
-        self.stopped = threading.Event()  # what is still read is not wanted any more
+        self.stopped = threading.Event()  # set to stop the prefetch
         self._open: dict[int, tuple[Any, Iterator[Any]]] = {}
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the names and sizes of the shards, on the hub with the commit; their content is not read."""
+        """A hash of the names and sizes of the shards, and of the commit on the hub; their content is not read."""
         listed = [f"{s.where if s.size is not None else s.url} {s.size}" for s in self.shards.files]
         return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
     def take(self, epoch: int, lane: int, place: Place, count: int) -> tuple[list[Any], Place]:
-        """What the next records of a lane are, and where it then goes on; fewer than ``count`` where it ends."""
+        """Read the next records of a lane and the place after them; fewer than ``count`` at its end."""
         key, rows = self._open.pop(lane, (None, iter(())))
         if key != (epoch, place):
             rows = self._rows(epoch, lane, place)
-        found: list[Any] = []
+        examples: list[Any] = []
         for example, after in rows:
-            found.append(example)
+            examples.append(example)
             place = after
-            if len(found) == count:
+            if len(examples) == count:
                 self._open[lane] = (epoch, place), rows
-                return found, place
-        return found, [len(range(lane, len(self.shards.files), self.lanes)), 0]
+                return examples, place
+        return examples, [len(range(lane, len(self.shards.files), self.lanes)), 0]
 
     def _rows(self, epoch: int, lane: int, place: Place) -> Iterator[tuple[Any, Place]]:
         rng = np.random.Generator(np.random.Philox(key=[self.run.seed, epoch]))
         order = rng.permutation(len(self.shards.files))[lane :: self.lanes].tolist()
         first, start = place
         for shard in range(first, len(order)):
-            for i, found in enumerate(self.shards.examples(self.dataset, "train", order[shard], start), start + 1):
+            for i, example in enumerate(self.shards.examples(self.dataset, "train", order[shard], start), start + 1):
                 if self.stopped.is_set():
                     return
-                yield found, [shard, i]
+                yield example, [shard, i]
             start = 0
 
     def sample(self) -> Split:
-        """A split of the first examples of all lanes, from which tokenizer and features are learned."""
+        """Read the first examples of all lanes as a split, from which tokenizer and features are learned."""
         each = -(-self.dataset.sample // self.lanes)
-        found = [example for lane in range(self.lanes) for example in self.take(0, lane, [0, 0], each)[0]]
+        examples = [example for lane in range(self.lanes) for example in self.take(0, lane, [0, 0], each)[0]]
         self._open.clear()
-        split, problems = self.gather(found)
+        split, problems = self.gather(examples)
         judge(problems, self.dataset.on_bad, "the first examples of the stream")
         return split
 
     def gather(self, examples: Sequence[Example | Problem | None]) -> tuple[Split, list[Problem]]:
-        """A split of examples, and the problems of the others."""
+        """Make a split of the usable examples, and list the problems of the others."""
         return pipeline.gather(self.dataset, self.columns, [example for example in examples if example is not None])
 
 
 class Stream:
-    """The training split, for the loop (see ``corpus.Data``).
+    """A streamed training split, with the methods of :class:`toolkit.data.split.Data`.
 
     Args:
         reader: of its shards.
-        learned: what the run learned.
+        learned: the state that the run learned.
     """
 
     split = None
@@ -167,8 +167,8 @@ class Stream:
         self.dropped: Counter[str] = Counter()
         self.lines: list[str] = []
         self._pool: tuple[Any, Pool] | None = None
-        self._ahead: tuple[Any, Future[_Found]] | None = None
-        self._earlier: int | None = None  # examples of the pools that were left behind, once one is there
+        self._ahead: tuple[Any, Future[_PoolPart]] | None = None
+        self._earlier: int | None = None  # examples of the finished pools; None before the first pool
 
     @property
     def digest(self) -> str:
@@ -187,18 +187,18 @@ class Stream:
         return at.step * accumulate
 
     def passed(self, at: Position) -> float:
-        """Examples since this process began."""
-        here = self._pool[1].planned[: at.batch] if self._pool else []
-        return (self._earlier or 0) + sum(map(len, here))
+        """Return the number of examples since this process started."""
+        batches = self._pool[1].planned[: at.batch] if self._pool else []
+        return (self._earlier or 0) + sum(map(len, batches))
 
     def efficiency(self) -> float | None:
         return None
 
     def turn(self, engine: Any, at: Position) -> None:
-        """Go on to the next pool, where this one has no batch left, and after the last to the next epoch.
+        """Move to the next pool if this one has no batch left, and after the last pool to the next epoch.
 
         Raises:
-            DataError: a bad record, unless it is dropped; an epoch without a good one.
+            DataError: a bad record that is not dropped, or an epoch without a good record.
         """
         if at.stream and len(at.stream["places"]) != self.reader.lanes:
             self.lines.append("the place in the epoch was of another number of lanes: the epoch was begun again")
@@ -214,56 +214,58 @@ class Stream:
             at.batch, at.stream = 0, {"pool": at.stream.get("pool", 0) + 1, "places": pool.after}
 
     def part(self, engine: Any, at: Position) -> Pool:
-        """The pool at hand; the next one is read meanwhile."""
+        """Return the current pool, and prefetch the next one."""
         key = (at.epoch, at.stream)
         if self._pool and self._pool[0] == key:
             return self._pool[1]
         places = at.stream.get("places", [[0, 0]] * self.reader.lanes)
-        pool = self._shared(engine, self._found(engine, at.epoch, places), at)
+        pool = self._exchange(engine, self._next_part(engine, at.epoch, places), at)
         if self._earlier is None:
             self._earlier = -sum(map(len, pool.planned[: at.batch]))
         self._pool = key, pool
         following = (at.epoch, pool.after) if pool.read else (at.epoch + 1, [[0, 0]] * self.reader.lanes)
-        self._ahead = following, _begun(lambda: self._read(engine, *following))
+        self._ahead = following, _in_background(lambda: self._read(engine, *following))
         return pool
 
     def close(self) -> None:
-        """End what reads ahead: within a library, a thread would take the end of the process badly."""
+        """Stop the prefetch thread, which may crash if the process ends while it is inside a library."""
         self.reader.stopped.set()
         if self._ahead:
             wait([self._ahead[1]], PATIENCE)
 
     def notes(self) -> Iterator[str]:
-        """What was left out so far, in words."""
+        """Yield lines about the examples dropped so far."""
         if self.dropped:
             yield "left out of the stream: " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
         yield from (f"    {line}" for line in self.lines)
 
-    def _found(self, engine: Any, epoch: int, places: list[Place]) -> _Found:
+    def _next_part(self, engine: Any, epoch: int, places: list[Place]) -> _PoolPart:
         ahead, self._ahead = self._ahead, None
         if ahead is None:
             return self._read(engine, epoch, places)
-        found = ahead[1].result()  # it reads from the same files
-        return found if ahead[0] == (epoch, places) else self._read(engine, epoch, places)
+        part = ahead[1].result()  # even if it is another pool: the thread reads from the same files
+        return part if ahead[0] == (epoch, places) else self._read(engine, epoch, places)
 
-    def _read(self, engine: Any, epoch: int, places: list[Place]) -> _Found:
-        """The pool's part in this process's lanes."""
+    def _read(self, engine: Any, epoch: int, places: list[Place]) -> _PoolPart:
+        """Read this process's part of a pool."""
         each = max(1, self.run.dataset.pool // self.reader.lanes)
         try:
-            taken = {lane: self.reader.take(epoch, lane, places[lane], each) for lane in self._own(engine)}
-            data, report = self._data([example for found, _ in taken.values() for example in found])
+            taken = {lane: self.reader.take(epoch, lane, places[lane], each) for lane in self._local_lanes(engine)}
+            data, report = self._data([example for examples, _ in taken.values() for example in examples])
         except DataError as error:
-            return _Found([], None, Report({}, []), error)
-        lane_of = {e.where: lane for lane, (found, _) in taken.items() for e in found if isinstance(e, Example)}
-        known = data.collator.known(np.arange(len(data.split)))
+            return _PoolPart([], None, Report({}, []), error)
+        lane_of = {e.where: lane for lane, (examples, _) in taken.items() for e in examples if isinstance(e, Example)}
+        lengths = data.collator.known(np.arange(len(data.split)))
         rows: dict[int, list[Any]] = {lane: [] for lane in taken}
         for i, name in enumerate(data.split.ids):
-            values = [int(column[i]) for field, column in known.items() if field != "example"]
+            values = [int(column[i]) for field, column in lengths.items() if field != "example"]
             rows[lane_of[data.split.origins[i]]].append([name, float(data.plan.lengths[i]), *values])
-        return _Found([[len(found), after, rows[lane]] for lane, (found, after) in taken.items()], data, report)
+        return _PoolPart(
+            [[len(examples), after, rows[lane]] for lane, (examples, after) in taken.items()], data, report
+        )
 
-    def _own(self, engine: Any) -> range:
-        """The lanes of this process."""
+    def _local_lanes(self, engine: Any) -> range:
+        """Return the lanes of this process."""
         lanes, ranks = self.reader.lanes, engine.ranks
         return range(engine.rank * lanes // ranks, (engine.rank + 1) * lanes // ranks)
 
@@ -274,62 +276,62 @@ class Stream:
         return batched(self.run, self.reader.columns, split, self.learned, training=True), report
 
     def _spare(self, engine: Any, epoch: int) -> Data:
-        """One example, for a process whose lanes have none while others have: it must work on something."""
-        own = self._own(engine)
-        for lane in [*own, *(lane for lane in range(self.reader.lanes) if lane not in own)]:
+        """Read one example for a process whose lanes have none while others have, since it must compute something."""
+        lanes = self._local_lanes(engine)
+        for lane in [*lanes, *(lane for lane in range(self.reader.lanes) if lane not in lanes)]:
             place = [0, 0]
             while True:
-                found, place = self.reader.take(epoch, lane, place, 1)
-                data, _ = self._data(found)
+                examples, place = self.reader.take(epoch, lane, place, 1)
+                data, _ = self._data(examples)
                 if len(data.split):
                     return data
-                if not found:
+                if not examples:
                     break
         raise RunError("train: its shards hold no usable example")
 
-    def _shared(self, engine: Any, found: _Found, at: Position) -> Pool:
-        """The pool, once every process has told what it read.
+    def _exchange(self, engine: Any, local: _PoolPart, at: Position) -> Pool:
+        """Exchange the parts of all processes, and return the pool.
 
         Raises:
-            DataError: any of them has found bad data; all raise it.
+            DataError: a process has read bad data; all of them raise it.
         """
-        error = None if found.error is None else [found.error.problems, found.error.headline]
-        heard = exchange.gather(engine, [[error, found.report.dropped, found.report.lines[:LISTED], found.rows]])
-        if bad := next((error for error, *_ in heard if error), None):
+        error = None if local.error is None else [local.error.problems, local.error.headline]
+        reports = exchange.gather(engine, [[error, local.report.dropped, local.report.lines[:LISTED], local.rows]])
+        if bad := next((error for error, *_ in reports if error), None):
             raise DataError([*bad[0], MEND], bad[1])
-        told = [lane for *_, lanes in heard for lane in lanes]
-        for _, dropped, lines, _ in heard:
+        lanes = [lane for *_, part in reports for lane in part]
+        for _, dropped, lines, _ in reports:
             self.dropped.update(dropped)
             self.lines += lines[: max(0, LISTED - len(self.lines))]
-        rows = [row for _, _, lane in told for row in lane]
-        starts = np.cumsum([0, *(len(lane) for *_, lane in told)])
-        own = self._own(engine)
-        held = int(starts[own.start]), int(starts[own.stop])
-        data = found.data
+        rows = [row for _, _, lane in lanes for row in lane]
+        starts = np.cumsum([0, *(len(lane) for *_, lane in lanes)])
+        local_lanes = self._local_lanes(engine)
+        span = int(starts[local_lanes.start]), int(starts[local_lanes.stop])
+        data = local.data
         assert data is not None  # no process has an error
         if rows and not len(data.split):
             data = self._spare(engine, at.epoch)
         number = at.stream.get("pool", 0)
         lengths = np.array([row[1] for row in rows])
         names = [name for name in data.collator.known(np.arange(0)) if name != "example"]
-        known = {name: np.array([row[2 + i] for row in rows], np.int64) for i, name in enumerate(names)}
+        padding = {name: np.array([row[2 + i] for row in rows], np.int64) for i, name in enumerate(names)}
         first = number * NUMBERS
-        collator = _Collator(replace(data.collator, first=first + held[0]), known, first)  # type: ignore[type-var]
+        collator = _Collator(replace(data.collator, first=first + span[0]), padding, first)  # type: ignore[type-var]
         trainer = self.run.trainer
         key = [self.run.seed, at.epoch, number]
         planned = columns(lengths, starts, trainer.batch_budget, trainer.batch_examples, key) if rows else []
         split = SimpleNamespace(name="train", ids=[row[0] for row in rows])
-        return Pool(split, collator, held, planned, [after for _, after, _ in told], sum(n for n, *_ in told))
+        return Pool(split, collator, span, planned, [after for _, after, _ in lanes], sum(n for n, *_ in lanes))
 
 
 @dataclass(frozen=True)
 class _Collator:
-    """Batches of a pool of which this process holds a part.
+    """A collator of a pool of which this process holds a part.
 
     Args:
         collator: of that part.
-        lengths: of :meth:`toolkit.data.batch.Collate.known`, for the whole pool.
-        first: the number of the pool's first example.
+        lengths: the lengths in :meth:`toolkit.data.batch.Collate.known`, for the whole pool.
+        first: number of the pool's first example.
     """
 
     collator: Collate
@@ -347,14 +349,14 @@ class _Collator:
         return self.collator(positions + self.first, epoch, whole)
 
 
-def _begun(work: Callable[[], _Found]) -> Future[_Found]:
-    """What ``work`` will return, from a thread of its own that does not hold up the end of the process."""
-    future: Future[_Found] = Future()
+def _in_background(work: Callable[[], _PoolPart]) -> Future[_PoolPart]:
+    """Run ``work`` in a daemon thread, which does not delay the end of the process, and return its future."""
+    future: Future[_PoolPart] = Future()
 
     def do() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # it is raised where the result is wanted
+        except BaseException as error:  # it is raised where the result is read
             future.set_exception(error)
 
     threading.Thread(target=do, daemon=True).start()

@@ -5,8 +5,8 @@ Origin: "Asterisk core sounds" 1.6.1, https://downloads.asterisk.org/pub/telepho
 ``asterisk-core-sounds-{en,es,fr}-g722`` (audio) and ``asterisk-core-sounds-{en,es,fr}`` (transcripts), 1.6.1-1.
 Licence: Creative Commons Attribution-ShareAlike 3.0. Voices: Allison Smith (en, es), June Wallack (fr). French
 translation: Clod Patry, Kristopher Lalletti, June Wallack. Contributions: Digium, Inc., Unlimitel, BGM Informatique.
-Modified here: decoded, selected, transcripts normalised, split. The tables ``asterisk_*.tsv`` beside this file are
-under that licence too.
+Modified here: decoded, selected, transcripts normalised, split. The tables ``asterisk_*.tsv`` beside this file
+have the same licence.
 
 ====  ======  =====  ==========  ====  ==================================
 lang  clips   train  validation  test  speech
@@ -16,13 +16,13 @@ es    463     397    23          43    22.2 min, 578 different words
 fr    496     418    27          51    19.2 min, 682 different words
 ====  ======  =====  ==========  ====  ==================================
 
-How the tables were made, once: from the transcript file, lines ``name: text`` without comments, white space collapsed
+The tables were made once, from the lines ``name: text`` of the transcript file without comments, white space collapsed
 (``raw_transcription``). Left out: tones, silence and effects (texts in brackets), prompts longer than 20 s, prompts
-whose text is missing, given twice, unclear or not what is spoken. ``transcription`` is lower case with letters,
-apostrophe and blank only, numbers and letters spelled as spoken, spelling slips of the source corrected; Spanish
-without accents, as the source mostly is. The splits are ours, there are no official ones: no transcript is in two,
-every word of validation and test occurs in train, and validation and test hold prompts of two words or more only. The
-table is held against the fetched transcript file, so that another version is noticed.
+whose text is missing, given twice, unclear or different from the speech. ``transcription`` is lower case with only
+letters, apostrophes and spaces, numbers and letters spelled as spoken, and spelling errors of the source corrected;
+Spanish has no accents, like most of the source. There are no official splits. In ours no transcript is in two splits,
+every word of validation and test occurs in train, and validation and test have only prompts of two words or more. The
+table is compared with the fetched transcript file to detect another version.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from toolkit.errors import DataError
 VERSION = "1.6.1"
 ARCHIVE = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
 
-# fetch.checksum of the table's audio files, in its order, and of the transcript file: the same from every source.
+# fetch.checksum of the table's audio files, in its order, and of the transcript file; the same for every source.
 CHECKSUMS = {
     "en": "aaeaa9eb9c43801c291289d0f314a5332d3df3cd3d92b5fcd9db328d79e416db",
     "es": "53fc1604297cec47f75e6139c2b914735fb6b3a26cdd8d0df96cda28f37f0a4d",
@@ -55,10 +55,10 @@ class Asterisk(SpeechDataset):
     """Telephone prompts: words and sentences of one speaker, G.722 at 16 kHz."""
 
     language: Literal["en", "es", "fr"] = option(
-        "en", "which prompts: en English, es Spanish, fr French", choices=("en", "es", "fr")
+        "en", "language of the prompts: en English, es Spanish, fr French", choices=("en", "es", "fr")
     )
     path: str | None = option(
-        None, "folder with the unpacked prompts (*.g722 and core-sounds-LANGUAGE.txt); none: they are fetched"
+        None, "folder with the unpacked prompts (*.g722 and core-sounds-LANGUAGE.txt); null: fetched"
     )
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
@@ -87,10 +87,10 @@ class Asterisk(SpeechDataset):
         return texts
 
     def _fetch(self, cache: Path, progress: Any) -> Path:
-        """The folder of the unpacked prompts, fetched once: by apt-get, else (untested) from the publisher.
+        """Return the folder of the unpacked prompts, fetched once by apt-get, else (untested) by URL.
 
         Raises:
-            DataError: neither way works, or what came is not the known version.
+            DataError: neither source works, or the prompts are not of the known version.
         """
         import tempfile
 
@@ -103,7 +103,7 @@ class Asterisk(SpeechDataset):
             with tempfile.TemporaryDirectory(dir=folder) as packages:
                 files = self._archives(Path(packages), progress)
                 for file in files:
-                    fetch.unpack(file, folder, self._wanted)
+                    fetch.unpack(file, folder, self._target_name)
             self._require_version(folder, [file.name for file in files])
         return target
 
@@ -137,8 +137,8 @@ class Asterisk(SpeechDataset):
     def _transcript_file(self) -> str:
         return f"core-sounds-{self.language}.txt"
 
-    def _wanted(self, member: str) -> str | None:
-        """Where a member goes: Debian's ``./usr/share/asterisk/sounds/VOICE/digits/1.g722`` to ``digits/1.g722``."""
+    def _target_name(self, member: str) -> str | None:
+        """Map a member to its target: ``./usr/share/asterisk/sounds/VOICE/digits/1.g722`` to ``digits/1.g722``."""
         if member.endswith(".g722"):
             in_voice = member.partition("/sounds/")[2].partition("/")[2]
             return in_voice or member.removeprefix("./")
@@ -147,7 +147,7 @@ class Asterisk(SpeechDataset):
 
 
 def table(language: str) -> list[dict[str, str]]:
-    """The rows of ``asterisk_<language>.tsv``: name, split, transcription, raw_transcription."""
+    """Read the rows of ``asterisk_<language>.tsv``: name, split, transcription, raw_transcription."""
     file = Path(__file__).with_name(f"asterisk_{language}.tsv")
     with file.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))

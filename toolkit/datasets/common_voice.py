@@ -26,10 +26,10 @@ class CommonVoice(SpeechDataset):
 
     sharded: ClassVar[bool] = True
 
-    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    path: str | None = option(None, "local copy of the repository; null: fetched from the hub")
     repository: str = option("fixie-ai/common_voice_17_0", "repository on the hub")
     language: str = option("en", "language code, such as de or pt")
-    plain: bool = option(True, "lower-case transcripts with letters, digits, apostrophe and blank only")
+    plain: bool = option(True, "lower-case transcripts with only letters, digits, apostrophes and spaces")
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         for split in self.kept:
@@ -49,8 +49,9 @@ class CommonVoice(SpeechDataset):
 
 
 def plain_text(text: str) -> str:
-    """Lower case, typographic apostrophes as ``'``, everything but letters, marks, digits and apostrophes to a
-    blank."""
+    """Lower-case a text, write typographic apostrophes as ``'``, and replace everything but letters, marks, digits and
+    apostrophes by a space.
+    """
     text = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    kept = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
-    return re.sub(r" +", " ", "".join(kept)).strip()
+    characters = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
+    return re.sub(r" +", " ", "".join(characters)).strip()

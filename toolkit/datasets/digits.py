@@ -1,8 +1,8 @@
-"""``dataset=digits``: handwritten digits, 8 x 8 grey, 1,797 of them, from the package scikit-learn.
+"""``dataset=digits``: 1,797 grey images of handwritten digits, 8 x 8, from the package scikit-learn.
 
 Origin: the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998, UCI Machine Learning
-Repository), CC BY 4.0, which scikit-learn holds in its wheel. Only that file is read, nothing is imported. There is no
-official split: 20 % of each class are the test split, 10 % the validation split.
+Repository), CC BY 4.0, which is in scikit-learn's wheel. Only that file is read; nothing is imported. There is no
+official split: 20 % of each class form the test split, 10 % the validation split.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ NAMES = tuple("0123456789")
 class Digits(ImageDataset):
     """Small handwritten digits."""
 
-    size: int | None = option(8, "height and width in pixels; 8: as they are", ge=1, le=4096)
-    channels: Literal[1, 3] | None = option(1, "1: grey, as they are; 3: three equal channels")
-    test_fraction: float = option(0.2, "part of each class that is set apart for the test", gt=0, lt=1)
+    size: int | None = option(8, "height and width in pixels; 8: unchanged", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(1, "1: grey, unchanged; 3: three equal channels")
+    test_fraction: float = option(0.2, "fraction of each class that is carved for the test split", gt=0, lt=1)
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.validation_fraction + self.test_fraction >= 1:
@@ -53,8 +53,8 @@ class Digits(ImageDataset):
 
 
 def _file() -> Path:
-    found = importlib.util.find_spec("sklearn")
-    folder = found and next(iter(found.submodule_search_locations or ()), None)
+    package = importlib.util.find_spec("sklearn")
+    folder = package and next(iter(package.submodule_search_locations or ()), None)
     if not folder or not (file := Path(folder) / FILE).is_file():
         raise DataError("dataset=digits needs scikit-learn, which holds the pictures: pip install scikit-learn")
     return file

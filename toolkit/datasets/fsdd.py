@@ -2,7 +2,7 @@
 
 Origin: https://github.com/Jakobovski/free-spoken-digit-dataset. Licence: CC BY-SA 4.0 (Zohar Jackson and the
 contributors). 3,000 recordings, 0.36 h. The official rule: takes 0 to 4 of each digit and speaker are the test set, 5
-to 49 the training set. ``validation`` is cut from the latter: takes 5 to 9. That makes 2,400 / 300 / 300.
+to 49 the training set. ``validation`` is carved from the latter: takes 5 to 9. That makes 2,400 / 300 / 300.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class FSDD(SpeechDataset):
     """Isolated digits of six speakers."""
 
     silence: float = option(
-        0.15, "put before and after each recording, in seconds: the clips are cut tightly", ge=0, le=10
+        0.15, "silence added before and after each recording, in seconds; the clips are tightly trimmed", ge=0, le=10
     )
     path: str | None = option(
-        None, "a checkout of the repository, or split folders with metadata.csv; none: fetched from the hub"
+        None, "a checkout of the repository, or split folders with metadata.csv; null: fetched from the hub"
     )
     repository: str = option("mteb/free-spoken-digit-dataset", "repository on the hub, used without a path (untested)")
 
@@ -61,8 +61,8 @@ class FSDD(SpeechDataset):
             yield Problem("empty folder", f"dataset.path={root}", message, fatal=True)
 
     def _from_hub(self, cache: Path) -> Iterator[Example | Problem]:
-        for part in ("train", "test"):
-            for row in hub.rows(self.repository, None, part, None, cache, ("label",)):
+        for split in ("train", "test"):
+            for row in hub.rows(self.repository, None, split, None, cache, ("label",)):
                 yield _recording(Path(row.file_name).stem, row.read, row.where, row.stamp) or Problem(
                     "unknown file name",
                     row.where,

@@ -1,13 +1,13 @@
-"""``dataset=image_folder``: one's own pictures, in a folder for each class.
+"""``dataset=image_folder``: your own images, in a folder for each class.
 
 Layouts:
 
-- ``CLASS/*.jpg``: the splits are cut from it;
-- ``train/CLASS/*.jpg``, maybe also ``validation`` (or ``dev``, ``val``, ``valid``) and ``test``.
+- ``CLASS/*.jpg``: all splits are carved from it;
+- ``train/CLASS/*.jpg``, optionally with ``validation`` (or ``dev``, ``val``, ``valid``) and ``test``.
 
-A validation or test split that the data does not have is cut from the training split, from every class alike. Pictures
-may lie deeper in a class's folder. Hidden files and those that file browsers leave are ignored everywhere, files that
-are no pictures only outside of the classes' folders.
+Missing validation and test splits are carved from the training split, with the same fraction of every class. The folder
+of a class may have subfolders. Hidden files and the files of file browsers are ignored everywhere; other files that are
+not images are ignored only outside the folders of the classes.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from toolkit.data.problems import Problem, nearest
 from toolkit.data.sources.folder import ALIASES, name_in, split_of, unusable
 from toolkit.datasets.base import ImageDataset, labelled_image
 
-LEFT_BEHIND = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}  # by file browsers
+LEFT_BEHIND = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}  # files of file browsers
 
 
 @spec
 class ImageFolder(ImageDataset):
-    """One's own pictures."""
+    """Your own images."""
 
-    path: str | None = option(None, "the folder with the folders of the classes, or of the splits")
-    channels: Literal[1, 3] | None = option(3, "3: colour, 1: grey; null: as they are, which must be one kind")
-    test_fraction: float = option(0.1, "part of each class that is set apart if there is no test split", ge=0, lt=1)
+    path: str | None = option(None, "folder with a folder for each class or each split")
+    channels: Literal[1, 3] | None = option(3, "3: colour, 1: grey; null: unchanged, which must be one kind")
+    test_fraction: float = option(0.1, "fraction of each class that is carved if the test split is missing", ge=0, lt=1)
 
     def check(self) -> Iterator[tuple[str, str]]:
         if not self.path:
@@ -65,7 +65,7 @@ def _read(root: Path) -> Iterator[Example | Problem]:
 
 
 def _split_folders(root: Path) -> dict[Path, str]:
-    """Folders that are named like a split; none where none of them holds folders: there, ``train`` is a vehicle."""
+    """Find the folders named like a split. If none of them has subfolders they are classes: ``train`` is a vehicle."""
     named = {folder: split_of(folder) for folder in _folders(root) if split_of(folder) in SPLITS}
     if not any(_folders(folder) for folder in named):
         return {}
@@ -83,28 +83,28 @@ def _split(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
         names = ", ".join(c.name for c in classes) or "no folder"
         yield Problem("no classes", where, f"found {names}, expected a folder for each class", fatal=True)
         return
-    items = {found: list(_class(root, found, split)) for found in classes}
-    some = any(isinstance(item, Example) for inside in items.values() for item in inside)
-    if not some:
-        # Not to be mended by cutting this split from the training split, which would hide the mistake.
+    items = {class_folder: list(_class(root, class_folder, split)) for class_folder in classes}
+    any_image = any(isinstance(item, Example) for content in items.values() for item in content)
+    if not any_image:
+        # Carving this split from the training split would hide the mistake.
         yield Problem("empty split", where, "found no picture in its classes, expected at least one", fatal=True)
-    for found, inside in items.items():
-        yield from inside
-        if not inside and some:
-            yield Problem("empty class", name_in(root, found), "found no picture in it, expected at least one")
+    for class_folder, content in items.items():
+        yield from content
+        if not content and any_image:
+            yield Problem("empty class", name_in(root, class_folder), "found no picture in it, expected at least one")
 
 
 def _class(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     denied: list[OSError] = []
     for parent, folders, files in os.walk(folder, onerror=denied.append):
-        folders[:] = sorted(name for name in folders if _counts(name))
-        for name in sorted(name for name in files if _counts(name)):
-            yield _picture(root, Path(parent, name), folder.name, split)
+        folders[:] = sorted(name for name in folders if _is_visible(name))
+        for name in sorted(name for name in files if _is_visible(name)):
+            yield _image(root, Path(parent, name), folder.name, split)
     for error in denied:
         yield Problem("unreadable", name_in(root, Path(error.filename)), f"{error.strerror}, expected a folder to read")
 
 
-def _picture(root: Path, path: Path, text: str, split: str) -> Example | Problem:
+def _image(root: Path, path: Path, text: str, split: str) -> Example | Problem:
     where = name_in(root, path)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in where):
         return Problem("bad name", ascii(where), "expected a name in UTF-8 without control characters: rename it")
@@ -117,7 +117,7 @@ def _picture(root: Path, path: Path, text: str, split: str) -> Example | Problem
 
 
 def _strays(root: Path, splits: dict[Path, str]) -> Iterator[Problem]:
-    """Folders of pictures beside the splits, and two folders for one split."""
+    """Yield a problem for each folder of images beside the splits, and for two folders of one split."""
     for folder in _folders(root):
         if folder not in splits and any(
             Path(name).suffix.lower() in FORMATS for _, _, files in os.walk(folder) for name in files
@@ -133,13 +133,13 @@ def _strays(root: Path, splits: dict[Path, str]) -> Iterator[Problem]:
             )
 
 
-def _counts(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in LEFT_BEHIND
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and _counts(path.name))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _is_visible(path.name))
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.is_dir() and _counts(path.name))
+    return sorted(path for path in folder.iterdir() if not path.is_dir() and _is_visible(path.name))

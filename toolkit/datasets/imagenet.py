@@ -1,9 +1,9 @@
 """``dataset=imagenet``: ImageNet-1k (Russakovsky et al. 2015), 1.28 million photographs in 1,000 classes, from the hub.
 
-Untested. The repository ``ILSVRC/imagenet-1k`` must be asked for access. Its validation split, whose classes are
-public, is the test split here, as in published results; the validation split is set apart from the training split.
-Pictures are read one at a time and decoded once to ``size`` x ``size`` in the cache: 193 GB at 224, 16 GB at 64. With
-``dataset.streaming=true`` the last of the training files are the validation split.
+Untested. Access to the repository ``ILSVRC/imagenet-1k`` must be requested. Its validation split, whose classes are
+public, is the test split here, as in published results; the validation split is carved from the training split. Images
+are read one at a time and decoded once to ``size`` x ``size`` in the cache: 193 GB at 224, 16 GB at 64. With
+``dataset.streaming=true`` the last of the training files form the validation split.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class ImageNet(ImageDataset):
 
     sharded: ClassVar[bool] = True
 
-    size: int | None = option(224, "height and width in pixels of the middle square", ge=1, le=4096)
+    size: int | None = option(224, "height and width in pixels of the central square", ge=1, le=4096)
     channels: Literal[1, 3] | None = option(3, "3: colour; 1: grey")
     validation_fraction: float = option(
-        0.01, "part of the training pictures of each class for the validation split", ge=0, lt=1
+        0.01, "fraction of the training images of each class that is carved for the validation split", ge=0, lt=1
     )
     repeats: Literal["bad", "keep"] = option(
-        "keep", "the same picture in two splits or classes: bad, or kept and counted"
+        "keep", "the same image in two splits or classes: bad, or kept and counted in the log"
     )
-    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    path: str | None = option(None, "local copy of the repository; null: fetched from the hub")
     repository: str = option("ILSVRC/imagenet-1k", "repository on the hub")
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
@@ -43,16 +43,16 @@ class ImageNet(ImageDataset):
             for row in hub.rows(*self._part(split), cache, ("label",), "image"):
                 yield self.example(split, row)
         if self.streaming:
-            found = self.shards("validation", cache)
-            for number in range(len(found.files)):
-                yield from (example for example in found.examples(self, "validation", number) if example)
+            shards = self.shards("validation", cache)
+            for number in range(len(shards.files)):
+                yield from (example for example in shards.examples(self, "validation", number) if example)
 
     def shards(self, split: str, cache: Path) -> Shards:
-        """Of a stream no pictures can be set apart, so whole files are."""
-        found = hub.shards(*self._part(split), cache, ("label",), "image")
-        apart = max(1, round(self.validation_fraction * len(found.files)))
-        part = {"train": slice(0, -apart), "validation": slice(-apart, None), "test": slice(None)}[split]
-        return replace(found, files=found.files[part])
+        """List the shards of a split; the validation split takes whole files, since a stream cannot carve images."""
+        all_shards = hub.shards(*self._part(split), cache, ("label",), "image")
+        count = max(1, round(self.validation_fraction * len(all_shards.files)))
+        selection = {"train": slice(0, -count), "validation": slice(-count, None), "test": slice(None)}[split]
+        return replace(all_shards, files=all_shards.files[selection])
 
     def example(self, split: str, row: Row) -> Example:
         name, text = f"{split}/{row.number}", row.fields["label"]

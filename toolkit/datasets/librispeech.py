@@ -24,12 +24,14 @@ class LibriSpeech(SpeechDataset):
 
     sharded: ClassVar[bool] = True
 
-    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    path: str | None = option(None, "local copy of the repository; null: fetched from the hub")
     repository: str = option("openslr/librispeech_asr", "repository on the hub")
-    subset: Literal["clean", "other", "all"] = option("clean", "which part", choices=("clean", "other", "all"))
-    train: str = option("train.100", "the hub's split to train on: train.100, train.360 (clean), train.500 (other)")
-    validation: str = option("validation", "the hub's split to validate on")
-    test: str = option("test", "the hub's split to test on")
+    subset: Literal["clean", "other", "all"] = option(
+        "clean", "configuration of the repository", choices=("clean", "other", "all")
+    )
+    train: str = option("train.100", "split of the hub to train on: train.100, train.360 (clean), train.500 (other)")
+    validation: str = option("validation", "split of the hub to validate on")
+    test: str = option("test", "split of the hub to test on")
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         for split in self.kept:
@@ -44,5 +46,5 @@ class LibriSpeech(SpeechDataset):
         return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
     def _part(self, split: str) -> tuple[str, str, str, None]:
-        part = {"train": self.train, "validation": self.validation, "test": self.test}[split]
-        return self.path or self.repository, self.subset, part, None
+        name = {"train": self.train, "validation": self.validation, "test": self.test}[split]
+        return self.path or self.repository, self.subset, name, None

@@ -1,11 +1,11 @@
-"""``dataset=fashion_mnist``, ``mnist``: 28 x 28 grey pictures in 10 classes, 60,000 to train on and 10,000 to test.
+"""``dataset=fashion_mnist``, ``mnist``: 28 x 28 grey images in 10 classes, 60,000 for training and 10,000 for testing.
 
 - Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): articles of clothing, MIT licence. Fetched as the Debian package
   ``dataset-fashion-mnist``, else (untested) from the hub, ``zalando-datasets/fashion_mnist``.
 - MNIST (LeCun et al. 1998): handwritten digits. From the hub, ``ylecun/mnist`` (untested).
 
-``dataset.path=FOLDER`` takes the four files of either, packed by gzip or not. Both have the official test split; the
-validation split is set apart from the training split, 10 % of each class by default.
+``dataset.path=FOLDER`` reads the four files of either, gzipped or not. Both have the official test split; the
+validation split is carved from the training split, 10 % of each class by default.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLOTHING = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 DIGITS = tuple("0123456789")
-FILES = {  # split -> its pictures, their classes
+FILES = {  # split -> its images, their classes
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
@@ -45,14 +45,14 @@ CHECKSUM = "51fea49bc1c5fdd55755b8ed20a548425d318af19d8b1c793045f26ee16c47e5"
 
 @spec
 class FourFiles(ImageDataset):
-    """Fields of both corpora, which come as four files of one format."""
+    """Fields of both corpora, which consist of four files of the same format."""
 
-    size: int | None = option(28, "height and width in pixels; 28: as they are", ge=1, le=4096)
-    channels: Literal[1, 3] | None = option(1, "1: grey, as they are; 3: three equal channels")
+    size: int | None = option(28, "height and width in pixels; 28: unchanged", ge=1, le=4096)
+    channels: Literal[1, 3] | None = option(1, "1: grey, unchanged; 3: three equal channels")
     repeats: Literal["bad", "keep"] = option(
-        "keep", "the same picture in two splits or classes: bad, or kept and counted"
+        "keep", "the same image in two splits or classes: bad, or kept and counted in the log"
     )
-    path: str | None = option(None, "folder with the four files; none: they are fetched")
+    path: str | None = option(None, "folder with the four files; null: fetched")
 
 
 @spec
@@ -73,7 +73,7 @@ class FashionMNIST(FourFiles):
     """Articles of clothing."""
 
     repository: str = option(
-        "zalando-datasets/fashion_mnist", "repository on the hub, where Debian's package cannot be had (untested)"
+        "zalando-datasets/fashion_mnist", "repository on the hub, used if Debian's package is not available (untested)"
     )
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
@@ -83,13 +83,13 @@ class FashionMNIST(FourFiles):
             yield from local(Path(self.path).expanduser(), CLOTHING)
             return
         try:
-            folder = _fetched(cache, progress)
+            folder = _fetch(cache, progress)
         except fetch.FetchError as error:
-            yield from self._second_way(cache, str(error))
+            yield from self._from_hub(cache, str(error))
         else:
             yield from local(folder, CLOTHING)
 
-    def _second_way(self, cache: Path, first: str) -> Iterator[Example]:
+    def _from_hub(self, cache: Path, first: str) -> Iterator[Example]:
         try:
             yield from _from_hub(self.repository, CLOTHING, cache)
         except DataError as error:
@@ -99,12 +99,12 @@ class FashionMNIST(FourFiles):
             ) from None
 
 
-def _fetched(cache: Path, progress: Any) -> Path:
-    """The folder of Fashion-MNIST's files, fetched once by apt-get.
+def _fetch(cache: Path, progress: Any) -> Path:
+    """Return the folder of Fashion-MNIST's files, fetched once by apt-get.
 
     Raises:
-        FetchError: that does not work here.
-        DataError: what came is not the known version.
+        FetchError: apt-get cannot fetch them.
+        DataError: the files are not of the known version.
     """
     import tempfile
 
@@ -112,7 +112,7 @@ def _fetched(cache: Path, progress: Any) -> Path:
 
     def wanted(member: str) -> str | None:
         name = posixpath.basename(member)
-        return name.removesuffix(".gz") if name.endswith("-ubyte.gz") else None  # unpack removes the packing too
+        return name.removesuffix(".gz") if name.endswith("-ubyte.gz") else None  # unpack decompresses it
 
     target = cache / "downloads" / f"{PACKAGE}-{VERSION}"
     if target.exists():
@@ -123,10 +123,10 @@ def _fetched(cache: Path, progress: Any) -> Path:
             fetch.unpack(archive, folder, wanted)
         files = [folder / name for names in FILES.values() for name in names]
         missing = [file.name for file in files if not file.is_file()]
-        found = f"none ({', '.join(missing)} missing)" if missing else fetch.checksum(files)
-        if found != CHECKSUM:
+        checksum = f"none ({', '.join(missing)} missing)" if missing else fetch.checksum(files)
+        if checksum != CHECKSUM:
             raise DataError(
-                f"{archive.name}: the checksum of its files is {found}, expected {CHECKSUM} ({VERSION}): a damaged "
+                f"{archive.name}: the checksum of its files is {checksum}, expected {CHECKSUM} ({VERSION}): a damaged "
                 "download, or another version"
             )
     return target
@@ -142,21 +142,21 @@ def _from_hub(repository: str, names: Sequence[str], cache: Path) -> Iterator[Ex
 
 
 def local(root: Path, names: Sequence[str]) -> Iterator[Example | Problem]:
-    """The pictures of four files in the format of MNIST.
+    """Yield the images of four files in the format of MNIST.
 
     Args:
         root: their folder.
         names: of the classes.
     """
-    for split, parts in FILES.items():
-        found = [_find(root, part) for part in parts]
-        if missing := [part for part, file in zip(parts, found, strict=True) if file is None]:
+    for split, file_names in FILES.items():
+        paths = [_find(root, file_name) for file_name in file_names]
+        if missing := [file_name for file_name, file in zip(file_names, paths, strict=True) if file is None]:
             where = f"dataset.path={root}"
             yield Problem(
                 "missing file", where, f"found no {' and no '.join(missing)}, with .gz or without", fatal=True
             )
             continue
-        images, labels = cast(list[Path], found)
+        images, labels = cast(list[Path], paths)
         try:
             shape, classes = _shape(images, 3), read(labels, 1)
         except DataError as error:
@@ -170,34 +170,34 @@ def local(root: Path, names: Sequence[str]) -> Iterator[Example | Problem]:
 
 
 def _find(root: Path, name: str) -> Path | None:
-    other = name.replace("-idx", ".idx")  # as some tools unpack them
+    other = name.replace("-idx", ".idx")  # the names that some tools give them
     return next((root / n for n in (name, f"{name}.gz", other, f"{other}.gz") if (root / n).is_file()), None)
 
 
 def read(file: Path, axes: int) -> np.ndarray:
-    """The uint8 array of a file in the IDX format (http://yann.lecun.com/exdb/mnist), packed by gzip or not.
+    """Read the uint8 array of a file in the IDX format (http://yann.lecun.com/exdb/mnist), gzipped or not.
 
     Raises:
-        DataError: another format, another number of axes, truncated, or more in it than the header promises.
+        DataError: another format, another number of axes, truncated, or longer than the header declares.
     """
     shape = _shape(file, axes)
     size = math.prod(shape)
     try:
-        with _opened(file) as stream:
+        with _open(file) as stream:
             stream.read(4 + 4 * axes)
             data = stream.read(size + 1)
     except (OSError, EOFError) as error:
         raise DataError(f"{file}: damaged or truncated ({error})") from error
     if len(data) != size:
-        found = f"only {len(data):,}" if len(data) < size else "more"
-        raise DataError(f"{file}: the header promises {size:,} values, {found} are there: damaged or truncated")
+        count = f"only {len(data):,}" if len(data) < size else "more"
+        raise DataError(f"{file}: the header promises {size:,} values, {count} are there: damaged or truncated")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _shape(file: Path, axes: int) -> tuple[int, ...]:
-    """The lengths of the axes that the header promises."""
+    """Read the shape from the header."""
     try:
-        with _opened(file) as stream:
+        with _open(file) as stream:
             header = stream.read(4 + 4 * axes)
     except (OSError, EOFError) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
@@ -212,5 +212,5 @@ def _shape(file: Path, axes: int) -> tuple[int, ...]:
     return shape
 
 
-def _opened(file: Path) -> BinaryIO:
+def _open(file: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(file) if file.suffix == ".gz" else file.open("rb"))

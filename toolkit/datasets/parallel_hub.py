@@ -2,10 +2,10 @@
 ``datasets``.
 
 Downloading from the hub is untested (the tests read local repositories with the hub's columns: ``repository`` may be a
-folder). ``dataset.path=FOLDER`` takes local files instead, in one of the layouts of
-:mod:`toolkit.datasets.parallel_text`. ``dataset.source=`` and ``dataset.target=`` choose languages and direction.
+folder). ``dataset.path=FOLDER`` reads local files instead, in one of the layouts of
+:mod:`toolkit.datasets.parallel_text`. ``dataset.source`` and ``dataset.target`` select languages and direction.
 
-- Multi30k (Elliott et al. 2016), ``bentrevett/multi30k``: captions of pictures, English and German (local files: French
+- Multi30k (Elliott et al. 2016), ``bentrevett/multi30k``: image captions, English and German (local files: French
   and Czech too), 29,000 / 1,014 / 1,000. The images' licence is unclear; for research.
 - Tatoeba, ``sentence-transformers/parallel-sentences-tatoeba``: short everyday sentences, English and 47 languages, CC
   BY 2.0 FR. It has no official splits.
@@ -35,7 +35,7 @@ BLOCK = 10_000  # rows that are read at a time
 
 @spec
 class _Official(PairDataset):
-    """What corpora with official splits share: they can be read as a stream."""
+    """Base class of corpora with official splits, which can be streamed."""
 
     sharded: ClassVar[bool] = True
 
@@ -47,19 +47,19 @@ class _Official(PairDataset):
             yield "path", "found beside streaming, but text files are read as a whole; dataset=pair_shards reads shards"
 
     def example(self, split: str, row: Row) -> Example | Problem:
-        both = row.fields.get("translation", row.fields)
-        row = replace(row, fields={"source": both.get(self.source), "target": both.get(self.target)})
+        texts = row.fields.get("translation", row.fields)
+        row = replace(row, fields={"source": texts.get(self.source), "target": texts.get(self.target)})
         return pair_of(split, row, (str(self.source), str(self.target)))
 
 
 @spec
 class Multi30k(_Official):
-    """Captions of pictures, with the official splits of 2016."""
+    """Image captions, with the official splits of 2016."""
 
-    source: str = option("en", "language that is translated from: en, de; local files: fr, cs")
-    target: str = option("de", "language that is translated to: en, de; local files: fr, cs")
+    source: str = option("en", "language to translate from: en, de; local files: fr, cs")
+    target: str = option("de", "language to translate to: en, de; local files: fr, cs")
     path: str | None = option(
-        None, "folder with train, val and test in files for each language; none: fetched from the hub"
+        None, "folder with train, val and test in files for each language; null: fetched from the hub"
     )
     test: str = option("test_2016_flickr", "name of the test files in the folder")
     repository: str = option("bentrevett/multi30k", "repository on the hub")
@@ -75,13 +75,15 @@ class Multi30k(_Official):
 class Tatoeba(PairDataset):
     """Short everyday sentences."""
 
-    source: str = option("en", "language that is translated from; one of the two is en")
-    target: str = option("de", "language that is translated to; one of the two is en")
-    path: str | None = option(None, "folder with train.tsv, validation.tsv and test.tsv; none: fetched from the hub")
+    source: str = option("en", "language to translate from; one of the two is en")
+    target: str = option("de", "language to translate to; one of the two is en")
+    path: str | None = option(None, "folder with train.tsv, validation.tsv and test.tsv; null: fetched from the hub")
     repository: str = option("sentence-transformers/parallel-sentences-tatoeba", "repository on the hub")
-    validation_fraction: float = option(0.01, "part to cut from train if there is no validation split", ge=0, lt=0.5)
-    test_fraction: float = option(0.01, "part to cut from train if there is no test split", ge=0, lt=0.5)
-    split_seed: int = option(0, "another seed cuts other splits", ge=0)
+    validation_fraction: float = option(
+        0.01, "fraction of train to carve if the validation split is missing", ge=0, lt=0.5
+    )
+    test_fraction: float = option(0.01, "fraction of train to carve if the test split is missing", ge=0, lt=0.5)
+    split_seed: int = option(0, "seed of the carved splits", ge=0)
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from PairDataset.check(self)
@@ -90,10 +92,10 @@ class Tatoeba(PairDataset):
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
         yield from parallel_text.with_splits(
-            self._all(cache), self.validation_fraction, self.test_fraction, self.split_seed
+            self._pairs(cache), self.validation_fraction, self.test_fraction, self.split_seed
         )
 
-    def _all(self, cache: Path) -> Iterator[Example | Problem]:
+    def _pairs(self, cache: Path) -> Iterator[Example | Problem]:
         if self.path:
             yield from parallel_text.read(Path(self.path), self.source, self.target, only=self.split)
             return
@@ -105,21 +107,21 @@ class Tatoeba(PairDataset):
 
 @spec
 class Uncleaned(_Official):
-    """Fields of the corpora that were published with bad pairs in them."""
+    """Fields of the corpora that were published with bad pairs."""
 
     on_bad: Literal["refuse", "drop"] = option(
-        "drop", "a bad example: refuse the data and list all problems, or drop it and count"
+        "drop", "what to do about bad examples: refuse the data and list all problems, or drop and count them"
     )
-    path: str | None = option(None, "folder with the splits as text files; none: fetched from the hub")
-    test: str | None = option(None, "name of the test files in the folder, where there are several")
+    path: str | None = option(None, "folder with the splits as text files; null: fetched from the hub")
+    test: str | None = option(None, "name of the test files in the folder, if there are several")
 
 
 @spec
 class IWSLT(Uncleaned):
     """Transcripts of talks, with the official splits."""
 
-    source: str = option("de", "language that is translated from: de, en, fr, it, nl, ro, ar, ja, ko, zh")
-    target: str = option("en", "language that is translated to")
+    source: str = option("de", "language to translate from: de, en, fr, it, nl, ro, ar, ja, ko, zh")
+    target: str = option("en", "language to translate to")
     repository: str = option("IWSLT/iwslt2017", "repository on the hub")
     revision: str | None = option("refs/convert/parquet", "revision on the hub")
 
@@ -135,8 +137,8 @@ class IWSLT(Uncleaned):
 class WMT14(Uncleaned):
     """News and parliament, millions of sentences, with the official splits."""
 
-    source: str = option("en", "language that is translated from; one of the two is en")
-    target: str = option("de", "language that is translated to; the other is cs, de, fr, hi or ru")
+    source: str = option("en", "language to translate from; one of the two is en")
+    target: str = option("de", "language to translate to; the other is cs, de, fr, hi or ru")
     repository: str = option("wmt/wmt14", "repository on the hub")
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
@@ -153,7 +155,7 @@ class WMT14(Uncleaned):
 def all_splits(
     dataset: Any, name: str | None, cache: Path, columns: Sequence[str] | None, revision: str | None = None
 ) -> Iterator[Example | Problem]:
-    """The pairs of a corpus with official splits: of the files at its ``path``, else those of :func:`rows`."""
+    """Yield the pairs of a corpus with official splits, from the files at its ``path``, else from the hub."""
     if dataset.path:
         yield from parallel_text.read(Path(dataset.path), dataset.source, dataset.target, dataset.test, dataset.split)
         return
@@ -170,14 +172,14 @@ def rows(
     columns: Sequence[str] | None,
     revision: str | None = None,
 ) -> Iterator[Example | Problem]:
-    """The pairs of one split on the hub.
+    """Yield the pairs of one split on the hub.
 
     Args:
-        dataset: names the languages.
+        dataset: the spec, which has the languages.
         repository: on the hub.
         name: configuration of the repository.
-        split: its split, which has the same name here.
-        cache: where downloads are kept.
+        split: name of the split, the same on the hub.
+        cache: folder for downloads.
         columns: of source and target; None: both are in ``translation``, by language.
         revision: branch or commit.
 
@@ -186,9 +188,9 @@ def rows(
     """
     languages = dataset.source, dataset.target
     data, where = hub.load(repository, name, split, revision, cache, columns or ["translation"])
-    both = _columns(columns) if columns else _by_language(languages)
+    pairs_of = _columns(columns) if columns else _by_language(languages)
     for start in range(0, len(data), BLOCK):
-        for i, (source, target) in enumerate(both(data[start : start + BLOCK]), start):
+        for i, (source, target) in enumerate(pairs_of(data[start : start + BLOCK]), start):
             origin = f"{where}, row {i}"
             if isinstance(source, str) and isinstance(target, str):
                 yield pair(f"{split}.{i}", split, source, target, origin, languages)

@@ -1,17 +1,17 @@
-"""``dataset=parallel_text``: one's own sentences and their translations.
+"""``dataset=parallel_text``: your own sentences and their translations.
 
 ``dataset.path`` is one of these, gzipped (``.gz``) or not:
 
 - a folder with ``train.tsv``, ``validation.tsv`` (or ``dev``, ``val``, ``valid``) and ``test.tsv``: a header line with
-  the names of the languages, ``en<TAB>de``; one pair a line, no quoting. A third column may be ``id``, a name for
+  the names of the languages, ``en<TAB>de``; one pair per line, no quoting. A third column may be ``id``, a name for
   each pair;
-- one such file, which has no splits, or a folder with nothing but that;
+- one such file without splits, or a folder with only that file;
 - a folder with line-aligned files, one for each split and language: ``train.en``, ``train.de``, ``val.en``, ...,
   ``test.de`` or ``test_2016.de``. Line n of one is the translation of line n of the other.
 
-Of two languages the first column is translated to the second, or the first in alphabetical order to the other;
-``dataset.source`` and ``dataset.target`` turn it round, or choose among more. A validation or test split that is not
-there is cut from the training split, so that no sentence, of either language, is in two.
+With two languages, the first column is translated to the second, or the first in alphabetical order to the other;
+``dataset.source`` and ``dataset.target`` reverse the direction, or select two of more languages. Missing validation and
+test splits are carved from the training split, so that no sentence of either language is in two splits.
 """
 
 from __future__ import annotations
@@ -38,13 +38,15 @@ LAYOUTS = "train.tsv with a header of two languages, or line-aligned train.en an
 
 @spec
 class ParallelText(PairDataset):
-    """One's own parallel corpus."""
+    """Your own parallel corpus."""
 
     path: str | None = option(None, "the folder with the splits, or one TSV file")
-    test: str | None = option(None, "name of the test files, where there are several: test_2016_flickr")
-    validation_fraction: float = option(0.05, "part to cut from train if there is no validation split", ge=0, lt=1)
-    test_fraction: float = option(0.05, "part to cut from train if there is no test split", ge=0, lt=1)
-    split_seed: int = option(0, "another seed cuts other splits", ge=0)
+    test: str | None = option(None, "name of the test files, if there are several: test_2016_flickr")
+    validation_fraction: float = option(
+        0.05, "fraction of train to carve if the validation split is missing", ge=0, lt=1
+    )
+    test_fraction: float = option(0.05, "fraction of train to carve if the test split is missing", ge=0, lt=1)
+    split_seed: int = option(0, "seed of the carved splits", ge=0)
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from PairDataset.check(self)
@@ -54,8 +56,8 @@ class ParallelText(PairDataset):
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
     def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
-        found = read(Path(self.path or ""), self.source, self.target, self.test, self.split)
-        yield from with_splits(found, self.validation_fraction, self.test_fraction, self.split_seed)
+        items = read(Path(self.path or ""), self.source, self.target, self.test, self.split)
+        yield from with_splits(items, self.validation_fraction, self.test_fraction, self.split_seed)
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
@@ -64,17 +66,17 @@ class ParallelText(PairDataset):
 def read(
     path: Path, source: str | None, target: str | None, test: str | None = None, only: str | None = None
 ) -> Iterator[Example | Problem]:
-    """The pairs of a folder or file in one of the layouts above, and what is wrong with it.
+    """Yield the pairs of a folder or file in one of the layouts above, and the problems with it.
 
     Args:
         path: the folder or file.
-        source, target: languages; None: of two languages, what is left, or the first and the second.
-        test: name of the test files, without language and ending; None: there is one set.
-        only: a split that is enough where there is no training split; None: that must be there.
+        source, target: languages; None: the remaining one of two languages, or the first and the second.
+        test: name of the test files, without language and suffix; None: there is one set.
+        only: a split that may be there without a training split; None: the training split is required.
     """
     path = path.expanduser()
     if path.is_file():
-        yield from _table(path, "train", source, target)
+        yield from _read_table(path, "train", source, target)
         return
     if problem := unusable(path, "texts", LAYOUTS):
         yield problem
@@ -86,11 +88,11 @@ def read(
         message = f"found {next(iter(tables)).name} and {next(iter(aligned)).name}, expected one layout: {LAYOUTS}"
         yield Problem("ambiguous layout", f"dataset.path={path}", message, fatal=True)
     elif len(tables) == 1 and not split_of(*tables.values()):
-        yield from _table(next(iter(tables)), "train", source, target)
+        yield from _read_table(next(iter(tables)), "train", source, target)
     elif tables:
-        yield from _tables(tables, source, target, test, only)
+        yield from _read_tables(tables, source, target, test, only)
     elif aligned:
-        yield from _all_aligned(path, aligned, source, target, test, only)
+        yield from _aligned_splits(path, aligned, source, target, test, only)
     else:
         shown = ", ".join(file.name for file in files[:5]) or "no file"
         message = f"found {shown}; expected {LAYOUTS}"
@@ -98,7 +100,7 @@ def read(
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file name without language and ending stands for, if any."""
+    """Return the split that a file name without language and suffix stands for, if any."""
     name = ALIASES.get(name.lower(), name.lower())
     return name if name in SPLITS else "test" if re.match(r"test[^a-z]", name) else None
 
@@ -112,34 +114,34 @@ def _is_aligned(file: Path) -> bool:
     return bool(dot) and language not in OTHER and bool(LANGUAGE.fullmatch(language))
 
 
-def _chosen(names: Iterable[str], test: str | None, only: str | None) -> tuple[dict[str, str], list[Problem]]:
-    """Split -> the name of its files."""
+def _files_of_splits(names: Iterable[str], test: str | None, only: str | None) -> tuple[dict[str, str], list[Problem]]:
+    """Return split -> name of its files, and the problems with the names."""
     names = list(dict.fromkeys(names))
-    of = {split: [name for name in names if split_of(name) == split] for split in SPLITS}
+    names_of = {split: [name for name in names if split_of(name) == split] for split in SPLITS}
     problems = []
     for name in names:
         if not split_of(name):
             message = f"found {name!r}, expected {', '.join(SPLITS)}{nearest(name, [*SPLITS, *ALIASES])}"
             problems.append(Problem("unknown split", name, message, fatal=True))
     if test is not None:
-        if test not in of["test"]:
-            message = f"found {', '.join(of['test']) or 'no test files'}, expected {test} (dataset.test)"
+        if test not in names_of["test"]:
+            message = f"found {', '.join(names_of['test']) or 'no test files'}, expected {test} (dataset.test)"
             problems.append(Problem("missing file", test, message, fatal=True))
-        of["test"] = [test]
-    for split, found in of.items():
-        if len(found) > 1:
+        names_of["test"] = [test]
+    for split, candidates in names_of.items():
+        if len(candidates) > 1:
             hint = "; choose by dataset.test=NAME" if split == "test" else ""
-            message = f"found {' and '.join(found)}, expected one set of files{hint}"
+            message = f"found {' and '.join(candidates)}, expected one set of files{hint}"
             problems.append(Problem("ambiguous split", split, message, fatal=True))
-    if not of["train"] and not (only and of[only]):
-        hint = "; dataset.split=test measures an earlier run without it" if of["test"] and not only else ""
+    if not names_of["train"] and not (only and names_of[only]):
+        hint = "; dataset.split=test measures an earlier run without it" if names_of["test"] and not only else ""
         message = f"found {', '.join(names)}, expected train too{hint}"
         problems.append(Problem("missing file", "train", message, fatal=True))
-    return {split: of[split][0] for split in SPLITS if of[split]}, problems
+    return {split: names_of[split][0] for split in SPLITS if names_of[split]}, problems
 
 
 def _languages(found: Sequence[str], source: str | None, target: str | None) -> tuple[str, str] | str:
-    """Source and target, or what is wrong with what was asked for."""
+    """Return source and target, or the problem with the requested languages."""
     shown = ", ".join(found)
     for key, name in (("source", source), ("target", target)):
         if name is not None and name not in found:
@@ -147,36 +149,36 @@ def _languages(found: Sequence[str], source: str | None, target: str | None) -> 
     if source is not None and target is not None:
         return source, target
     given = target if source is None else source
-    left = [name for name in found if name != given]
-    if len(left) != (2 if given is None else 1):
+    others = [name for name in found if name != given]
+    if len(others) != (2 if given is None else 1):
         return f"found the languages {shown}, expected two; choose by dataset.source=... dataset.target=..."
-    return (source or left[0], target or left[-1])
+    return (source or others[0], target or others[-1])
 
 
 # --- TSV -------------------------------------------------------------------------------------------------------------
 
 
-def _tables(
+def _read_tables(
     tables: dict[Path, str], source: str | None, target: str | None, test: str | None, only: str | None
 ) -> Iterator[Example | Problem]:
-    chosen, problems = _chosen(tables.values(), test, only)
+    chosen, problems = _files_of_splits(tables.values(), test, only)
     yield from problems
     if problems:
         return
     for split, name in chosen.items():
         files = [file for file, stem in tables.items() if stem == name]
         if len(files) > 1:
-            yield _twice(files)
+            yield _ambiguous(files)
             continue
-        for item in _table(files[0], split, source, target):
+        for item in _read_table(files[0], split, source, target):
             if isinstance(item, Example):
-                # of the first table, if the user gave none
+                # those of the first table, if the user gave none
                 source, target = (side.language for side in item.values.values() if isinstance(side, Sentence))
             yield item
 
 
-def _table(file: Path, split: str, source: str | None, target: str | None) -> Iterator[Example | Problem]:
-    """The pairs of a TSV file."""
+def _read_table(file: Path, split: str, source: str | None, target: str | None) -> Iterator[Example | Problem]:
+    """Yield the pairs of a TSV file."""
     lines = read_lines(file, file.name)
     if isinstance(lines, Problem):
         yield lines
@@ -203,13 +205,13 @@ def _table(file: Path, split: str, source: str | None, target: str | None) -> It
 
 
 def _header(header: list[str], source: str | None, target: str | None) -> tuple[str, str] | str:
-    # of two columns, id is Indonesian
+    # with only two columns, id is Indonesian
     names = [name for name in header if name != "id" or len(header) == 2 or "id" in (source, target)]
     shown = ", ".join(repr(name[:40]) for name in header) or "an empty file"
     if len(set(names)) < max(2, len(names)):
         return f"found {shown}, expected the names of two languages with a tab between, such as en and de"
-    strangers = [name for name in names if name not in (source, target) and not LANGUAGE.fullmatch(name)]
-    if strangers and None in (source, target):
+    invalid = [name for name in names if name not in (source, target) and not LANGUAGE.fullmatch(name)]
+    if invalid and None in (source, target):
         return (
             f"found {shown}, expected the codes of languages, such as en and de; if these are the names of columns, "
             f"give dataset.source=... and dataset.target=..."
@@ -220,7 +222,7 @@ def _header(header: list[str], source: str | None, target: str | None) -> tuple[
 # --- line-aligned files ----------------------------------------------------------------------------------------------
 
 
-def _all_aligned(
+def _aligned_splits(
     root: Path,
     files: dict[Path, tuple[str, str]],
     source: str | None,
@@ -228,34 +230,38 @@ def _all_aligned(
     test: str | None,
     only: str | None,
 ) -> Iterator[Example | Problem]:
-    known = sorted({language for name, language in files.values() if split_of(name)})
-    languages = _languages(known, source, target) if known else f"found {next(iter(files)).name}, expected {LAYOUTS}"
+    available = sorted({language for name, language in files.values() if split_of(name)})
+    languages = (
+        _languages(available, source, target) if available else f"found {next(iter(files)).name}, expected {LAYOUTS}"
+    )
     if isinstance(languages, str):
         yield Problem("unknown languages", f"dataset.path={root}", languages, fatal=True)
         return
-    chosen, problems = _chosen((name for name, language in files.values() if language in languages), test, only)
+    chosen, problems = _files_of_splits(
+        (name for name, language in files.values() if language in languages), test, only
+    )
     yield from problems
     if problems:
         return
     for split, name in chosen.items():
         sides = [[file for file, key in files.items() if key == (name, language)] for language in languages]
         if all(len(side) == 1 for side in sides):
-            yield from _aligned(sides[0][0], sides[1][0], split, name, languages)
+            yield from _read_aligned(sides[0][0], sides[1][0], split, name, languages)
         for side, other, language in zip(sides, reversed(sides), languages, strict=True):
             if len(side) > 1:
-                yield _twice(side)
+                yield _ambiguous(side)
             elif not side:
                 message = f"found {other[0].name}, expected {name}.{language} beside it"
                 yield Problem("missing file", f"{name}.{language}", message, fatal=True)
 
 
-def _aligned(
+def _read_aligned(
     source: Path, target: Path, split: str, name: str, languages: tuple[str, str]
 ) -> Iterator[Example | Problem]:
-    """The pairs of two files."""
-    read = [read_lines(file, file.name) for file in (source, target)]
-    yield from (lines for lines in read if isinstance(lines, Problem))
-    sources, targets = read
+    """Yield the pairs of two line-aligned files."""
+    contents = [read_lines(file, file.name) for file in (source, target)]
+    yield from (lines for lines in contents if isinstance(lines, Problem))
+    sources, targets = contents
     if isinstance(sources, Problem) or isinstance(targets, Problem):
         return
     where = f"{source.name} and {target.name}"
@@ -269,7 +275,7 @@ def _aligned(
         yield pair(f"{name}.{number}", split, text, translation, f"{where}, line {number}", languages)
 
 
-def _twice(files: Sequence[Path]) -> Problem:
+def _ambiguous(files: Sequence[Path]) -> Problem:
     names = " and ".join(file.name for file in files)
     return Problem("ambiguous split", names, "found both, expected one of them", fatal=True)
 
@@ -278,29 +284,29 @@ def _twice(files: Sequence[Path]) -> Problem:
 
 
 def with_splits(
-    found: Iterable[Example | Problem], validation: float, test: float, seed: int
+    items: Iterable[Example | Problem], validation: float, test: float, seed: int
 ) -> Iterator[Example | Problem]:
-    """What was found, with the splits cut that are not there; see :func:`cut`."""
+    """Yield examples and problems, with missing splits carved from train; see :func:`cut`."""
     pairs: list[Example] = []
-    for item in found:
+    for item in items:
         if isinstance(item, Example):
             pairs.append(item)
         else:
             yield item
-    given = {example.split for example in pairs}
-    yield from cut(pairs, 0 if "validation" in given else validation, 0 if "test" in given else test, seed)
+    present = {example.split for example in pairs}
+    yield from cut(pairs, 0 if "validation" in present else validation, 0 if "test" in present else test, seed)
 
 
 def cut(pairs: Sequence[Example], validation: float, test: float, seed: int) -> Iterator[Example | Problem]:
-    """Move parts of the training split to validation and test.
+    """Move fractions of the training split to validation and test.
 
-    Pairs that share a sentence of either language, directly or through others, stay together. The order in which they
-    are taken is that of a hash of seed and texts, so it depends neither on the order of the lines nor on the direction.
+    Pairs that share a sentence of either language, directly or through other pairs, stay together. They are taken in
+    the order of a hash of seed and texts, which depends neither on the order of the lines nor on the direction.
 
     Args:
         pairs: of all splits.
         validation, test: fractions of the training split.
-        seed: another one gives other splits.
+        seed: selects the pairs.
     """
     if not validation and not test:
         yield from pairs
@@ -313,23 +319,23 @@ def cut(pairs: Sequence[Example], validation: float, test: float, seed: int) -> 
 
 
 def _groups(pairs: Sequence[Example]) -> dict[str, list[Example]]:
-    """Pairs that share sentences, compared without case and white space, by the alphabetically first of these."""
-    least: dict[str, str] = {}  # sentence -> a smaller one of its group, or itself
+    """Group pairs that share sentences, ignoring case and white space; the key is the alphabetically first sentence."""
+    parent: dict[str, str] = {}  # sentence -> a smaller sentence of its group, or itself
 
     def find(sentence: str) -> str:
-        while (above := least.setdefault(sentence, sentence)) != sentence:
-            least[sentence] = least[above]
-            sentence = above
+        while (ancestor := parent.setdefault(sentence, sentence)) != sentence:
+            parent[sentence] = parent[ancestor]
+            sentence = ancestor
         return sentence
 
     keys = []
     for example in pairs:
         sides = [value for value in example.values.values() if isinstance(value, Sentence)]
         # an empty sentence is shared by no other pair
-        named = ((side.language, clean(side.text).casefold() or f"\0{example.id}") for side in sides)
-        ends = sorted(find("\0".join(name)) for name in named)
-        least[ends[1]] = ends[0]
-        keys.append(ends[0])
+        keyed = ((side.language, clean(side.text).casefold() or f"\0{example.id}") for side in sides)
+        roots = sorted(find("\0".join(name)) for name in keyed)
+        parent[roots[1]] = roots[0]
+        keys.append(roots[0])
     groups: dict[str, list[Example]] = defaultdict(list)
     for key, example in zip(keys, pairs, strict=True):
         groups[find(key)].append(example)

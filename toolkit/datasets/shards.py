@@ -22,14 +22,14 @@ LABEL = ("label", "class", "cls", "image/class/text", "image/class/label")
 
 
 def read_all(dataset: Source, cache: Path) -> Iterator[Example | Problem]:
-    """Yield all of a dataset's examples, except those of a split that is streamed."""
+    """Yield all examples of a dataset, except those of a streamed split."""
     for split in dataset.kept:
         shards = dataset.shards(split, cache)
         for number in range(len(shards.files)):
-            yield from (found for found in shards.examples(dataset, split, number) if found)
+            yield from (example for example in shards.examples(dataset, split, number) if example)
 
 
-def _named(dataset: Any) -> Iterator[tuple[str, str]]:
+def _require_path(dataset: Any) -> Iterator[tuple[str, str]]:
     if not dataset.path:
         yield "path", "is missing: give the folder of your shards, dataset.path=FOLDER"
 
@@ -44,16 +44,16 @@ def pair_of(split: str, row: Row, languages: tuple[str, str]) -> Example | Probl
 
 @spec
 class AudioShards(SpeechDataset):
-    """Recordings of one's own in shards."""
+    """Your own recordings in shards."""
 
     sharded: ClassVar[bool] = True
 
     path: str | None = option(None, "folder with the shards")
-    audio: tuple[str, ...] = option(AUDIO, "names that the field with the recording may have")
-    text: tuple[str, ...] = option(TEXT, "names that the field with the transcript may have")
+    audio: tuple[str, ...] = option(AUDIO, "possible names of the field with the recording")
+    text: tuple[str, ...] = option(TEXT, "possible names of the field with the transcript")
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from _named(self)
+        yield from _require_path(self)
 
     def shards(self, split: str, cache: Path) -> Shards:
         return in_folder(self.path, {"recording": self.audio, "transcript": self.text}, "recording", split)
@@ -70,16 +70,16 @@ class AudioShards(SpeechDataset):
 
 @spec
 class ImageShards(ImageDataset):
-    """Pictures of one's own in shards."""
+    """Your own images in shards."""
 
     sharded: ClassVar[bool] = True
 
     path: str | None = option(None, "folder with the shards")
-    image: tuple[str, ...] = option(IMAGE, "names that the field with the picture may have")
-    label: tuple[str, ...] = option(LABEL, "names that the field with the class may have")
+    image: tuple[str, ...] = option(IMAGE, "possible names of the field with the image")
+    label: tuple[str, ...] = option(LABEL, "possible names of the field with the class")
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from _named(self)
+        yield from _require_path(self)
 
     def shards(self, split: str, cache: Path) -> Shards:
         return in_folder(self.path, {"picture": self.image, "class": self.label}, "picture", split)
@@ -96,17 +96,17 @@ class ImageShards(ImageDataset):
 
 @spec
 class PairShards(PairDataset):
-    """Sentence pairs of one's own in shards: fields with the languages' names."""
+    """Your own sentence pairs in shards, in fields named by language."""
 
     sharded: ClassVar[bool] = True
 
     path: str | None = option(None, "folder with the shards")
-    source: str = option("en", "language that is translated from: the name of its field")
-    target: str = option("de", "language that is translated to: the name of its field")
+    source: str = option("en", "language to translate from: the name of its field")
+    target: str = option("de", "language to translate to: the name of its field")
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from PairDataset.check(self)
-        yield from _named(self)
+        yield from _require_path(self)
 
     def shards(self, split: str, cache: Path) -> Shards:
         wanted = {"source": (self.source,), "target": (self.target,)}

@@ -24,7 +24,7 @@ class SpeechCommands(SpeechDataset):
 
     sharded: ClassVar[bool] = True
 
-    path: str | None = option(None, "local copy of the repository; none: fetched from the hub")
+    path: str | None = option(None, "local copy of the repository; null: fetched from the hub")
     repository: str = option("google/speech_commands", "repository on the hub")
     revision: str | None = option("refs/convert/parquet", "revision on the hub; not used with a path")
     version: str = option("v0.02", "version of the corpus: v0.01 (30 words) or v0.02 (35)")

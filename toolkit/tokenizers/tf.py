@@ -1,4 +1,4 @@
-"""What the TensorFlow twins of the tokenizers share: strings in and out of the graph, as serving and export need it."""
+"""Base class of the TensorFlow twins of the tokenizers: strings in and out of the graph, for serving and export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class Tokenizer(keras.layers.Layer):
-    """Texts to ragged ids and back, in the graph, by a twin's ``tokenize`` and ``detokenize``.
+    """A layer that converts texts to ragged ids and back in the graph; twins define ``tokenize`` and ``detokenize``.
 
     Args:
         spec: the tokenizer's spec.
@@ -20,11 +20,11 @@ class Tokenizer(keras.layers.Layer):
         self.spec = spec
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """``(batch,)`` strings to ragged int32 ids."""
+        """Convert ``(batch,)`` strings to ragged int32 ids."""
         raise NotImplementedError
 
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """Ragged ids to ``(batch,)`` strings; blanks give nothing."""
+        """Convert ragged ids to ``(batch,)`` strings; blanks are skipped."""
         raise NotImplementedError
 
     def call(self, texts: tf.Tensor) -> tf.RaggedTensor:

@@ -1,4 +1,4 @@
-"""What the PyTorch twins of the tokenizers are: torch has no strings, so they call the neutral tokenizer."""
+"""Base class of the PyTorch twins of the tokenizers: torch has no strings, so they call the neutral tokenizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 class Neutral(Protocol):
-    """What ``load`` of a tokenizer's spec returns."""
+    """The tokenizer that ``load`` of a spec returns."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -19,11 +19,11 @@ class Neutral(Protocol):
 
 
 class Tokenizer(nn.Module):
-    """Texts to padded ids and back.
+    """A module that converts texts to padded ids and back.
 
     Args:
         spec: the tokenizer's spec.
-        tokenizer: what ``spec.load`` gave.
+        tokenizer: returned by ``spec.load``.
     """
 
     def __init__(self, spec: Any, tokenizer: Neutral) -> None:
@@ -32,10 +32,10 @@ class Tokenizer(nn.Module):
         self.tokenizer = tokenizer
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns ``(batch, tokens)`` int64 ids, padded with 0, and ``(batch,)`` int64 lengths."""
+        """Return ``(batch, tokens)`` int64 ids, padded with 0, and ``(batch,)`` int64 lengths."""
         ids = [torch.tensor(self.tokenizer.encode(text), dtype=torch.int64) for text in texts]
         return pad_sequence(ids, batch_first=True), torch.tensor([len(row) for row in ids])
 
     def detokenize(self, ids: Tensor, lengths: Tensor) -> list[str]:
-        """Texts of ``(batch, tokens)`` ids, of which ``lengths`` count."""
+        """Decode ``(batch, tokens)`` ids with ``(batch,)`` lengths to texts."""
         return [self.tokenizer.decode(row[:n].tolist()) for row, n in zip(ids, lengths, strict=True)]

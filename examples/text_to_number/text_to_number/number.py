@@ -74,7 +74,7 @@ class NumberBatcher:
     def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
         return {"numbers": self.scaled[places]}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         return {}
 
 

@@ -36,15 +36,15 @@ class AudioFields:
     max_seconds: float = option(60.0, "longest recording, in seconds; a longer one is bad", gt=0)
     silence: float = option(
         0.0,
-        "silence added before and after each recording, in seconds; clips that are cut at the first and last sound "
-        "need it, or too few frames are left for CTC",
+        "silence added before and after each recording, in seconds; tightly trimmed clips need it to have enough "
+        "frames for CTC",
         ge=0,
         le=10,
     )
 
 
 class AudioFeatures(Protocol):
-    """Features of audio, such as log-mel."""
+    """The contract of audio features, such as log-mel."""
 
     bands: int
 
@@ -65,7 +65,7 @@ class AudioValues:
         lengths: ``(recordings,)`` int64, samples, added silence included.
         digests: SHA-256 of the undecoded files.
         path: the memory-mapped file that holds the waveforms, or the waveforms themselves.
-        rows: ``(recordings,)`` int64, their places in it.
+        rows: ``(recordings,)`` int64, their rows in it.
         sample_rate: in Hz.
         silence: samples added before and after each recording.
     """
@@ -92,9 +92,9 @@ class AudioValues:
         return f"{self.lengths.sum() / self.sample_rate / 3600:.2f} h"
 
     def waveform(self, i: int) -> np.ndarray:
-        """``(samples,)`` float32, full scale 1.0; without added silence a read-only view of the cache file."""
-        found = array_cache.values(self.path, int(self.rows[i]))
-        return np.pad(found, self.silence) if self.silence else found
+        """Return ``(samples,)`` float32, full scale 1.0; without added silence a read-only view of the cache file."""
+        samples = array_cache.values(self.path, int(self.rows[i]))
+        return np.pad(samples, self.silence) if self.silence else samples
 
     def select(self, kept: Sequence[int]) -> AudioValues:
         return selected(self, kept)
@@ -126,10 +126,10 @@ class AudioBatcher:
         waveforms, lengths = pad([self.values.waveform(i) for i in places.tolist()], np.float32, longest)
         return {"waveforms": waveforms, "waveform_lengths": lengths}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         if self.seed is None:
             return {}
-        frames = zip(self.features.frames(made["waveform_lengths"]), positions, strict=True)
+        frames = zip(self.features.frames(batch["waveform_lengths"]), positions, strict=True)
         drawn = [self.features.draw(int(count), self.seed, epoch, int(i)) for count, i in frames]
         return {"time_masks": np.stack([t for t, _ in drawn]), "frequency_masks": np.stack([f for _, f in drawn])}
 
@@ -157,12 +157,12 @@ class Audio(Column[AudioValues]):
             store = array_cache.store(items, decoder, cache / "audio", progress)
         else:
             store = array_cache.hold(items, decoder, progress)
-        found = flaws(store.problems)
+        all_flaws = flaws(store.problems)
         rows = []
         for row, position in enumerate(store.positions):
             kind, message = self._bad_length(store.shapes[row][0] / rate)
             if kind:
-                found.append(Flaw(position, kind, message))
+                all_flaws.append(Flaw(position, kind, message))
             else:
                 rows.append(row)
         silence = round(self.dataset.silence * rate)
@@ -174,7 +174,7 @@ class Audio(Column[AudioValues]):
             rate,
             silence,
         )
-        return Decoded(decoded, [store.positions[row] for row in rows], found)
+        return Decoded(decoded, [store.positions[row] for row in rows], all_flaws)
 
     def _bad_length(self, seconds: float) -> tuple[str, str]:
         least, most = self.dataset.min_seconds, self.dataset.max_seconds
@@ -209,7 +209,7 @@ class Audio(Column[AudioValues]):
         return AudioBatcher(values, self.component, seed)
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
-        """Each input is a file."""
+        """Yield each input as a file."""
         yield from (Question(name, File(Path(name))) for name in inputs)
 
 

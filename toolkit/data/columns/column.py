@@ -1,7 +1,7 @@
-"""The contract of a column: one kind of content, wherever it stands in a task.
+"""The contract of a column: one kind of content, as input or target of any task.
 
-A task is a pair of columns, an input and a target. A column knows how values of its kind are checked, decoded and
-cached, what is learned from the training split, how long an example is, and how a batch is padded.
+A task maps an input column to a target column. A column checks, decodes and caches values of its kind, learns from the
+training split, measures the length of an example, and pads batches.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Values(Protocol):
     def __len__(self) -> int: ...
 
     def select(self, kept: Sequence[int]) -> Self:
-        """Return the values at these positions, which are in order."""
+        """Return the values at these positions, in ascending order."""
         ...
 
     @property
     def header(self) -> str:
-        """What all values share, for the fingerprint."""
+        """The properties that all values share, for the fingerprint."""
         ...
 
     @property
@@ -43,7 +43,7 @@ class Values(Protocol):
         ...
 
     def describe(self) -> str:
-        """Describe the amount in a few words, as "0.70 h"; may be empty."""
+        """Describe the amount in a few words, such as "0.70 h"; may be empty."""
         ...
 
 
@@ -52,7 +52,7 @@ V = TypeVar("V", bound=Values)
 
 @dataclass(frozen=True)
 class Flaw:
-    """What is wrong with one value.
+    """A flaw of one value.
 
     Args:
         position: of the example.
@@ -67,7 +67,7 @@ class Flaw:
 
 @dataclass(frozen=True)
 class Decoded(Generic[V]):
-    """The values that could be decoded, the positions that they had, and the flaws of the others."""
+    """The values that could be decoded, their positions, and the flaws of the others."""
 
     values: V
     positions: Sequence[int]
@@ -80,7 +80,7 @@ class Lengths:
 
     Args:
         values: ``(examples,)``.
-        per: how many of these make one of the budget's unit (samples in a second); None: they are in it already.
+        per: number of them in one unit of the budget (samples in a second); None: they are in that unit.
     """
 
     values: np.ndarray
@@ -88,7 +88,7 @@ class Lengths:
 
 
 class Batcher(Protocol):
-    """Makes the fields of one column for a batch."""
+    """A callable that makes the fields of one column for a batch."""
 
     @property
     def fields(self) -> Fields:
@@ -96,23 +96,23 @@ class Batcher(Protocol):
         ...
 
     def lengths(self, places: np.ndarray) -> Batch:
-        """The fields that hold lengths, by which the batch is padded; needs none of the content."""
+        """Return the fields that hold lengths, by which the batch is padded; this needs no content."""
         ...
 
     def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
-        """The fields, padded.
+        """Return the fields, padded.
 
         Args:
             places: ``(batch,)`` positions in the values.
-            whole: lengths of the whole batch of which these are some rows: pad as far as it needs.
+            whole: lengths of the whole batch, if these are only some of its rows: pad as for the whole batch.
         """
         ...
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
-        """The fields that hold the augmentation drawn for a training batch; empty in evaluation.
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
+        """Draw the augmentation of a training batch and return its fields; none in evaluation.
 
         Args:
-            made: the fields of :meth:`collate`.
+            batch: the fields of :meth:`collate`.
             positions: ``(batch,)`` of the examples in their split, which key the draws.
             epoch: keys them too.
         """
@@ -121,7 +121,7 @@ class Batcher(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """One input that a user gives for prediction: how to call it, its value, and whether it is blank."""
+    """One input of a user for prediction: its name in messages, its value, and ``blank`` if it is empty."""
 
     origin: str
     value: object
@@ -129,29 +129,29 @@ class Question:
 
 
 class Column(Generic[V]):
-    """One kind of content in one place of a run.
+    """One kind of content, as input or target of a run.
 
     Args:
         name: of the dataset's column.
         role: input or target of the task.
-        dataset: the spec, which has the fields that this kind of column needs.
+        dataset: the spec, with the fields that this kind of column needs.
         component: the run's features or tokenizer, by ``group``.
     """
 
     kind: ClassVar[str]
-    noun: ClassVar[str]  # how messages call one value
-    group: ClassVar[Literal["features", "tokenizer"] | None] = None  # the component that it is learned with
+    noun: ClassVar[str]  # the word for one value in messages
+    group: ClassVar[Literal["features", "tokenizer"] | None] = None  # the component that learns from it
     rank: ClassVar[int] = 0  # the column of the highest rank gives the batch budget its unit: examples, tokens, seconds
-    decodes: ClassVar[bool] = False  # its values are files
+    decodes: ClassVar[bool] = False  # the values are files
     exclusive: ClassVar[bool] = False  # as target: equal inputs must have equal targets
-    answer: ClassVar[str] = "{id}\t{hypothesis}"  # an answer as a line of text, where this is the input
+    answer: ClassVar[str] = "{id}\t{hypothesis}"  # format of an answer as a line of text, if this is the input
 
     def __init__(self, name: str, role: Role, dataset: Source, component: Features | Tokenizer | None) -> None:
         self.name, self.role, self.dataset, self.component = name, role, dataset, component
 
     @property
     def folder(self) -> str | None:
-        """Where in a run folder this column keeps what it learns; columns with the same folder learn together."""
+        """The folder of this column's learned state in a run folder; columns with the same folder learn together."""
         return self.group
 
     # --- values ---
@@ -165,7 +165,7 @@ class Column(Generic[V]):
 
         Args:
             values: as :meth:`check` returned them.
-            wheres: how messages call their examples.
+            wheres: names of their examples in messages.
             cache: root of the caches.
             progress: a running ``rich.progress.Progress``.
         """
@@ -177,7 +177,7 @@ class Column(Generic[V]):
         """Learn from the training values of all columns that share ``folder``."""
 
     def load(self, folder: Path) -> Any:
-        """Load what :meth:`learn` left.
+        """Load the state that :meth:`learn` wrote.
 
         Raises:
             DataError: it is missing or damaged.
@@ -185,51 +185,51 @@ class Column(Generic[V]):
         return None
 
     def size(self, learned: Any) -> Any:
-        """Size of the model's end: vocabulary, classes, bands, or (height, width, channels)."""
+        """Return the size of the model's input or output: vocabulary, classes, bands, or (height, width, channels)."""
         raise NotImplementedError
 
     def state(self, learned: Any) -> Mapping[str, np.ndarray]:
-        """Arrays that the twins of the features need."""
+        """Return the arrays that the twins of the features need."""
         return {}
 
     def encode(self, values: V, learned: Any) -> V:
-        """Return the values with what is computed from the learned state once, as token ids."""
+        """Return the values encoded once by the learned state, for example as token ids."""
         return values
 
     def unfit(self, values: V, learned: Any) -> Iterator[Flaw]:
-        """Yield the flaws of encoded values with respect to what was learned."""
+        """Yield the flaws of encoded values with respect to the learned state."""
         yield from ()
 
     def unfit_learned(self, learned: Any) -> Iterator[tuple[str, str]]:
-        """Yield kind and message of what makes the training split as a whole unusable."""
+        """Yield kind and message of problems that make the whole training split unusable."""
         yield from ()
 
     def notes(self, values: V, learned: Any) -> Iterator[str]:
-        """Yield lines about values that are kept and that the user should know of."""
+        """Yield lines for the user about values that are kept."""
         yield from ()
 
     # --- batches ---
 
     def lengths(self, values: V) -> Lengths | None:
-        """Sizes of encoded values by which examples are batched; None where all count alike."""
+        """Return the sizes of encoded values by which examples are batched; None if all count the same."""
         return None
 
     def fields(self) -> Fields:
-        """Names, axes and dtypes of this column's fields of a batch."""
+        """Return names, axes and dtypes of this column's fields of a batch."""
         raise NotImplementedError
 
     def augmentation(self) -> Fields:
-        """Fields that a training batch has for the augmentation drawn for it."""
+        """Return the fields of a training batch for its augmentation."""
         return {}
 
     def batcher(self, values: V, learned: Any, seed: int | None) -> Batcher:
-        """Make batches of encoded values; ``seed`` draws the augmentation, None draws nothing."""
+        """Create the batcher of encoded values; ``seed`` keys the augmentation, None turns it off."""
         raise NotImplementedError
 
     # --- prediction ---
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
-        """Turn what a user gives into values, or into where, kind and message of a problem."""
+        """Convert a user's inputs to values, or to where, kind and message of a problem."""
         raise NotImplementedError
 
 
@@ -245,53 +245,53 @@ class Columns:
 
 
 def columns_of(run: Run) -> Columns:
-    """Pick the columns of the run's dataset that its task asks for."""
+    """Select the columns of the run's dataset that its task needs."""
     names = _names(run.dataset.columns, run.task.input, run.task.target)
-    assert names is not None  # the config was checked
-    parts = {"features": run.features, "tokenizer": run.tokenizer, None: None}
+    assert names is not None  # checked with the config
+    components = {"features": run.features, "tokenizer": run.tokenizer, None: None}
     kinds = [run.dataset.columns[name] for name in names]
     source, target = kinds
     return Columns(
-        source(names[0], "input", run.dataset, parts[source.group]),
-        target(names[1], "target", run.dataset, parts[target.group]),
+        source(names[0], "input", run.dataset, components[source.group]),
+        target(names[1], "target", run.dataset, components[target.group]),
     )
 
 
 def _names(columns: Mapping[str, type[Column[Any]]], source: str, target: str) -> tuple[str, str] | None:
-    """Names of the first column of the input's kind and of the last other one of the target's."""
+    """Find the names of the first column of the input's kind and of the last other column of the target's kind."""
     inputs = [name for name, kind in columns.items() if kind.kind == source]
     targets = [name for name, kind in columns.items() if kind.kind == target and name not in inputs[:1]]
     return (inputs[0], targets[-1]) if inputs and targets else None
 
 
 def mismatches(columns: Mapping[str, type[Column[Any]]], run: Run) -> Iterator[tuple[str, str]]:
-    """Yield ``(field, message)`` of a run whose task, features, tokenizer and model do not fit a dataset's columns."""
-    has = " and ".join(f"{name} ({kind.kind})" for name, kind in columns.items())
+    """Yield ``(field, message)`` for a task, features, tokenizer or model that does not fit a dataset's columns."""
+    available = " and ".join(f"{name} ({kind.kind})" for name, kind in columns.items())
     task = type(run.task).__name__
     if (names := _names(columns, run.task.input, run.task.target)) is None:
-        yield "columns", f"found {has}, but task {task} maps {run.task.input} to {run.task.target}"
+        yield "columns", f"found {available}, but task {task} maps {run.task.input} to {run.task.target}"
         return
     kinds = [columns[name] for name in names]
     for group, component in (("features", run.features), ("tokenizer", run.tokenizer)):
-        wanted = [kind.kind for kind in kinds if kind.group == group]
-        if component is None and wanted:
-            yield group, f"found none, expected {group} for {wanted[0]}; give {group}=NAME"
-        if component is not None and component.column not in wanted:
+        kinds_of_group = [kind.kind for kind in kinds if kind.group == group]
+        if component is None and kinds_of_group:
+            yield group, f"found none, expected {group} for {kinds_of_group[0]}; give {group}=NAME"
+        if component is not None and component.column not in kinds_of_group:
             name = type(component).__name__
-            expected = f"{group}=none" if not wanted else f"{group} for {wanted[0]}"
+            expected = f"{group}=none" if not kinds_of_group else f"{group} for {kinds_of_group[0]}"
             yield group, f"found {name}, which is for {component.column}, expected {expected}"
     if (run.model.input, run.model.output) != (run.task.input, run.task.output):
-        found = f"found {type(run.model).__name__}, which maps {run.model.input} to {run.model.output}"
-        yield "model", f"{found}; task {task} needs {run.task.input} to {run.task.output}"
+        mapping = f"found {type(run.model).__name__}, which maps {run.model.input} to {run.model.output}"
+        yield "model", f"{mapping}; task {task} needs {run.task.input} to {run.task.output}"
 
 
 def selected(values: Any, kept: Sequence[int], **others: Any) -> Any:
-    """Return a dataclass of values with only those at some positions.
+    """Return a dataclass of values reduced to some positions.
 
     Args:
         values: each of its lists and arrays has one element for each value.
         kept: the positions.
-        others: new values of fields that hold elements in another way.
+        others: new contents of fields with another structure.
     """
     for field in fields(values):
         content = getattr(values, field.name)
@@ -305,5 +305,5 @@ def selected(values: Any, kept: Sequence[int], **others: Any) -> Any:
 
 
 def flaws(problems: Iterable[tuple[int, str, str]]) -> list[Flaw]:
-    """Flaws of a cache's ``(item, kind, message)``."""
+    """Convert a cache's problems ``(item, kind, message)`` to flaws."""
     return [Flaw(*problem) for problem in problems]

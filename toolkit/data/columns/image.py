@@ -20,11 +20,11 @@ from toolkit.errors import reading
 
 FIELDS: Fields = {"images": (("batch", "height", "width", "channels"), np.uint8)}
 AUGMENTATION: Fields = {
-    "boxes": (("batch", 4), np.int32),  # the crop: (top, left, height, width), may reach beyond the image
+    "boxes": (("batch", 4), np.int32),  # the crop: (top, left, height, width), may extend beyond the image
     "flips": (("batch",), np.bool_),  # left to right
-    "erased": (("batch", 4), np.int32),  # of the finished image: (top, left, height, width); height 0 = nothing
-    "partners": (("batch",), np.int32),  # mixup: place in this batch of the image that is mixed in
-    "shares": (("batch",), np.float32),  # mixup: share of the image itself, 1 = nothing is mixed in
+    "erased": (("batch", 4), np.int32),  # in the augmented image: (top, left, height, width); height 0 = nothing
+    "partners": (("batch",), np.int32),  # mixup: row of the image that is mixed in
+    "shares": (("batch",), np.float32),  # mixup: weight of the image itself, 1 = nothing is mixed in
 }
 FILE = "images.json"  # height, width and channels of the training images
 Shape = tuple[int, int, int]  # height, width, channels
@@ -36,13 +36,13 @@ class ImageFields:
 
     size: int | None = option(
         None,
-        "height and width in pixels: the central square of every image is cropped and resized; null: as they are, "
+        "height and width in pixels: the central square of every image is cropped and resized; null: unchanged, "
         "which must be one size",
         ge=1,
         le=4096,
     )
     channels: Literal[1, 3] | None = option(
-        None, "1: grey, 3: colour; other images are converted; null: as they are, which must be one kind"
+        None, "1: grey, 3: colour; other images are converted; null: unchanged, which must be one kind"
     )
     max_pixels: int = option(
         50_000_000, "height x width above which an image is refused undecoded", ge=1, le=89_000_000
@@ -50,7 +50,7 @@ class ImageFields:
 
 
 class ImageFeatures(Protocol):
-    """Features of images: crops, flips, normalisation."""
+    """The contract of image features: crops, flips, normalisation."""
 
     def shape(self, height: int, width: int, channels: int) -> Shape: ...
 
@@ -70,7 +70,7 @@ class ImageValues:
     Args:
         digests: SHA-256 of the undecoded files.
         path: the memory-mapped file that holds the pixels, or the pixels themselves.
-        rows: ``(images,)`` int64, their places in it.
+        rows: ``(images,)`` int64, their rows in it.
         shape: height, width, channels.
     """
 
@@ -94,7 +94,7 @@ class ImageValues:
         return " x ".join(map(str, self.shape))
 
     def pixels(self, places: np.ndarray) -> np.ndarray:
-        """``(places, height, width, channels)`` uint8 copy."""
+        """Return a ``(places, height, width, channels)`` uint8 copy."""
         return array_cache.stacked(self.path, self.rows[places]).reshape(-1, *self.shape)
 
     def select(self, kept: Sequence[int]) -> ImageValues:
@@ -103,7 +103,7 @@ class ImageValues:
 
 @dataclass(frozen=True)
 class ImageState:
-    """What is learned from the training images: their shape, and the state of the features."""
+    """The state learned from the training images: their shape, and the state of the features."""
 
     shape: Shape
     state: Mapping[str, np.ndarray]
@@ -133,7 +133,7 @@ class ImageBatcher:
     def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
         return {"images": self.values.pixels(places)}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         if self.seed is None:
             return {}
         height, width, _ = self.values.shape
@@ -158,18 +158,18 @@ class Image(Column[ImageValues]):
 
         dataset = self.dataset
         settings = {"size": dataset.size, "channels": dataset.channels, "max_pixels": dataset.max_pixels}
-        key = f"picture {VERSION} {settings}"  # of caches that exist
+        key = f"picture {VERSION} {settings}"  # the word is part of the keys of existing caches
         decoder = array_cache.Decoder(functools.partial(decode, **settings), np.uint8, key, "decoding images")
         items = [array_cache.Item(file.file_name, file.content, file.stamp) for file in values]
         if cache:
             store = array_cache.store(items, decoder, cache / "images", progress)
         else:
             store = array_cache.hold(items, decoder, progress)
-        found = [*flaws(store.problems), *_one_shape(store, wheres)]
+        all_flaws = [*flaws(store.problems), *_one_shape(store, wheres)]
         height, width, channels = store.shapes[0] if store.shapes else (0, 0, 0)
         rows = np.arange(len(store.positions))
         decoded = ImageValues(list(store.digests), store.path, rows, (height, width, channels))
-        return Decoded(decoded, store.positions, found)
+        return Decoded(decoded, store.positions, all_flaws)
 
     def learn(self, values: Sequence[ImageValues], folder: Path) -> None:
         blocks = ((part, np.arange(i, min(i + 512, len(part)))) for part in values for i in range(0, len(part), 512))
@@ -190,9 +190,9 @@ class Image(Column[ImageValues]):
         return learned.state
 
     def unfit(self, values: ImageValues, learned: ImageState) -> Iterator[Flaw]:
-        if len(values) and (shape := tuple(self.component.shape(*values.shape))) != (wanted := self.size(learned)):
+        if len(values) and (shape := tuple(self.component.shape(*values.shape))) != (expected := self.size(learned)):
             message = (
-                f"the images give the model {shape} (height, width, channels), expected {wanted} as in training; "
+                f"the images give the model {shape} (height, width, channels), expected {expected} as in training; "
                 "dataset.size=N and dataset.channels=1|3 convert them"
             )
             yield Flaw(0, "another shape", message, fatal=True)
@@ -204,12 +204,12 @@ class Image(Column[ImageValues]):
         return AUGMENTATION
 
     def batcher(self, values: ImageValues, learned: ImageState, seed: int | None) -> ImageBatcher:
-        # a worker process of the loader needs no names; an empty split has no shape of its own
+        # a loader's worker process needs no digests; an empty split has no shape
         bare = replace(values, digests=[], shape=values.shape if len(values) else learned.shape)
         return ImageBatcher(bare, self.component, seed)
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
-        """Each input is a file."""
+        """Yield each input as a file."""
         yield from (Question(name, File(Path(name))) for name in inputs)
 
 
@@ -223,8 +223,8 @@ def _one_shape(store: array_cache.Store, wheres: Sequence[str]) -> Iterator[Flaw
         other = next((i for i, shape in enumerate(store.shapes) if describe(shape) != describe(store.shapes[0])), None)
         if other is not None:
             first, second = (describe(store.shapes[i]) for i in (0, other))
-            found = f"has {first}, but {wheres[store.positions[other]]} has {second}"
-            yield Flaw(store.positions[0], kind, f"{found}, expected one kind; {advice}", fatal=True)
+            message = f"has {first}, but {wheres[store.positions[other]]} has {second}"
+            yield Flaw(store.positions[0], kind, f"{message}, expected one kind; {advice}", fatal=True)
 
 
 def _size(shape: tuple[int, ...]) -> str:

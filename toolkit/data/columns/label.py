@@ -22,9 +22,9 @@ SHOWN = 10  # classes named in a message
 
 
 class Classes:
-    """The classes of the training split, with ids from 0: numbers in their order, then other names in theirs.
+    """The classes of the training split, with ids from 0: numbers in ascending order, then other names in order.
 
-    Names are brought to Unicode NFC.
+    Names are normalised to Unicode NFC.
 
     Args:
         names: the i-th has id i.
@@ -36,18 +36,18 @@ class Classes:
 
     @classmethod
     def of(cls, labels: Iterable[str]) -> Classes:
-        """The classes that occur among labels."""
+        """Collect the classes of labels."""
         return cls(sorted({unicodedata.normalize("NFC", label) for label in labels}, key=_order))
 
     def __len__(self) -> int:
         return len(self.names)
 
     def id(self, label: str) -> int | None:
-        """Id of a class; None for one that training lacks."""
+        """Return the id of a class; None if the training split lacks it."""
         return self._ids.get(unicodedata.normalize("NFC", label))
 
     def describe(self) -> str:
-        """The first names, for a message."""
+        """List the first names, for a message."""
         return ", ".join(repr(name) for name in self.names[:SHOWN]) + ", ..." * (len(self) > SHOWN)
 
     def save(self, path: Path) -> None:
@@ -55,7 +55,7 @@ class Classes:
 
     @classmethod
     def load(cls, path: Path) -> Classes:
-        """Load what :meth:`save` wrote.
+        """Load the classes that :meth:`save` wrote.
 
         Raises:
             DataError: it is missing or damaged.
@@ -79,7 +79,7 @@ class LabelValues:
 
     Args:
         names: of the classes.
-        ids: ``(examples,)`` int32 once the classes are known; those of unknown classes are -1.
+        ids: ``(examples,)`` int32 once the classes are learned; -1 for unknown classes.
     """
 
     names: list[str]
@@ -98,7 +98,7 @@ class LabelValues:
 
     @property
     def references(self) -> Sequence[str]:
-        """The answers that a model is expected to give."""
+        """The expected answers."""
         return self.names
 
     def describe(self) -> str:
@@ -128,7 +128,7 @@ class LabelBatcher:
     def collate(self, places: np.ndarray, whole: Batch | None) -> Batch:
         return {"labels": self.ids[places]}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         return {}
 
 
@@ -161,17 +161,17 @@ class Label(Column[LabelValues]):
 
     def encode(self, values: LabelValues, learned: Classes) -> LabelValues:
         ids = {name: learned.id(name) for name in set(values.names)}
-        known = {name: -1 if i is None else i for name, i in ids.items()}
-        return replace(values, ids=np.array([known[name] for name in values.names], np.int32))
+        id_of = {name: -1 if i is None else i for name, i in ids.items()}
+        return replace(values, ids=np.array([id_of[name] for name in values.names], np.int32))
 
     def unfit(self, values: LabelValues, learned: Classes) -> Iterator[Flaw]:
-        messages: dict[str, str] = {}  # one for each class: among many the nearest name takes long to find
+        messages: dict[str, str] = {}  # one for each class, since finding the nearest of many names is slow
         assert values.ids is not None
         for i in np.flatnonzero(values.ids < 0).tolist():
             name = values.names[i]
             if name not in messages:
-                known = f"which has {learned.describe()}{nearest(name, learned.names)}"
-                messages[name] = f"{name!r} has no usable example in the training split, {known}"
+                classes = f"which has {learned.describe()}{nearest(name, learned.names)}"
+                messages[name] = f"{name!r} has no usable example in the training split, {classes}"
             yield Flaw(i, "unknown class", messages[name])
 
     def unfit_learned(self, learned: Classes) -> Iterator[tuple[str, str]]:
@@ -187,5 +187,5 @@ class Label(Column[LabelValues]):
         return LabelBatcher(values.ids)
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
-        """Each input is the name of a class."""
+        """Yield each input as the name of a class."""
         yield from (Question(name, name) for name in inputs)

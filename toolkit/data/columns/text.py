@@ -29,9 +29,8 @@ FIELDS: dict[Role, Fields] = {
     },
 }
 SHOWN = 8  # unknown characters named in a note
-# No text has these: control characters except tab, line feed and a carriage return that ends a line, halves of
-# surrogate pairs (which stand for bytes that are not UTF-8), a byte-order mark, and the character that replaces a lost
-# one.
+# Characters that no text should have: control characters except tab, line feed and a carriage return that ends a line;
+# lone surrogates (which stand for bytes that are not UTF-8); a byte-order mark; and the replacement character.
 FOREIGN = re.compile(f"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff{BOM}\N{REPLACEMENT CHARACTER}]|\r(?!\n)")
 
 
@@ -43,7 +42,7 @@ class TextFields:
 
 
 class LearnedTokenizer(Protocol):
-    """Text to token ids and back."""
+    """The contract of a learned tokenizer: text to token ids and back."""
 
     size: int
 
@@ -56,11 +55,11 @@ class LearnedTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of many sentences, end to end: a loader's processes are sent two arrays and not a list.
+    """Token ids of many sentences, concatenated: a loader's worker processes receive two arrays instead of a list.
 
     Args:
         values: ``(all tokens,)`` int32.
-        ends: ``(sentences,)`` int64, where each ends in ``values``.
+        ends: ``(sentences,)`` int64, the end of each in ``values``.
     """
 
     values: np.ndarray
@@ -80,11 +79,11 @@ class Tokens:
         return self.values[self.ends[i - 1] if i else 0 : self.ends[i]]
 
     def select(self, kept: Sequence[int]) -> Tokens:
-        """Only the sentences at these positions, which are in order."""
+        """Return only the sentences at these positions, in ascending order."""
         lengths = self.lengths
-        chosen = np.zeros(len(lengths), np.bool_)
-        chosen[list(kept)] = True
-        return Tokens(self.values[np.repeat(chosen, lengths)], np.cumsum(lengths[chosen]))
+        mask = np.zeros(len(lengths), np.bool_)
+        mask[list(kept)] = True
+        return Tokens(self.values[np.repeat(mask, lengths)], np.cumsum(lengths[mask]))
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ class TextValues:
     """Texts of a split.
 
     Args:
-        texts: cleaned.
-        language: of all of them, as the data calls it; empty where it is not named.
+        texts: the cleaned texts.
+        language: their language, as the data names it; empty if it is not named.
         tokens: their token ids, once a tokenizer is learned.
     """
 
@@ -114,7 +113,7 @@ class TextValues:
 
     @property
     def references(self) -> Sequence[str]:
-        """The answers that a model is expected to give."""
+        """The expected answers."""
         return self.texts
 
     def describe(self) -> str:
@@ -130,7 +129,7 @@ class TextBatcher:
 
     Args:
         tokens: of every text of the split, without boundary.
-        role: gives the fields their names.
+        role: selects the names of the fields.
     """
 
     tokens: Tokens
@@ -150,7 +149,7 @@ class TextBatcher:
         values, counts = pad([self.tokens[i] for i in places.tolist()], np.int32, longest)
         return {ids: values, lengths: counts}
 
-    def augment(self, made: Batch, positions: np.ndarray, epoch: int) -> Batch:
+    def augment(self, batch: Batch, positions: np.ndarray, epoch: int) -> Batch:
         return {}
 
 
@@ -168,11 +167,11 @@ class Text(Column[TextValues]):
 
     @property
     def folder(self) -> str:
-        """One vocabulary for all text columns, or one for each."""
+        """The folder of one vocabulary for all text columns, or of one for each."""
         return "tokenizer" if self.component.joint else f"tokenizer/{self.name}"
 
     def check(self, value: object) -> tuple[object, str, str]:
-        """Check a string or a :class:`Sentence`, and bring it to its clean form."""
+        """Check a string or a :class:`Sentence`, and clean it."""
         sentence = value if isinstance(value, Sentence) else Sentence(str(value), "")
         kind, message = bad_text(sentence.text)
         if kind:
@@ -199,28 +198,28 @@ class Text(Column[TextValues]):
 
     def unfit(self, values: TextValues, learned: LearnedTokenizer) -> Iterator[Flaw]:
         assert values.tokens is not None
-        lengths, most = values.tokens.lengths, self.dataset.max_tokens
+        lengths, longest = values.tokens.lengths, self.dataset.max_tokens
         prefix = f"{values.language}: " if values.language else ""
-        for i in np.flatnonzero((lengths == 0) | (lengths > (most or np.inf))).tolist():
+        for i in np.flatnonzero((lengths == 0) | (lengths > (longest or np.inf))).tolist():
             if lengths[i]:
-                message = f"{prefix}{lengths[i]} tokens, expected at most {most} (dataset.max_tokens)"
+                message = f"{prefix}{lengths[i]} tokens, expected at most {longest} (dataset.max_tokens)"
                 yield Flaw(i, "too long", message)
             else:
                 yield Flaw(i, "no tokens", f"{prefix}the tokenizer has no token for {values.texts[i][:60]!r}")
 
     def notes(self, values: TextValues, learned: LearnedTokenizer) -> Iterator[str]:
-        """Name characters that the tokenizer lacks."""
-        lacking = sorted(c for c in set().union(*values.texts) if learned.unknown(c))
-        if lacking:
-            pattern = re.compile("[" + "".join(map(re.escape, lacking)) + "]")
+        """Yield a line with the characters that the tokenizer lacks."""
+        unknown = sorted(c for c in set().union(*values.texts) if learned.unknown(c))
+        if unknown:
+            pattern = re.compile("[" + "".join(map(re.escape, unknown)) + "]")
             count = sum(1 for text in values.texts if pattern.search(text))
-            named = ", ".join(f"{c!r} (U+{ord(c):04X} {unicodedata.name(c, 'no name')})" for c in lacking[:SHOWN])
-            more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+            listing = ", ".join(f"{c!r} (U+{ord(c):04X} {unicodedata.name(c, 'no name')})" for c in unknown[:SHOWN])
+            more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
             language = f"{values.language} " if values.language else ""
-            yield f"{count:,} {language}texts have characters unknown to the tokenizer: {named}{more}"
+            yield f"{count:,} {language}texts have characters unknown to the tokenizer: {listing}{more}"
 
     def lengths(self, values: TextValues) -> Lengths:
-        """Tokens; those of a target with its end."""
+        """Return the numbers of tokens; those of a target include its end."""
         assert values.tokens is not None
         return Lengths(values.tokens.lengths + (self.role == "target"))
 
@@ -232,43 +231,43 @@ class Text(Column[TextValues]):
         return TextBatcher(values.tokens, self.role)
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
-        """Each input is a file of lines, "-" for standard input, or a line itself."""
+        """Yield the lines of each input: a file, "-" for standard input, or a line itself."""
         for number, text in enumerate(inputs, 1):
-            found, where = _given_lines(text)
-            if isinstance(found, tuple):
-                yield found
+            lines, where = _input_lines(text)
+            if isinstance(lines, tuple):
+                yield lines
                 continue
-            for n, line in enumerate(found, 1):
+            for n, line in enumerate(lines, 1):
                 origin = f"{where}, line {n}" if where else f"input {number}"
                 yield Question(origin, Sentence(line, self.name), blank=not clean(line))
 
 
 def clean(text: str) -> str:
-    """Text as it is trained on: Unicode NFC, runs of white space as one space, none at the ends."""
+    """Normalise a text to Unicode NFC, with single spaces for runs of white space and none at the ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def bad_text(text: str) -> tuple[str, str]:
-    """Return kind and message of what is wrong with a text; two empty strings if nothing is."""
+    """Return kind and message of a text's flaw; two empty strings if there is none."""
     if not text or text.isspace():
         return "empty text", "found no text"
     if not (match := FOREIGN.search(text)):
         return "", ""
-    found, place = match[0], f"character {match.start() + 1} of {text[:40]!r}"
-    if "\udc80" <= found <= "\udcff":
-        return "not UTF-8", f"byte 0x{ord(found) - 0xDC00:02x} at {place} is not UTF-8; save the file as UTF-8"
-    if found == BOM:
+    character, place = match[0], f"character {match.start() + 1} of {text[:40]!r}"
+    if "\udc80" <= character <= "\udcff":
+        return "not UTF-8", f"byte 0x{ord(character) - 0xDC00:02x} at {place} is not UTF-8; save the file as UTF-8"
+    if character == BOM:
         return "byte-order mark", f"found U+FEFF at {place}, expected it at most where a file begins"
-    if found == "\N{REPLACEMENT CHARACTER}":
+    if character == "\N{REPLACEMENT CHARACTER}":
         return "lost character", f"found U+FFFD at {place}: was the text once read in another encoding than its own?"
-    name = " (a carriage return that ends no line)" if found == "\r" else ""
-    return "control character", f"found U+{ord(found):04X}{name} at {place}, expected text"
+    name = " (a carriage return that ends no line)" if character == "\r" else ""
+    return "control character", f"found U+{ord(character):04X}{name} at {place}, expected text"
 
 
-def _given_lines(text: str) -> tuple[list[str] | tuple[str, str, str], str]:
-    """The lines that an input stands for, or the problem with them; and the name of the file that has them."""
+def _input_lines(text: str) -> tuple[list[str] | tuple[str, str, str], str]:
+    """Read the lines of an input; return them, or the problem with them, and the name of their file."""
     if text == "-":
-        found, where = split_lines(sys.stdin.buffer.read(), "standard input"), "standard input"
+        lines, where = split_lines(sys.stdin.buffer.read(), "standard input"), "standard input"
     else:
         try:
             is_file = Path(text).is_file()
@@ -276,5 +275,5 @@ def _given_lines(text: str) -> tuple[list[str] | tuple[str, str, str], str]:
             is_file = False
         if not is_file:
             return [text], ""
-        found, where = read_lines(Path(text), text), text
-    return (found, where) if isinstance(found, list) else ((found.where, found.kind, found.message), where)
+        lines, where = read_lines(Path(text), text), text
+    return (lines, where) if isinstance(lines, list) else ((lines.where, lines.kind, lines.message), where)

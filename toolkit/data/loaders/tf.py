@@ -14,7 +14,7 @@ PREFETCH = 2  # batches made while the device works
 
 
 def signature(fields: Fields) -> dict[str, tf.TensorSpec]:
-    """Shapes and dtypes of a batch; an axis that varies is None, so that a graph is traced once."""
+    """Return shapes and dtypes of a batch; an axis of varying size is None, so that a graph is traced once."""
     return {
         name: tf.TensorSpec([a if isinstance(a, int) else None for a in axes], tf.as_dtype(dtype))
         for name, (axes, dtype) in fields.items()
@@ -24,7 +24,7 @@ def signature(fields: Fields) -> dict[str, tf.TensorSpec]:
 def loader(
     collator: Collate, batches: list[np.ndarray], fields: Fields, epoch: int = 0, workers: int = 0
 ) -> Iterator[Any]:
-    """``batches`` (positions in the split) in their order. The workers are threads: none can die alone.
+    """Yield ``batches`` (positions in the split) in order. The workers are threads, so none can die alone.
 
     Raises:
         NoBatch: a batch cannot be made.
@@ -40,14 +40,14 @@ def loader(
             raise batch
         return [batch[name] for name in specs]
 
-    def one(index: tf.Tensor) -> dict[str, tf.Tensor]:
+    def load(index: tf.Tensor) -> dict[str, tf.Tensor]:
         values = tf.numpy_function(gather, [index], dtypes, stateful=False)
         return {name: tf.ensure_shape(v, s.shape) for (name, s), v in zip(specs.items(), values, strict=True)}
 
     options = tf.data.Options()
-    options.autotune.enabled = False  # its thread holds up the end of every epoch for a second and more
-    dataset = tf.data.Dataset.range(len(batches)).map(one, num_parallel_calls=workers or None)
+    options.autotune.enabled = False  # its thread delays the end of every epoch by a second or more
+    dataset = tf.data.Dataset.range(len(batches)).map(load, num_parallel_calls=workers or None)
     try:
         yield from dataset.prefetch(PREFETCH).with_options(options)
-    except tf.errors.OpError as error:  # of what was raised inside it holds the text alone
+    except tf.errors.OpError as error:  # it holds only the text of the exception raised inside
         raise (failed or [error])[0] from error

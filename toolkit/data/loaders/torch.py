@@ -21,11 +21,11 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Batches(Dataset):
-    """One item is one whole batch of the plan, or a :class:`NoBatch`.
+    """A data set whose items are whole batches of the plan, or a :class:`NoBatch`.
 
     Args:
         collator, batches, epoch: see :func:`loader`.
-        taken: in memory that all processes share, by worker: the last batch that it took.
+        taken: worker -> number of the batch that it took last, in memory shared by all processes.
     """
 
     def __init__(self, collator: Collate, batches: list[np.ndarray], epoch: int, taken: MutableSequence[int]) -> None:
@@ -37,36 +37,36 @@ class _Batches(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor] | NoBatch:
         if worker := get_worker_info():
             self.taken[worker.id] = index
-        found = attempt(self.collator, self.batches[index], self.epoch)
-        return found if isinstance(found, NoBatch) else {k: torch.from_numpy(v) for k, v in found.items()}
+        batch = attempt(self.collator, self.batches[index], self.epoch)
+        return batch if isinstance(batch, NoBatch) else {k: torch.from_numpy(v) for k, v in batch.items()}
 
 
 class _Loader(DataLoader):
-    """Raises :class:`NoBatch` for a batch that cannot be made, and for a worker that has ended: see ``_look``."""
+    """A ``DataLoader`` that raises :class:`NoBatch` if a batch cannot be made or a worker has ended."""
 
     dataset: _Batches
 
     def __iter__(self) -> Any:
-        with _workers_out_of_reach():
+        with _signals_blocked():
             batches: Any = super().__iter__()
         try:
-            yield from self._made(batches)
-        except BaseException:  # an interrupt, or a caller that wants no more of them
+            yield from self._checked_batches(batches)
+        except BaseException:  # an interrupt, or a caller that stops
             if self.num_workers:
-                for worker in batches._workers:  # or torch waits five seconds for each that is busy
+                for worker in batches._workers:  # else torch waits five seconds for each busy worker
                     worker.kill()
-                # nobody is left to hear torch's own, and one that was killed may have held its lock
+                # no worker is left to read torch's event, and a killed one may have held its lock
                 batches._workers_done_event = threading.Event()
             raise
 
-    def _made(self, batches: Any) -> Iterator[Any]:
+    def _checked_batches(self, batches: Any) -> Iterator[Any]:
         while True:
             self._look(batches)
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError:  # torch looks after its workers whenever it has waited for five seconds
+            except RuntimeError:  # torch checks its workers after waiting for five seconds
                 self._look(batches)
                 raise
             if isinstance(batch, NoBatch):
@@ -74,7 +74,7 @@ class _Loader(DataLoader):
             yield batch
 
     def _look(self, batches: Any) -> None:
-        """Raise if a worker is dead, such as by the kernel's hand for want of memory."""
+        """Raise if a worker has ended, for example killed by the kernel when memory ran out."""
         for number, worker in enumerate(getattr(batches, "_workers", ())):
             if worker.exitcode is not None:
                 code, index = worker.exitcode, self.dataset.taken[number]
@@ -84,18 +84,18 @@ class _Loader(DataLoader):
 
 
 @contextlib.contextmanager
-def _workers_out_of_reach() -> Iterator[None]:
-    """Start workers here: Ctrl-C reaches the whole process group, as SIGTERM of a scheduler does, and their death would
-    take the checkpoint along.
+def _signals_blocked() -> Iterator[None]:
+    """Start workers that ignore signals: Ctrl-C, or a scheduler's SIGTERM, reaches the whole process group, and a run
+    whose workers die cannot write its checkpoint.
 
-    torch's own handler for a worker's death, which raises wherever the program happens to be, is taken off.
+    torch's handler for a worker's death, which raises wherever the program is, is removed.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # or it is started with the first worker, and lets signals in again
+    resource_tracker.ensure_running()  # else it starts with the first worker and unblocks signals
     before = signal.getsignal(signal.SIGCHLD)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # inherited by what is started
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # inherited by the workers
     try:
         yield
     finally:
@@ -103,15 +103,15 @@ def _workers_out_of_reach() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _begin(worker: int) -> None:
-    """What a worker does first."""
+def _initialise(worker: int) -> None:
+    """Initialise a worker: ignore signals and watch the parent."""
     for signum in STOPPING:
         signal.signal(signum, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
 def _end_with_the_parent() -> None:
-    """A parent that was killed cannot end its workers; torch's own look at it waits for the batch in hand."""
+    """End this worker when its parent is killed; torch checks the parent only after the current batch."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # this is a worker
     parent.join()
@@ -119,11 +119,11 @@ def _end_with_the_parent() -> None:
 
 
 def loader(collator: Collate, batches: list[np.ndarray], epoch: int = 0, workers: int = 0) -> DataLoader:
-    """``batches`` (positions in the split) in their order."""
+    """Load ``batches`` (positions in the split) in order."""
     context: Any = None
     if workers:
-        # a worker that is forked from the run would inherit its threads, and one of its own making imports torch for
-        # every epoch; so they are forked from a process that has done nothing else
+        # A worker forked from the run would inherit its threads, and a spawned one would import torch in every epoch.
+        # So workers are forked from a process that does nothing else.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch", __name__])
     taken = context.RawArray("q", [-1] * workers) if context else []
@@ -131,7 +131,7 @@ def loader(collator: Collate, batches: list[np.ndarray], epoch: int = 0, workers
         _Batches(collator, batches, epoch, taken),
         batch_size=None,
         num_workers=workers,
-        worker_init_fn=_begin,
+        worker_init_fn=_initialise,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=context,
     )

@@ -1,7 +1,7 @@
-"""Audio files to waveforms: decoded, mixed to mono and resampled once, alike for both frameworks.
+"""Decoding of audio files to waveforms: mixed to mono and resampled once; the same for both frameworks.
 
-WAV (8, 16, 24, 32 bit, float), FLAC, Ogg (Vorbis, Opus), MP3, AIFF and AU are decoded by libsndfile, everything else
-(MP4, WebM, AAC, AMR, raw G.722) by FFmpeg. Mono is the mean of the channels; resampling is soxr's "HQ" recipe.
+libsndfile decodes WAV (8, 16, 24, 32 bit, float), FLAC, Ogg (Vorbis, Opus), MP3, AIFF and AU; FFmpeg decodes everything
+else (MP4, WebM, AAC, AMR, raw G.722). Mono is the mean of the channels; resampling is soxr's "HQ" recipe.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 
 from toolkit.data.cache import Undecodable
 
-# Goes into the cache key: raise it when the same file would give other samples than before.
+# Part of the cache key: increment it when the same file would be decoded to other samples than before.
 VERSION = 1
 
-# Below, speech is not intelligible; above, no recorder works. Such a rate in a header is a damaged header.
+# Speech is unintelligible below and no recorder works above; such a rate in a header means that it is damaged.
 SAMPLE_RATES = (4_000, 384_000)  # Hz
 
-# Floats may pass full scale a little; 16 (24 dB) over it they are integers that somebody stored as floats.
+# Floats may exceed full scale a little; above 16 (24 dB) they are integers stored as floats.
 LARGEST_PEAK = 16.0
 
 _BLOCK = 1 << 20  # samples decoded at a time
@@ -43,7 +43,7 @@ _SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
 
 
 class BadAudio(Undecodable):
-    """A recording that cannot be used."""
+    """Error of a recording that cannot be used."""
 
 
 def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
@@ -51,20 +51,20 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
 
     Args:
         data: the whole file.
-        name: its file name; the suffix must agree with the content (a name without a known suffix always does).
+        name: its file name; a known suffix must agree with the content.
         sample_rate: of the result, in Hz.
 
     Returns:
         ``(samples,)`` float32, full scale is 1.0.
 
     Raises:
-        BadAudio: empty, unreadable, truncated, mislabelled, silent, not finite, out of scale or of an absurd rate.
+        BadAudio: empty, unreadable, truncated, mislabelled, silent, not finite, out of scale, or an implausible rate.
     """
     import soxr
 
     if not data:
         raise BadAudio("empty", "the file has 0 bytes")
-    kind = _format(data, PurePath(name).suffix.lower())
+    kind = _detect_format(data, PurePath(name).suffix.lower())
     _require_whole(data, kind)
     channels, rate = _by_soundfile(data, kind) if kind in _SOUNDFILE else _by_ffmpeg(data, kind)
     _require_usable(channels, rate)
@@ -77,7 +77,7 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
 
 
 def sniff(data: bytes) -> str | None:
-    """The format that the first bytes of a file show, or None."""
+    """Detect the format from the first bytes of a file; None if unknown."""
     if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
         return "WAV"
     if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
@@ -95,7 +95,7 @@ def sniff(data: bytes) -> str | None:
     for start, name in starts.items():
         if data.startswith(start):
             return name
-    # An MPEG audio frame: 11 bits of sync, then version and layer. Layer 0 is AAC in ADTS.
+    # An MPEG audio frame: 11 sync bits, then version and layer. Layer 0 is AAC in ADTS.
     if len(data) > 3 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
         return "AAC" if data[1] & 0x06 == 0 else "MP3"
     if data[:2] == b"PK":
@@ -105,12 +105,12 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def _format(data: bytes, suffix: str) -> str:
+def _detect_format(data: bytes, suffix: str) -> str:
     expected, found = FORMATS.get(suffix), sniff(data)
     if found == expected or (expected is None and found in _SUFFIXES):
         return str(found)
     if expected == "G.722" and found != "text":
-        return expected  # raw codec bytes: any beginning is valid
+        return expected  # raw codec bytes: any first bytes are valid
     if found is None:
         raise BadAudio("unreadable", f"begins with bytes {data[:4].hex(' ')}, expected {expected or 'an audio file'}")
     if found in _SUFFIXES:
@@ -121,19 +121,19 @@ def _format(data: bytes, suffix: str) -> str:
 
 
 def _require_whole(data: bytes, kind: str) -> None:
-    """libsndfile silently reads what is left of a truncated WAV or Ogg, so compare with what their headers promise."""
+    """Refuse a WAV or Ogg that is shorter than its headers declare; libsndfile silently reads the truncated file."""
     if kind == "WAV":
-        promised = _wav_promise(data)
+        declared = _wav_size(data)
     elif kind == "Ogg":
-        promised = _ogg_promise(data)
+        declared = _ogg_size(data)
     else:
         return
-    if promised > len(data):
-        raise BadAudio("truncated", f"the header promises {promised:,} bytes, the file has {len(data):,}")
+    if declared > len(data):
+        raise BadAudio("truncated", f"the header promises {declared:,} bytes, the file has {len(data):,}")
 
 
-def _wav_promise(data: bytes) -> int:
-    """Bytes that the file must have to hold its ``data`` chunk; 0 where the header does not say (a stream, RF64)."""
+def _wav_size(data: bytes) -> int:
+    """Return the file size that its ``data`` chunk requires, in bytes; 0 if the header has none (a stream, RF64)."""
     at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -143,8 +143,8 @@ def _wav_promise(data: bytes) -> int:
     return at + 8  # the file ends before its data chunk begins
 
 
-def _ogg_promise(data: bytes) -> int:
-    """Bytes that the file must have to hold its last page, and one more where that page does not end the stream."""
+def _ogg_size(data: bytes) -> int:
+    """Return the file size that its last page requires, in bytes; more than it has if the stream is unfinished."""
     last = data.rfind(b"OggS")
     header = data[last : last + 27]
     if len(header) < 27:
@@ -156,7 +156,10 @@ def _ogg_promise(data: bytes) -> int:
 
 
 class _Stream(io.BytesIO):
-    """libsndfile seeks before the beginning of some damaged files; an error in its callback would only be printed."""
+    """A file in memory that clamps seeks before its start, as libsndfile does in damaged files.
+
+    An error in libsndfile's callback would only be printed.
+    """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         try:
@@ -174,14 +177,14 @@ def _by_soundfile(data: bytes, kind: str) -> tuple[np.ndarray, int]:
         raise BadAudio("unreadable", f"not a valid {kind} file: {_reason(error)}") from None
     with file:
         try:
-            # In blocks, because a damaged header may promise more than memory holds.
+            # In blocks, since a damaged header may declare more samples than memory holds.
             blocks = [file.read(_BLOCK, dtype="float32", always_2d=True)]
             while len(blocks[-1]) == _BLOCK:
                 blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
         except soundfile.LibsndfileError as error:
             raise BadAudio("truncated", f"decoding stopped in the middle: {_reason(error)}") from None
         channels = np.concatenate(blocks)
-        # An MP3 or FLAC stream without a count says 0 or an absurdly large one.
+        # An MP3 or FLAC stream without a count declares 0 or a huge number.
         if len(channels) < file.frames < 2**62:
             raise BadAudio("truncated", f"the header promises {file.frames:,} samples, {len(channels):,} are there")
         return channels, file.samplerate
@@ -203,14 +206,14 @@ def _by_ffmpeg(data: bytes, kind: str) -> tuple[np.ndarray, int]:
             as_float = av.AudioResampler(format="fltp")
             blocks = [b.to_ndarray() for frame in container.decode(stream) for b in as_float.resample(frame)]
             blocks += [b.to_ndarray() for b in as_float.resample(None)]
-            promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             rate = int(stream.rate)
     except av.FFmpegError as error:
         raise BadAudio("unreadable", f"not a valid {kind} file: {error.strerror}") from None
     channels = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1), np.float32)
-    # A codec's delay and padding may be missing at the ends: 0.1 s and 1 % are more than any has.
-    if not raw and len(channels) / rate < 0.99 * promised - 0.1:
-        raise BadAudio("truncated", f"the header promises {promised:.2f} s, {len(channels) / rate:.2f} s are there")
+    # A codec's delay and padding may be missing at the ends; no codec has more than 0.1 s and 1 %.
+    if not raw and len(channels) / rate < 0.99 * declared - 0.1:
+        raise BadAudio("truncated", f"the header promises {declared:.2f} s, {len(channels) / rate:.2f} s are there")
     return channels, rate
 
 

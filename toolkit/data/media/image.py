@@ -1,19 +1,16 @@
-"""Picture files to pixels: decoded, turned upright, cropped, resized and brought to grey or colour, alike for both
-frameworks.
+"""Decoding of image files to pixels: upright, cropped, resized, and grey or colour; the same for both frameworks.
 
-PNG, JPEG, GIF, BMP, TIFF, WebP and PNM are decoded by Pillow, whatever of these the file's name says. What is done to
-them, in this order:
+Pillow decodes PNG, JPEG, GIF, BMP, TIFF, WebP and PNM; the content decides, not the file's suffix. The steps, in this
+order:
 
-- The EXIF orientation is applied.
-- Transparency (alpha, or a transparent colour of a palette) is laid over white.
-- 16-bit grey becomes 8-bit by value / 257, rounded; CMYK, palettes and other colour spaces become RGB.
-- Colour becomes grey, where grey is asked for, by the luma of ITU-R BT.601; grey becomes colour as three equal
-  channels.
-- Where a size is asked for: the middle square is cut out and resized by a triangle filter that covers all of it
-  (Pillow's antialiased bilinear). A large JPEG is decoded at the smallest of 1/2, 1/4, 1/8 of its size that is still
-  at least twice the size asked for.
+- Apply the EXIF orientation.
+- Composite transparency (alpha, or a transparent colour of a palette) over white.
+- Convert 16-bit grey to 8-bit by value / 257, rounded; convert CMYK, palettes and other colour spaces to RGB.
+- With ``channels``, convert colour to grey by the luma of ITU-R BT.601, or grey to colour as three equal channels.
+- With ``size``, crop the central square and resize it by a triangle filter over its whole area (Pillow's antialiased
+  bilinear). A large JPEG is decoded at the smallest of 1/2, 1/4, 1/8 of its size that is at least twice ``size``.
 
-Colour profiles are not applied. Damage that a JPEG decoder bridges without a word is not seen.
+Colour profiles are not applied. Damage that a JPEG decoder conceals is not detected.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ import numpy as np
 
 from toolkit.data.cache import Undecodable
 
-# Goes into the cache key: raise it when the same file would give other pixels than before.
+# Part of the cache key: increment it when the same file would be decoded to other pixels than before.
 VERSION = 1
 
 _SUFFIXES = {
@@ -42,7 +39,7 @@ _SUFFIXES = {
 FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
 
 _GREY = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N")
-# EXIF orientation (tag 0x0112) -> what makes the picture upright, by the names of PIL.Image.Transpose
+# EXIF orientation (tag 0x0112) -> name in PIL.Image.Transpose of the transform that turns the image upright
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: "FLIP_LEFT_RIGHT",
@@ -56,47 +53,47 @@ _UPRIGHT = {
 
 
 class BadPicture(Undecodable):
-    """A picture that cannot be used."""
+    """Error of an image that cannot be used."""
 
 
 def decode(
     content: bytes | np.ndarray, name: str, size: int | None, channels: int | None, max_pixels: int
 ) -> np.ndarray:
-    """Decode one picture.
+    """Decode one image.
 
     Args:
         content: the whole file, or pixels, ``(height, width)`` or ``(height, width, channels)`` uint8.
         name: its file name, for messages.
-        size: height and width of the result; None: as the picture is.
-        channels: 1 grey, 3 colour; None: as the picture is.
-        max_pixels: height x width above which a picture is refused undecoded.
+        size: height and width of the result; None: those of the image.
+        channels: 1 grey, 3 colour; None: those of the image.
+        max_pixels: height x width above which an image is refused undecoded.
 
     Returns:
         ``(height, width, channels)`` uint8.
 
     Raises:
-        BadPicture: empty, no picture, truncated, damaged, too large, animated, or of a kind of pixel without a scale.
+        BadPicture: empty, not an image, truncated, damaged, too large, animated, or with pixels of unknown scale.
     """
     if isinstance(content, np.ndarray):
         pixels = content.reshape(*content.shape[:2], -1)
         if (size is None or pixels.shape[:2] == (size, size)) and channels in (None, pixels.shape[2]):
             return np.ascontiguousarray(pixels)
-        return _finished(_pillow().fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size, channels)
+        return _to_array(_pillow().fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size, channels)
     if not content:
         raise BadPicture("empty", "the file has 0 bytes")
-    image = _opened(content, name, max_pixels)
+    image = _open(content, name, max_pixels)
     try:
         if size:
             image.draft(None, (2 * size, 2 * size))
         image.load()
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-        return _finished(image.transpose(_pillow().Transpose[turn]) if turn else image, size, channels)
+        return _to_array(image.transpose(_pillow().Transpose[turn]) if turn else image, size, channels)
     except BadPicture:
         raise
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        raise _damaged(f"a {image.format} file that cannot be decoded", error) from None
+    except Exception as error:  # a damaged file can raise nearly any error in the decoders
+        raise _damage(f"a {image.format} file that cannot be decoded", error) from None
 
 
 @functools.cache
@@ -105,16 +102,16 @@ def _pillow() -> Any:
 
     from PIL import Image
 
-    # Its bounds on pixels are above ours, and its warning would be printed beside our message.
+    # Pillow's bounds on pixels are above ours, and its warning would be printed beside our message.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     return Image
 
 
-def _opened(data: bytes, name: str, max_pixels: int) -> Any:
-    """The picture, its pixels not decoded yet."""
+def _open(data: bytes, name: str, max_pixels: int) -> Any:
+    """Open an image without decoding its pixels."""
     library = _pillow()
-    if data[:4] == b"RIFF" and len(data) < (promised := 8 + int.from_bytes(data[4:8], "little")):
-        raise BadPicture("truncated", f"the header promises {promised:,} bytes, the file has {len(data):,}")
+    if data[:4] == b"RIFF" and len(data) < (declared := 8 + int.from_bytes(data[4:8], "little")):
+        raise BadPicture("truncated", f"the header promises {declared:,} bytes, the file has {len(data):,}")
     try:
         image = library.open(io.BytesIO(data), formats=list(_SUFFIXES))
         width, height = image.size
@@ -123,19 +120,19 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Any:
             "too large", f"the header promises more than {2 * library.MAX_IMAGE_PIXELS:,} pixels"
         ) from None
     except library.UnidentifiedImageError:
-        raise _unknown(data, name) from None
+        raise _not_an_image(data, name) from None
     except Exception as error:
-        raise _damaged("its header cannot be read", error) from None
+        raise _damage("its header cannot be read", error) from None
     if width * height > max_pixels:
         message = f"{width} x {height} pixels, expected at most {max_pixels:,} of them (dataset.max_pixels)"
         raise BadPicture("too large", message)
-    # A camera's MPO is a JPEG with previews behind it.
+    # A camera's MPO is a JPEG followed by previews.
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise BadPicture("animated", f"a {image.format} file of several pictures, expected one")
     return image
 
 
-def _unknown(data: bytes, name: str) -> BadPicture:
+def _not_an_image(data: bytes, name: str) -> BadPicture:
     suffix = PurePath(name).suffix.lower()
     expected = FORMATS.get(suffix, "a picture")
     if all(byte in b"\t\n\r" or byte >= 32 for byte in data[:512]) and _is_utf8(data[:512]):
@@ -147,30 +144,30 @@ def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        return error.start > len(data) - 4  # cut in the middle of a character
+        return error.start > len(data) - 4  # truncated in the middle of a character
     return True
 
 
-def _damaged(what: str, error: Exception) -> BadPicture:
+def _damage(what: str, error: Exception) -> BadPicture:
     reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     return BadPicture("truncated" if "truncated" in reason.lower() else "damaged", f"{what}: {reason}")
 
 
-def _finished(image: Any, size: int | None, channels: int | None) -> np.ndarray:
-    image = _plain(image)
-    wanted = channels or (1 if image.mode == "L" else 3)
-    image = image.convert("L" if wanted == 1 else "RGB")
+def _to_array(image: Any, size: int | None, channels: int | None) -> np.ndarray:
+    image = _to_grey_or_rgb(image)
+    count = channels or (1 if image.mode == "L" else 3)
+    image = image.convert("L" if count == 1 else "RGB")
     if size and image.size != (size, size):
         width, height = image.size
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         square = image.crop((left, top, left + side, top + side))
         image = square.resize((size, size), _pillow().Resampling.BILINEAR)
-    return np.asarray(image).reshape(image.height, image.width, wanted)
+    return np.asarray(image).reshape(image.height, image.width, count)
 
 
-def _plain(image: Any) -> Any:
-    """The picture in mode L or RGB."""
+def _to_grey_or_rgb(image: Any) -> Any:
+    """Convert an image to mode L or RGB."""
     library = _pillow()
     grey = image.mode in _GREY
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
@@ -181,7 +178,7 @@ def _plain(image: Any) -> Any:
             "unknown scale", f"pixels of 32 bits (mode {image.mode}), expected 8 or 16: save it with 8 bits"
         )
     if image.has_transparency_data:
-        above = image.convert("RGBA")
-        image = library.new("RGBA", above.size, "white")
-        image.alpha_composite(above)
+        foreground = image.convert("RGBA")
+        image = library.new("RGBA", foreground.size, "white")
+        image.alpha_composite(foreground)
     return image.convert("L" if grey else "RGB")

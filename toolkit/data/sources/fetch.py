@@ -1,4 +1,4 @@
-"""Fetching archives and unpacking them under checks."""
+"""Download of archives, and safe unpacking."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from typing import Any, BinaryIO
 
 from toolkit.errors import DataError
 
-# An archive that promises more than this when unpacked is no corpus that is fetched here but an attack on the disk.
+# No corpus fetched here is larger when unpacked; an archive that is may be an attack on the disk.
 LARGEST = 1 << 30  # bytes
 
 
 class FetchError(Exception):
-    """One way of getting a file failed; another one may work."""
+    """Error of one source of a file; another source may work."""
 
 
 def debian_packages(packages: list[str], folder: Path, progress: Any) -> list[Path]:
-    """Download Debian packages by apt-get, without root and with the machine's own package sources.
+    """Download Debian packages by apt-get, without root, from the package sources of the machine.
 
-    Where the machine's package lists are missing or too old, fresh ones are fetched into ``folder``.
+    If the machine's package lists are missing or too old, new ones are fetched into ``folder``.
 
     Args:
-        packages: their names.
+        packages: names of the packages.
         folder: an existing folder for the files.
         progress: a running ``rich.progress.Progress``.
 
     Returns:
-        The ``.deb`` files, in that order.
+        The ``.deb`` files, in the order of the names.
 
     Raises:
         FetchError: no apt-get, no network, or a package is not among the machine's sources.
@@ -51,25 +51,29 @@ def debian_packages(packages: list[str], folder: Path, progress: Any) -> list[Pa
     lists = folder / "lists"
     private = [f"Dir::State::lists={lists}", f"Dir::Cache={folder / 'cache'}", "Debug::NoLocking=true"]
     task = progress.add_task(f"apt-get download {packages[0]}", total=len(packages))
-    said = ""
+    output = ""
     for options, refresh in (([], False), (private, True)):
         if refresh:
             (lists / "partial").mkdir(parents=True, exist_ok=True)
             (folder / "cache/archives/partial").mkdir(parents=True, exist_ok=True)
-            said += _apt(["update"], [*options, "Acquire::Languages=none"], folder)
-        said += _apt(["download", *packages], options, folder)
+            output += _apt(["update"], [*options, "Acquire::Languages=none"], folder)
+        output += _apt(["download", *packages], options, folder)
         files = [file for package in packages for file in folder.glob(f"{package}_*.deb")]
         if len(files) == len(packages):
             progress.update(task, completed=len(files))
             return files
-    raise FetchError(f"apt-get could not download {', '.join(packages)}: {said or 'it gave no reason'}")
+    raise FetchError(f"apt-get could not download {', '.join(packages)}: {output or 'it gave no reason'}")
 
 
 def _apt(arguments: list[str], options: list[str], folder: Path) -> str:
     command = ["apt-get", "-q", *(word for option in options for word in ("-o", option)), *arguments]
     environment = os.environ | {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else " ".join(line for line in done.stderr.splitlines() if line.startswith("E:"))
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return (
+        ""
+        if process.returncode == 0
+        else " ".join(line for line in process.stderr.splitlines() if line.startswith("E:"))
+    )
 
 
 def url(address: str, folder: Path, progress: Any) -> Path:
@@ -93,7 +97,7 @@ def url(address: str, folder: Path, progress: Any) -> Path:
 
 
 def checksum(files: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of files, in the order given."""
+    """Return the SHA-256 of the names and contents of files, in the order given."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
@@ -101,20 +105,20 @@ def checksum(files: Iterable[Path]) -> str:
 
 
 def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int:
-    """Unpack chosen regular files of a ``.deb`` or ``.tar.*`` file. Nothing else is ever written: no link, no device.
+    """Unpack selected regular files of a ``.deb`` or ``.tar.*`` file; never a link or a device.
 
     Args:
         file: the archive.
         target: an existing folder.
-        wanted: member name -> name below ``target``, or None to leave it.
+        wanted: member name -> name below ``target``, or None to skip it.
 
     Returns:
-        How many files were written.
+        The number of files written.
 
     Raises:
-        DataError: damaged, too large, or a member whose name or kind could leave ``target``.
+        DataError: damaged, too large, or with a member whose name or kind could point outside ``target``.
     """
-    count, left = 0, LARGEST
+    count, budget = 0, LARGEST
     try:
         with file.open("rb") as raw, tarfile.open(fileobj=_tar_stream(raw, file.name)) as archive:
             for member in archive:
@@ -122,8 +126,8 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
                 name = wanted(member.name)
                 if name is None or not member.isfile():
                     continue
-                left -= member.size
-                if left < 0:
+                budget -= member.size
+                if budget < 0:
                     raise DataError(f"{file.name}: more than {LARGEST:,} bytes when unpacked, refused")
                 stream = archive.extractfile(member)
                 assert stream is not None  # a regular file
@@ -138,10 +142,10 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
 
 
 def gunzip(data: bytes, what: str) -> bytes:
-    """Decompress at most LARGEST bytes.
+    """Decompress gzipped data of at most LARGEST bytes.
 
     Raises:
-        DataError: there are more.
+        DataError: it is larger.
     """
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
         out = stream.read(LARGEST + 1)
@@ -152,9 +156,9 @@ def gunzip(data: bytes, what: str) -> bytes:
 
 def _require_safe(member: tarfile.TarInfo, archive: str) -> None:
     targets = [member.name]
-    if member.issym():  # read from its own folder
+    if member.issym():  # relative to its folder
         targets.append(posixpath.join(posixpath.dirname(member.name), member.linkname))
-    elif member.islnk():  # read from the root of the archive
+    elif member.islnk():  # relative to the root of the archive
         targets.append(member.linkname)
     for target in targets:
         if target.startswith("/") or posixpath.normpath(target).split("/")[0] == ".." or ".." in member.name.split("/"):
@@ -162,14 +166,14 @@ def _require_safe(member: tarfile.TarInfo, archive: str) -> None:
 
 
 def _tar_stream(raw: BinaryIO, name: str) -> BinaryIO:
-    """The tar file inside; that of a Debian package is ``data.tar.*`` in an ``ar`` archive (deb(5))."""
+    """Return the tar file inside; in a Debian package, ``data.tar.*`` in an ``ar`` archive (deb(5))."""
     if not name.endswith(".deb"):
         return raw
     if raw.read(8) != b"!<arch>\n":
         raise DataError(f"{name}: not a Debian package")
     while len(header := raw.read(60)) == 60:
         size = int(header[48:58])
-        if size < 0:  # a way back, and round for ever
+        if size < 0:  # seeking back would loop for ever
             raise ValueError(f"a member of {size} bytes")
         if header[:16].strip().rstrip(b"/").startswith(b"data.tar"):
             return io.BytesIO(raw.read(size))
@@ -179,7 +183,7 @@ def _tar_stream(raw: BinaryIO, name: str) -> BinaryIO:
 
 @contextlib.contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """A new folder that becomes ``target`` when the block ends without an error, and is removed otherwise."""
+    """Create a folder that becomes ``target`` when the block ends without an error, and is removed otherwise."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
@@ -187,7 +191,7 @@ def beside(target: Path) -> Iterator[Path]:
         try:
             folder.rename(target)
         except OSError:
-            # Of two runs that fetch at the same time the first one wins; the other's copy is the same.
+            # If two runs fetch at the same time, the first one wins; the other's copy is the same.
             if not target.exists():
                 raise
     finally:

@@ -1,4 +1,4 @@
-"""What datasets in a folder of one's own share."""
+"""Functions of the datasets that read a folder of the user's data."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid
 
 
 def split_of(folder: Path) -> str:
-    """The split that a folder's name may mean."""
+    """Return the split that a folder's name stands for, or the name itself."""
     name = folder.name.lower()
     return ALIASES.get(name, name)
 
 
 def unusable(root: Path, holds: str, layouts: str) -> Problem | None:
-    """What is wrong with a path that should be a folder with something in it.
+    """Return the problem with a path that should be a folder with files; None if there is none.
 
     Args:
         root: the path.
-        holds: what is in such a folder.
-        layouts: how it may lie there.
+        holds: the kind of files, for messages.
+        layouts: the expected layout, for messages.
     """
     where = f"dataset.path={root}"
     if not root.exists():
@@ -41,7 +41,7 @@ def unusable(root: Path, holds: str, layouts: str) -> Problem | None:
 
 
 def name_in(root: Path, path: Path) -> str:
-    """A path as the user sees it: relative to the dataset's folder."""
+    """Return a path as the user sees it: relative to the dataset's folder."""
     return path.relative_to(root).as_posix() if path != root else str(root)
 
 
@@ -53,14 +53,14 @@ def cut(
     seed: int,
     too_large: str,
 ) -> Iterator[Any]:
-    """Move groups of the training split to validation and test, in the order of a hash of seed and the group's key.
+    """Move groups of the training split to validation and test, ordered by a hash of seed and the group's key.
 
     Args:
         examples: of all splits, dataclasses with ``id`` and ``split``.
-        groups: those of the training split, which stay together.
+        groups: examples of the training split that stay together, by key.
         validation, test: fractions of the training split.
-        seed: another one gives other splits.
-        too_large: message for a split that is to be cut and stays empty.
+        seed: selects the groups.
+        too_large: message for a split that stays empty.
 
     Yields:
         a problem for each such split, then the examples.
@@ -71,13 +71,13 @@ def cut(
     for split, fraction in (("test", test), ("validation", validation)):
         room = round(fraction * total) or int(fraction > 0)
         for key in keys:
-            # One group must stay for training. A group too large for what is left waits for the next split.
+            # One group must stay for training. A group too large for the remaining room waits for the next split.
             if key not in moved and len(groups[key]) <= room and len(moved) + 1 < len(keys):
                 moved[key] = split
                 room -= len(groups[key])
         if fraction and groups and split not in moved.values():
             yield Problem("no split", split, too_large, fatal=split == "test")
-    new = {example.id: split for key, split in moved.items() for example in groups[key]}
+    split_of_id = {example.id: split for key, split in moved.items() for example in groups[key]}
     for example in examples:
-        own = example.split == "train" and new.get(example.id)
-        yield dataclasses.replace(example, split=own) if own else example
+        moved_to = example.split == "train" and split_of_id.get(example.id)
+        yield dataclasses.replace(example, split=moved_to) if moved_to else example

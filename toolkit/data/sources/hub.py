@@ -25,17 +25,17 @@ def rows(
     content: str = "audio",
     labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Iterator[Row]:
-    """The rows of one split; class labels as their names.
+    """Yield the rows of one split, with class labels as names.
 
     Args:
         source: repository on the hub, or a local folder.
-        name: its configuration.
-        split: its split.
+        name: configuration of the repository.
+        split: split of the repository.
         revision: branch or commit.
-        cache: where downloads are kept.
-        columns: those to read, besides ``content``.
-        content: the column of the files.
-        labels: column -> names of its numbers, where the hub's own are missing or spelt otherwise.
+        cache: folder for downloads.
+        columns: columns to read besides ``content``.
+        content: column of the files.
+        labels: column -> class names by number, if those of the hub are missing or spelled differently.
 
     Raises:
         DataError: it cannot be fetched, or columns are missing.
@@ -44,15 +44,15 @@ def rows(
 
     data, where = load(source, name, split, revision, cache, (*columns, content))
     names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)} | dict(labels)
-    table = data.with_format("arrow")  # the library's own decoding would need torchcodec
+    table = data.with_format("arrow")  # decoding by the library would need torchcodec
     for start in range(0, len(data), 1000):
         block = table.select_columns(list(columns))[start : start + 1000].to_pylist()
         chunks = table.select_columns([content])[start : start + 1000].column(content).chunks
-        # chunk by chunk: to combine them would read and copy the files too, 140 GB in ImageNet
+        # chunk by chunk: combining them would read and copy the files too, 140 GB in ImageNet
         files = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
         for i, (fields, file) in enumerate(zip(block, files, strict=True), start):
             labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
-            # The fingerprint names the version of the data that the library has cached.
+            # The fingerprint identifies the version of the data in the library's cache.
             stamp = f"{source} {name} {split} {data._fingerprint} {i}"
             file_name = Path(file or "").name
             yield Row(labelled, _reader(table, content, i), file_name, f"{where}, row {i}", stamp, f"{i:07}")
@@ -61,7 +61,7 @@ def rows(
 def load(
     source: str, name: str | None, split: str, revision: str | None, cache: Path, columns: Sequence[str]
 ) -> tuple[Any, str]:
-    """One split as a ``datasets.Dataset`` with at least these columns, and what to call it in a message.
+    """Load one split as a ``datasets.Dataset`` with at least these columns; return it and its name in messages.
 
     Args and errors: see :func:`rows`.
     """
@@ -72,8 +72,8 @@ def load(
         data = datasets.load_dataset(source, name, split=split, revision=revision, cache_dir=str(cache / "hub"))
     missing = [column for column in columns if column not in data.column_names]
     if missing:
-        found = ", ".join(data.column_names)
-        raise DataError(f"{where}: found the columns {found}, expected also {', '.join(missing)}")
+        names = ", ".join(data.column_names)
+        raise DataError(f"{where}: found the columns {names}, expected also {', '.join(missing)}")
     return data, where
 
 
@@ -81,7 +81,9 @@ def load(
 def _loading(where: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # the library raises many kinds: no network, no repository, no configuration, no split
+    except (
+        Exception
+    ) as error:  # the library raises many kinds of errors: no network, no repository, no configuration, no split
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
         hint = "check the network and the names, or give a local copy with dataset.path=FOLDER"
         raise DataError(f"{where}: could not be loaded ({reason}); {hint}") from error
@@ -96,7 +98,7 @@ def shards(
     columns: Sequence[str],
     content: str | None = "audio",
 ) -> Shards:
-    """The files of one split, where the repository has them as Parquet or tar: nothing is fetched but their names.
+    """List the files of one split of a repository of Parquet or tar files; only their names are fetched.
 
     Args and errors: see :func:`rows`.
     """
@@ -112,7 +114,7 @@ def shards(
     wanted = {column: (column,) for column in (*columns, *([content] if content else []))}
     urls = [str(file) for file in files]
     names = [Path(url).name for url in urls]
-    names = names if len(set(names)) == len(names) else urls  # by which a record is told from all others
+    names = names if len(set(names)) == len(names) else urls  # they must identify a record uniquely
     return Shards([Shard(url, f"{where}, {name}") for url, name in zip(urls, names, strict=True)], wanted, content)
 
 

@@ -16,12 +16,12 @@ def read_lines(file: Path, where: str) -> list[str] | Problem:
 
     Args:
         file: to read.
-        where: how messages call it.
+        where: its name in messages.
 
     Returns:
-        the lines, or why the file cannot be read.
+        the lines, or the problem with the file.
     """
-    from toolkit.data.sources import fetch  # its imports would slow the composing of every config
+    from toolkit.data.sources import fetch  # its imports would slow down the composition of every config
 
     try:
         data = file.read_bytes()
@@ -34,17 +34,17 @@ def read_lines(file: Path, where: str) -> list[str] | Problem:
 
 
 def split_lines(data: bytes, where: str) -> list[str] | Problem:
-    """Split a text into lines, ended by LF or CR LF; a byte-order mark at its start is left out.
+    """Split a text into lines that end with LF or CR LF, without a byte-order mark at its start.
 
-    Only LF ends a line: a form feed or a Unicode line separator inside a sentence would put all that follow out of line
-    with their translations.
+    Only LF ends a line: a break at a form feed or a Unicode line separator inside a sentence would misalign all lines
+    after it with their translations.
 
     Args:
         data: the text.
-        where: how messages call it.
+        where: its name in messages.
 
     Returns:
-        the lines, with bytes that are not UTF-8 as ``surrogateescape`` gives them, or why the text cannot be decoded.
+        the lines, with bytes that are not UTF-8 decoded by ``surrogateescape``, or the problem with the text.
     """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         message = "it begins with the byte-order mark of UTF-16; save the file as UTF-8"

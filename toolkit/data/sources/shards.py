@@ -1,9 +1,9 @@
-"""Data sets in many files: Parquet, WebDataset (tar) or TFRecord shards, in a folder or on the Hugging Face hub.
+"""Sharded data sets: Parquet, WebDataset (tar) or TFRecord files, in a folder or on the Hugging Face hub.
 
-A shard is read from front to back, or from any record on, so that a training can go over more data than fit into the
-memory or on the disk (``toolkit/data/stream.py``). Neither framework is needed for it.
+A shard is read sequentially, from its start or from any record, so a run can train on more data than fits into memory
+or on disk (``toolkit/data/stream.py``). Neither framework is needed.
 
-In a folder, the files of a split are in a folder of its name, or begin with it: ``train/0000.tar``,
+In a folder, the files of a split are in a folder with its name, or their names begin with it: ``train/0000.tar``,
 ``train-00000-of-00010.parquet``, ``val-3.tfrecord``.
 """
 
@@ -18,29 +18,29 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from toolkit.data import cache as array_cache
+from toolkit.data import cache
 from toolkit.data.example import SPLITS, Example
 from toolkit.data.problems import Problem, nearest
 from toolkit.data.source import Source
 from toolkit.data.sources.folder import ALIASES, name_in, split_of, unusable
 from toolkit.errors import DataError
 
-RECORD = 10_240  # bytes that a tar is filled up to, by zeros behind its end
-BLOCK = 64  # records of Parquet that are decoded at a time
+RECORD = 10_240  # bytes; a tar is padded with zeros to a multiple of it
+BLOCK = 64  # Parquet records that are decoded at a time
 LAYOUT = "train-*.parquet (or .tar, .tfrecord), validation-* and test-*, or a folder of each split"
 PACKED = re.compile(r"\.tgz$|\.(tar|parquet|tfrecords?)(-\d+-of-\d+)?\.(gz|bz2|xz|zst)$")
-KEY = "__key__"  # of a WebDataset record: the name that its files share
+KEY = "__key__"  # in a WebDataset record: the name that its files share
 
 
 @dataclass(frozen=True)
 class Row:
-    """One record, its file (a recording or a picture) not read yet.
+    """One record; its file (a recording or an image) is read on demand.
 
     Args:
-        fields: what else it has.
-        read: returns the file.
-        file_name: its name; the suffix tells the format.
-        where: what a user calls the record.
+        fields: its other fields.
+        read: returns the content of the file.
+        file_name: name of the file; the suffix gives the format.
+        where: name of the record in messages.
         stamp: changes whenever the file changes.
         number: unique in the split: "00003-000017".
     """
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file: its path or URL, what to call it, and its size in bytes where that is known."""
+    """One file: its path or URL, its name in messages, and its size in bytes if known."""
 
     url: str
     where: str
@@ -67,9 +67,9 @@ class Shards:
     """The files of a split.
 
     Args:
-        files: in their order.
-        wanted: field -> the names that it may have in the files, the first that is there counts.
-        content: the one of them that holds a file.
+        files: in order.
+        wanted: field -> its possible names in the files; the first one present is used.
+        content: the field that holds a file.
     """
 
     files: Sequence[Shard]
@@ -77,7 +77,7 @@ class Shards:
     content: str | None = None
 
     def examples(self, dataset: Source, split: str, number: int, start: int = 0) -> Iterator[Example | Problem | None]:
-        """What a dataset makes of the records of a shard, from one on: an example, a problem, or None to pass it over.
+        """Convert the records of a shard, starting at ``start``: to an example, a problem, or None to skip it.
 
         Raises:
             DataError: the shard cannot be read, or its columns lack a field.
@@ -86,16 +86,16 @@ class Shards:
             yield row if isinstance(row, Problem) else dataset.example(split, row)
 
     def rows(self, number: int, start: int = 0) -> Iterator[Row | Problem]:
-        """The records of a shard, from one on, and what is wrong with some of them.
+        """Yield the records of a shard, starting at ``start``, or the problems with them.
 
         Raises:
             DataError: the shard cannot be read, or its columns lack a field.
         """
         shard, i = self.files[number], start
         local = "://" not in shard.url
-        identity = array_cache.file_identity(Path(shard.url)) if local else shard.url
+        identity = cache.file_identity(Path(shard.url)) if local else shard.url
         try:
-            with _opened(shard.url) as file:
+            with _open(shard.url) as file:
                 for record in READERS[_suffix(shard.url)](file, start, self.wanted):
                     key = f" ({record[KEY]})" if KEY in record and not self.content else ""  # else the file has a name
                     where = f"{shard.where}, record {i}{key}"
@@ -103,7 +103,7 @@ class Shards:
                     i += 1
         except _Lacking as error:
             raise DataError(f"{shard.where}: {error}") from error
-        except Exception as error:  # of the file's library, or of the network
+        except Exception as error:  # an error of the file's library, or of the network
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
             message = f"cannot be read ({reason}); copy the file again, or take it away"
             raise DataError(f"{shard.where}, record {i}: {message}") from error
@@ -112,19 +112,19 @@ class Shards:
         fields = {}
         content, file_name = b"", ""
         for name, choices in self.wanted.items():
-            found = next((choice for choice in choices if record.get(choice) is not None), None)
-            if found is None:
+            key = next((choice for choice in choices if record.get(choice) is not None), None)
+            if key is None:
                 return Problem("missing field", where, _lacking(name, choices, record))
-            value = record[found]
+            value = record[key]
             if name != self.content:
                 fields[name] = value.decode("utf-8", "surrogateescape").strip() if isinstance(value, bytes) else value
                 continue
-            inside, file_name = _file(value, found, record)
-            if not isinstance(inside, bytes):
+            data, file_name = _file(value, key, record)
+            if not isinstance(data, bytes):
                 return Problem(
                     "wrong type", where, f"found {str(value)[:60]!r} as the {name}, expected the file itself"
                 )
-            content = inside
+            content = data
         return Row(fields, lambda: content, file_name, where, stamp, number)
 
 
@@ -134,14 +134,14 @@ def _lacking(name: str, choices: Sequence[str], found: Iterable[str]) -> str:
 
 
 class _Lacking(Exception):
-    """All records of a file lack a field."""
+    """Error of a file whose records lack a field."""
 
 
-def _file(value: Any, found: str, record: Mapping[str, Any]) -> tuple[Any, str]:
-    """What is in a file, and its name: Parquet of the hub has both in one field, a tar names it by the field."""
+def _file(value: Any, field: str, record: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return content and name of a file: the hub's Parquet has both in one field, a tar names it by the field."""
     if isinstance(value, Mapping):
         return value.get("bytes"), PurePosixPath(value.get("path") or "").name
-    return value, f"{record[KEY]}.{found}" if KEY in record else ""
+    return value, f"{record[KEY]}.{field}" if KEY in record else ""
 
 
 def _suffix(url: str) -> str:
@@ -150,11 +150,11 @@ def _suffix(url: str) -> str:
 
 
 def readable(url: str) -> bool:
-    """Whether it is a file of a kind that is read here."""
+    """Return True for a file in one of the formats of this module."""
     return _suffix(url) in READERS
 
 
-def _opened(url: str) -> Any:
+def _open(url: str) -> Any:
     if "://" not in url:
         return open(url, "rb")
     import fsspec
@@ -192,7 +192,7 @@ def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) ->
 
 
 def _labels(schema: Any) -> dict[str, Sequence[str]]:
-    """Names of the classes by column, as the hub's library leaves them in a file."""
+    """Return the class names of each column, as the hub's library stores them in a file."""
     if b"huggingface" not in (schema.metadata or {}):
         return {}
     import datasets
@@ -202,14 +202,14 @@ def _labels(schema: Any) -> dict[str, Sequence[str]]:
 
 
 def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
-    """WebDataset: files that follow each other and share a name up to its first dot are one record."""
-    known = {choice for choices in wanted.values() for choice in choices}
+    """Read a WebDataset: adjacent files whose names agree up to the first dot form one record."""
+    wanted_kinds = {choice for choices in wanted.values() for choice in choices}
     record: dict[str, Any] = {}
     seen = 0
     archive: Any
     with tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()  # it keeps one for each file that it has passed
+            archive.members.clear()  # it would keep one for each file
             folder, _, name = member.name.rpartition("/")
             key, dot, kind = name.partition(".")
             if not member.isfile() or not dot or not key:
@@ -221,13 +221,13 @@ def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Ite
                 record, seen = {KEY: key}, seen + 1
             if kind in record or member.issparse():
                 raise ValueError(f"{member.name} is {'sparse' if member.issparse() else 'there twice'}")
-            inside = archive.extractfile(member) if seen > start and kind in known else None
+            inside = archive.extractfile(member) if seen > start and kind in wanted_kinds else None
             record[kind] = content = inside.read() if inside else None
             if content is not None and len(content) != member.size:
                 raise EOFError(f"{member.name} ends early")
         file.seek(archive.offset)
         end = file.read(RECORD)
-        if end[:512] != bytes(512):  # an archive that is cut between two of its files ends without a word
+        if end[:512] != bytes(512):  # an archive truncated between two files raises no error
             raise EOFError("the archive has no end")
         if any(end):
             raise ValueError("another archive follows behind its end")
@@ -236,7 +236,7 @@ def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Ite
 
 
 def _tfrecord(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any]]:
-    """Records of ``tf.train.Example``: length, its checksum, the message, its checksum."""
+    """Read records of ``tf.train.Example``: length, its checksum, the message, its checksum."""
     from tensorboardX.crc32c import crc32c
 
     for i, header in enumerate(iter(lambda: file.read(12), b"")):
@@ -258,13 +258,13 @@ def _tfrecord(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any
 def _example(message: bytes) -> dict[str, Any]:
     from google.protobuf.message import DecodeError
 
-    found = _example_class()()
+    parsed = _example_class()()
     try:
-        found.ParseFromString(message)
+        parsed.ParseFromString(message)
     except DecodeError as error:
         raise ValueError("no tf.train.Example") from error
     values = {}
-    for name, feature in found.features.feature.items():
+    for name, feature in parsed.features.feature.items():
         kind = feature.WhichOneof("kind")
         listed = list(getattr(feature, kind).value) if kind else []
         if len(listed) == 1:
@@ -276,31 +276,31 @@ def _example(message: bytes) -> dict[str, Any]:
 
 @functools.cache
 def _example_class() -> Any:
-    """The message ``tf.train.Example``, described here, so that reading it takes no TensorFlow."""
+    """Build the message class ``tf.train.Example``, so that reading it needs no TensorFlow."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="toolkit/example.proto", package="toolkit", syntax="proto3")
 
     def message(name: str, *fields: tuple[str, int, int, str], parent: Any = file.message_type) -> Any:
-        made = parent.add(name=name)
-        for key, number, kind, of in fields:
+        proto = parent.add(name=name)
+        for key, number, kind, type_name in fields:
             label = kinds.LABEL_REPEATED if key in ("value", "feature") else kinds.LABEL_OPTIONAL
-            label = kinds.LABEL_OPTIONAL if of == ".toolkit.Feature" else label
-            made.field.add(name=key, number=number, type=kind, label=label, type_name=of or None)
-        return made
+            label = kinds.LABEL_OPTIONAL if type_name == ".toolkit.Feature" else label
+            proto.field.add(name=key, number=number, type=kind, label=label, type_name=type_name or None)
+        return proto
 
     lists = (("BytesList", kinds.TYPE_BYTES), ("FloatList", kinds.TYPE_FLOAT), ("Int64List", kinds.TYPE_INT64))
     for name, kind in lists:
         message(name, ("value", 1, kind, ""))
-    parts = [(name.lower(), i, kinds.TYPE_MESSAGE, f".toolkit.{name}") for i, (name, _) in enumerate(lists, 1)]
-    feature = message("Feature", *parts)
+    kinds_of_list = [(name.lower(), i, kinds.TYPE_MESSAGE, f".toolkit.{name}") for i, (name, _) in enumerate(lists, 1)]
+    feature = message("Feature", *kinds_of_list)
     feature.oneof_decl.add(name="kind")
-    for part in feature.field:
-        part.oneof_index = 0
-    every = message("Features", ("feature", 1, kinds.TYPE_MESSAGE, ".toolkit.Features.FeatureEntry"))
+    for member in feature.field:
+        member.oneof_index = 0
+    all_features = message("Features", ("feature", 1, kinds.TYPE_MESSAGE, ".toolkit.Features.FeatureEntry"))
     entry = (("key", 1, kinds.TYPE_STRING, ""), ("value", 2, kinds.TYPE_MESSAGE, ".toolkit.Feature"))
-    message("FeatureEntry", *entry, parent=every.nested_type).options.map_entry = True
+    message("FeatureEntry", *entry, parent=all_features.nested_type).options.map_entry = True
     message("Example", ("features", 1, kinds.TYPE_MESSAGE, ".toolkit.Features"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
@@ -314,34 +314,36 @@ READERS: Mapping[str, Callable[..., Iterator[dict[str, Any]]]] = {
 }
 
 
-# --- where they are --------------------------------------------------------------------------------------------------
+# --- listing ---------------------------------------------------------------------------------------------------------
 
 
 def in_folder(path: str | None, wanted: Mapping[str, Sequence[str]], content: str | None, split: str) -> Shards:
-    """The shards of a split in a folder.
+    """List the shards of a split in a folder.
 
     Raises:
-        DataError: there is no such folder, or no shard in it whose split is known.
+        DataError: there is no such folder, it has no shard, or a shard belongs to no known split.
     """
     root = Path(path or "").expanduser()
     if problem := unusable(root, "shards", LAYOUT):
         raise DataError(str(problem))
-    there = [file for file in sorted(root.rglob("*")) if file.is_file()]
-    if packed := [name_in(root, file) for file in there if PACKED.search(file.name)]:
+    all_files = [file for file in sorted(root.rglob("*")) if file.is_file()]
+    if packed := [name_in(root, file) for file in all_files if PACKED.search(file.name)]:
         raise DataError(f"dataset.path={root}: found {packed[0]}, expected shards that are not compressed: unpack it")
-    files = [file for file in there if readable(file.name)]
-    of = {file: _split_of(root, file) for file in files}
-    unknown = [name_in(root, file) for file, found in of.items() if found not in SPLITS]
+    files = [file for file in all_files if readable(file.name)]
+    splits = {file: _split_of(root, file) for file in files}
+    unknown = [name_in(root, file) for file, name in splits.items() if name not in SPLITS]
     if unknown or not files:
-        found = ", ".join(unknown[:5]) if unknown else "no such file"
-        raise DataError(f"dataset.path={root}: found {found}, expected {LAYOUT}{nearest(found, [*SPLITS, *ALIASES])}")
-    chosen = [file for file in files if of[file] == split]
+        listing = ", ".join(unknown[:5]) if unknown else "no such file"
+        raise DataError(
+            f"dataset.path={root}: found {listing}, expected {LAYOUT}{nearest(listing, [*SPLITS, *ALIASES])}"
+        )
+    chosen = [file for file in files if splits[file] == split]
     return Shards([Shard(str(file), name_in(root, file), file.stat().st_size) for file in chosen], wanted, content)
 
 
 def _split_of(root: Path, file: Path) -> str:
-    """By the folders that it is in, else by how its name begins."""
+    """Return the split of a shard, by its parent folders, else by the first letters of its name."""
     folders = [split_of(folder) for folder in file.relative_to(root).parents]
-    begin = re.match("[a-z]*", file.name.lower())
-    name = begin[0] if begin else ""
-    return next((found for found in folders if found in SPLITS), ALIASES.get(name, name))
+    match = re.match("[a-z]*", file.name.lower())
+    name = match[0] if match else ""
+    return next((split for split in folders if split in SPLITS), ALIASES.get(name, name))

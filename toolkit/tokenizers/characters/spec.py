@@ -1,4 +1,4 @@
-"""Characters as tokens."""
+"""Tokenizer ``characters``: every character is a token."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FILE = "alphabet.json"
 
 
 class CharacterTokenizer:
-    """Text to ids and back. Text is brought to Unicode NFC first, so that an accented letter is one token.
+    """Converter of text to ids and back. Text is normalised to Unicode NFC, so an accented letter is one token.
 
     Args:
-        alphabet: the characters; the i-th has id i + 1, for id 0 is the CTC blank.
+        alphabet: the characters; the i-th has id i + 1, since id 0 is the CTC blank.
     """
 
     def __init__(self, alphabet: Iterable[str]) -> None:
@@ -27,19 +27,19 @@ class CharacterTokenizer:
         self._ids = {character: i for i, character in enumerate(self.alphabet, 1)}
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the characters; one that the alphabet lacks is left out (:meth:`unknown` names it)."""
+        """Return the ids of the characters; characters outside the alphabet are skipped (see :meth:`unknown`)."""
         return [self._ids[c] for c in unicodedata.normalize("NFC", text) if c in self._ids]
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """:meth:`encode` of each."""
+        """Encode each text."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of these ids; blanks give nothing."""
+        """Return the text of these ids; blanks are skipped."""
         return "".join(self.alphabet[i - 1] for i in ids if i > 0)
 
     def unknown(self, text: str) -> list[str]:
-        """The characters of ``text`` that the alphabet lacks, each once, in their order."""
+        """List the characters of ``text`` that the alphabet lacks, each once, in order."""
         return list(dict.fromkeys(c for c in unicodedata.normalize("NFC", text) if c not in self._ids))
 
 
@@ -56,15 +56,15 @@ class Characters:
         (folder / FILE).write_text(json.dumps({"alphabet": alphabet}, ensure_ascii=False) + "\n", "utf-8")
 
     def load(self, folder: Path) -> CharacterTokenizer:
-        """The tokenizer that :meth:`learn` left in ``folder``.
+        """Load the tokenizer that :meth:`learn` wrote into ``folder``.
 
         Raises:
-            DataError: there is none, or it is damaged.
+            DataError: it is missing or damaged.
         """
         path = folder / FILE
         with reading(path, "alphabet"):
             alphabet = json.loads(path.read_text("utf-8"))["alphabet"]
-        sound = isinstance(alphabet, list) and all(isinstance(c, str) and len(c) == 1 for c in alphabet)
-        if not sound or len(set(alphabet)) != len(alphabet):
+        valid = isinstance(alphabet, list) and all(isinstance(c, str) and len(c) == 1 for c in alphabet)
+        if not valid or len(set(alphabet)) != len(alphabet):
             raise DataError(f"{path}: expected different single characters")
         return CharacterTokenizer(alphabet)

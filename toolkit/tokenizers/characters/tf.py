@@ -1,4 +1,4 @@
-"""The TensorFlow twin."""
+"""TensorFlow twin of the tokenizer ``characters``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .spec import CharacterTokenizer
 
 
 class Characters(Tokenizer):
-    """Texts to ragged ids and back, in the graph.
+    """A layer that converts texts to ragged ids and back in the graph.
 
     Args:
         spec: the tokenizer's spec.
-        tokenizer: what ``spec.load`` gave.
+        tokenizer: returned by ``spec.load``.
     """
 
     def __init__(self, spec: Spec, tokenizer: CharacterTokenizer, **kwargs: Any) -> None:
@@ -30,11 +30,11 @@ class Characters(Tokenizer):
         self.characters = tf.constant(["", *tokenizer.alphabet], tf.string)
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """``(batch,)`` strings to ragged int32 ids; a character that the alphabet lacks is left out."""
+        """Convert ``(batch,)`` strings to ragged int32 ids; characters outside the alphabet are skipped."""
         characters = tf.strings.unicode_split(tensorflow_text.normalize_utf8(texts, "NFC"), "UTF-8")
         ids = tf.ragged.map_flat_values(self.table.lookup, characters)
         return tf.ragged.boolean_mask(ids, ids > 0)
 
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """Ragged ids to ``(batch,)`` strings; blanks give nothing."""
+        """Convert ragged ids to ``(batch,)`` strings; blanks are skipped."""
         return tf.strings.reduce_join(tf.gather(self.characters, ids), axis=-1)

@@ -1,4 +1,4 @@
-"""The PyTorch twin."""
+"""PyTorch twin of the tokenizer ``characters``."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from toolkit.tokenizers.torch import Tokenizer
 
 
 class Characters(Tokenizer):
-    """Texts to padded ids and back."""
+    """A module that converts texts to padded ids and back."""

@@ -1,4 +1,4 @@
-"""Sub-word units learned from the training split by SentencePiece (Kudo and Richardson 2018)."""
+"""Tokenizer ``sentencepiece``: sub-word units learned from the training split (Kudo and Richardson 2018)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from toolkit.errors import DataError, reading
 
 FILE = "sentencepiece.model"
 BLANK, UNKNOWN = 0, 1
-SPACE = "▁"  # how SentencePiece writes a space
+SPACE = "▁"  # SentencePiece's symbol for a space
 
 
 class SentencePieceTokenizer:
-    """Text to ids and back. Text is brought to Unicode NFC first; runs of spaces become one.
+    """Converter of text to ids and back. Text is normalised to Unicode NFC; runs of spaces become one.
 
-    Id 0 is the blank of CTC and the boundary of translations, a control symbol that no text gives; id 1 stands for what
-    the units cannot spell and is decoded as ``⁇``.
+    Id 0 is the CTC blank and the boundary of translations, a control symbol that no text contains; id 1 is the unknown
+    token, for characters that the units cannot spell, and is decoded as ``⁇``.
 
     Args:
         model: the serialised SentencePiece model.
@@ -35,19 +35,19 @@ class SentencePieceTokenizer:
         self.size: int = self._processor.get_piece_size()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the units."""
+        """Return the ids of the units."""
         return self._processor.encode(unicodedata.normalize("NFC", text))
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """:meth:`encode` of each, on every core."""
+        """Encode each text, on all cores."""
         return self._processor.encode([unicodedata.normalize("NFC", text) for text in texts])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of these ids; blanks give nothing."""
+        """Return the text of these ids; blanks are skipped."""
         return self._processor.decode([int(i) for i in ids])
 
     def unknown(self, text: str) -> list[str]:
-        """The characters of ``text`` that the units cannot spell, each once, in their order."""
+        """List the characters of ``text`` that the units cannot spell, each once, in order."""
         characters = dict.fromkeys(unicodedata.normalize("NFC", text))
         return [c for c in characters if self._processor.piece_to_id(SPACE if c == " " else c) == UNKNOWN]
 
@@ -56,24 +56,24 @@ class SentencePieceTokenizer:
 class SentencePiece:
     """Byte-pair encoding (Sennrich et al. 2016) or a unigram language model (Kudo 2018) over characters.
 
-    Learning runs on one thread, for with several the unigram model depends on their number. It sees the whole training
-    split, for SentencePiece draws its samples otherwise every time; 330,000 sentences take 1 s (BPE) or 10 s (unigram).
+    Learning runs on one thread, since the unigram model depends on the number of threads. It uses the whole training
+    split, since SentencePiece's sampling is not reproducible; 330,000 sentences take 1 s (BPE) or 10 s (unigram).
     """
 
     column: ClassVar[str] = "text"
 
-    algorithm: Literal["bpe", "unigram"] = option("bpe", "how the units are found")
+    algorithm: Literal["bpe", "unigram"] = option("bpe", "algorithm that learns the units")
     vocab_size: int = option(
-        256, "units, the blank and the unknown included; more than the data holds is refused", ge=3
+        256, "number of units, including the blank and the unknown token; more than the data supports is refused", ge=3
     )
     character_coverage: float = option(
         1.0,
-        "share of the training split's characters that the units spell; the rarest become unknown. Less than 1 suits "
-        "scripts of many thousand characters",
+        "fraction of the training split's characters that the units spell; the rarest become unknown. Values below 1 "
+        "suit scripts of many thousand characters",
         ge=0.98,
         le=1,
     )
-    joint: bool = option(True, "translation: one vocabulary for both languages, else one each")
+    joint: bool = option(True, "translation: one vocabulary for both languages; false: one for each")
 
     def learn(self, texts: Iterable[str], folder: Path) -> None:
         """Learn the units of ``texts`` and write them into ``folder``.
@@ -98,7 +98,7 @@ class SentencePiece:
                 unk_id=UNKNOWN,
                 bos_id=-1,
                 eos_id=-1,
-                max_sentence_length=1 << 20,  # a longer line would be left out without a word
+                max_sentence_length=1 << 20,  # longer lines would be skipped silently
                 num_threads=1,
                 minloglevel=2,
             )
@@ -107,10 +107,10 @@ class SentencePiece:
         (folder / FILE).write_bytes(model.getvalue())
 
     def load(self, folder: Path) -> SentencePieceTokenizer:
-        """The tokenizer that :meth:`learn` left in ``folder``.
+        """Load the tokenizer that :meth:`learn` wrote into ``folder``.
 
         Raises:
-            DataError: there is none, or it is damaged.
+            DataError: it is missing or damaged.
         """
         path = folder / FILE
         with reading(path, "units"):
@@ -121,7 +121,7 @@ class SentencePiece:
 
 
 def _reason(message: str) -> str:
-    """SentencePiece's message in the words of the config."""
+    """Translate SentencePiece's error message to the option of the config."""
     if most := re.search(r"<= (\d+)", message):
         return f"the training split gives no more than {most[1]} units: set it to a value <= {most[1]}"
     if least := re.search(r"\d+ vs (\d+)", message):

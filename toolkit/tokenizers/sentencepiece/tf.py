@@ -1,7 +1,7 @@
-"""The TensorFlow twin.
+"""TensorFlow twin of the tokenizer ``sentencepiece``.
 
-tensorflow-text brings a SentencePiece of its own. BPE gives the same ids; the unigram model breaks ties in runs of one
-character (``-----``) in another order, which is why training uses the shared tokenizer.
+tensorflow-text bundles another SentencePiece. BPE gives the same ids; the unigram model breaks ties in runs of one
+character (``-----``) in another order, so training uses the neutral tokenizer.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .spec import SentencePieceTokenizer
 
 
 class SentencePiece(Tokenizer):
-    """Texts to ragged ids and back, in the graph.
+    """A layer that converts texts to ragged ids and back in the graph.
 
     Args:
         spec: the tokenizer's spec.
-        tokenizer: what ``spec.load`` gave.
+        tokenizer: returned by ``spec.load``.
     """
 
     def __init__(self, spec: Spec, tokenizer: SentencePieceTokenizer, **kwargs: Any) -> None:
@@ -30,9 +30,9 @@ class SentencePiece(Tokenizer):
         self.units = tensorflow_text.SentencepieceTokenizer(model=tokenizer.model, out_type=tf.int32)
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """``(batch,)`` strings to ragged int32 ids."""
+        """Convert ``(batch,)`` strings to ragged int32 ids."""
         return self.units.tokenize(tensorflow_text.normalize_utf8(texts, "NFC"))
 
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """Ragged ids to ``(batch,)`` strings; blanks give nothing."""
+        """Convert ragged ids to ``(batch,)`` strings; blanks are skipped."""
         return self.units.detokenize(ids)

@@ -1,4 +1,4 @@
-"""The PyTorch twin."""
+"""PyTorch twin of the tokenizer ``sentencepiece``."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from toolkit.tokenizers.torch import Tokenizer
 
 
 class SentencePiece(Tokenizer):
-    """Texts to padded ids and back."""
+    """A module that converts texts to padded ids and back."""

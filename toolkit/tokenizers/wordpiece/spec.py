@@ -1,18 +1,18 @@
-"""Sub-words learned from the training split and matched longest first: WordPiece as Wu et al. (2016) translate with it.
+"""Tokenizer ``wordpiece``: sub-words learned from the training split and matched longest first (Wu et al. 2016).
 
-A piece that begins a word carries ``▁``, as in their section 4.1, where BERT marks the pieces that continue one by
-``##``. So a space is part of a piece, punctuation keeps its place, and :meth:`WordPieceTokenizer.decode` is exact:
-detokenised BLEU loses nothing to the tokenizer.
+A piece that begins a word starts with ``▁``, as in their section 4.1; BERT instead marks the pieces that continue a
+word by ``##``. So spaces are parts of pieces, punctuation keeps its place, and :meth:`WordPieceTokenizer.decode` is
+exact: the tokenizer does not lower detokenised BLEU.
 
-Text goes through these steps:
+The steps of tokenization:
 
-1. lower case, if asked for, then Unicode NFC;
-2. runs of spaces (and of ``▁``, which counts as one) become one; ``▁`` goes in front of every word;
-3. words are cut around what is no letter, digit, mark or joiner: ``▁("Hi!")`` gives ``▁(``, ``"``, ``Hi``, ``!``,
-   ``"``, ``)``; which characters these are is learned from the training split and kept, so that no library's version
-   matters;
-4. each part is spelled by the longest piece that fits, again and again; every character of the training split is a
-   piece, and a run of others is one unknown.
+1. Lower-case the text, with ``lowercase``, and normalise it to Unicode NFC.
+2. Collapse runs of spaces (``▁`` counts as a space) and put ``▁`` in front of every word.
+3. Split words around every character that is not a letter, digit, mark or joiner: ``▁("Hi!")`` gives ``▁(``, ``"``,
+   ``Hi``, ``!``, ``"``, ``)``. The set of these characters is learned from the training split and stored, so that no
+   library's version matters.
+4. Spell each part by repeatedly taking the longest piece that fits. Every character of the training split is a piece;
+   a run of other characters is one unknown token.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from toolkit.errors import DataError, reading
 
 FILE = "wordpiece.json"
 BLANK, UNKNOWN = 0, 1
-SPECIAL = ("< blank >", "<unk>")  # the space keeps the first out of reach of any text; nor can "<unk>" give another id
+SPECIAL = ("< blank >", "<unk>")  # no text can contain the first, because of its spaces; "<unk>" cannot have another id
 SPACE = "▁"
-REPLACEMENT = "⁇"  # what an unknown is decoded as
-NUL = "\0"  # ends a string in some of TensorFlow's C++, so neither it nor what stands in for it there can be a piece
-STAND_IN = "\uffff"  # no character, by Unicode's own word
-REMEMBERED = 1 << 16  # words whose pieces are kept
+REPLACEMENT = "⁇"  # decoded form of an unknown token
+NUL = "\0"  # ends a string in some of TensorFlow's C++, so neither it nor its stand-in can be a piece
+STAND_IN = "\uffff"  # a noncharacter of Unicode
+CACHED = 1 << 16  # words whose pieces are cached
 
 
 def normal(text: str, lowercase: bool) -> str:
-    """Steps 1 and 2."""
+    """Normalise a text (steps 1 and 2)."""
     text = unicodedata.normalize("NFC", text.lower() if lowercase else text)
     return "".join(SPACE + word for word in re.split(f"[ {SPACE}]+", text) if word)
 
 
 def known(letters: str, symbols: str) -> str:
-    """Step 3: a regular expression for a part of known characters; the arguments stand inside of brackets.
+    """Return a regular expression for a part of known characters (step 3); the arguments are put in brackets.
 
     A space, which no text has after step 2, keeps the brackets from being empty.
     """
@@ -52,20 +52,20 @@ def known(letters: str, symbols: str) -> str:
 
 
 def parts(pattern: re.Pattern[str], text: str) -> list[str]:
-    """Step 3. What is between known parts is unknown."""
+    """Split a text into parts (step 3); the text between matches is unknown."""
     return [part for part in pattern.split(text) if part]
 
 
 class WordPieceTokenizer:
-    """Text to ids and back.
+    """Converter of text to ids and back.
 
-    Id 0 is the boundary of translations and the blank of CTC, which no text gives; id 1 stands for what the pieces
-    cannot spell and is decoded as ``⁇``.
+    Id 0 is the boundary of translations and the CTC blank, which no text contains; id 1 is the unknown token, for
+    characters that the pieces cannot spell, and is decoded as ``⁇``.
 
     Args:
         pieces: by id; the first two are special.
-        symbols: the characters that stand alone.
-        lowercase: whether text is brought to lower case.
+        symbols: the characters that form parts of their own in step 3.
+        lowercase: lower-case the text.
     """
 
     def __init__(self, pieces: Sequence[str], symbols: str, lowercase: bool) -> None:
@@ -77,26 +77,26 @@ class WordPieceTokenizer:
         self._known = re.compile(known(re.escape(self.letters), re.escape(symbols)))
         self._ids = {piece: i for i, piece in enumerate(pieces) if i not in (BLANK, UNKNOWN)}
         self._longest = max(map(len, self._ids), default=1)
-        self._remembered: dict[str, list[int]] = {}
+        self._cache: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the pieces."""
+        """Return the ids of the pieces."""
         ids: list[int] = []
         for part in parts(self._known, normal(text, self.lowercase)):
-            found = self._remembered.get(part)
-            if found is None:
-                found = self._spell(part)
-                if len(self._remembered) < REMEMBERED:
-                    self._remembered[part] = found
-            ids += found
+            piece_ids = self._cache.get(part)
+            if piece_ids is None:
+                piece_ids = self._spell(part)
+                if len(self._cache) < CACHED:
+                    self._cache[part] = piece_ids
+            ids += piece_ids
         return ids
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """:meth:`encode` of each."""
+        """Encode each text."""
         return [self.encode(text) for text in texts]
 
     def _spell(self, part: str) -> list[int]:
-        """Step 4. A part is spelled whole or not at all: its characters are all known or all unknown."""
+        """Spell a part (step 4), completely or not at all: its characters are all known or all unknown."""
         ids: list[int] = []
         start = 0
         while start < len(part):
@@ -110,12 +110,12 @@ class WordPieceTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of these ids; blanks give nothing."""
+        """Return the text of these ids; blanks are skipped."""
         pieces = (REPLACEMENT if i == UNKNOWN else self.pieces[i] for i in map(int, ids) if i != BLANK)
         return "".join(pieces).replace(SPACE, " ").removeprefix(" ")
 
     def unknown(self, text: str) -> list[str]:
-        """The characters of ``text`` that the pieces cannot spell, each once, in their order."""
+        """List the characters of ``text`` that the pieces cannot spell, each once, in order."""
         return [c for c in dict.fromkeys(normal(text, self.lowercase)) if c not in self._ids]
 
 
@@ -123,18 +123,20 @@ class WordPieceTokenizer:
 class WordPiece:
     """WordPiece (Schuster and Nakajima 2012; Wu et al. 2016, section 4.1), learned by the library ``tokenizers``.
 
-    Every character of the training split is among the pieces. The library merges pairs by frequency, as its trainers of
-    WordPiece and of BPE both do. It numbers ``##`` pieces in an order that changes from run to run, which can decide
-    between pairs of equal frequency; without ``##`` what it learns is always the same.
+    Every character of the training split is a piece. The library merges pairs by frequency, in its WordPiece trainer as
+    in its BPE trainer. It numbers ``##`` pieces in an order that varies between runs, which can decide between pairs of
+    equal frequency; without ``##`` the result is reproducible.
     """
 
     column: ClassVar[str] = "text"
 
     vocab_size: int = option(
-        8000, "pieces, the boundary and the unknown included; more than the data holds is refused", ge=3
+        8000,
+        "number of pieces, including the boundary and the unknown token; more than the data supports is refused",
+        ge=3,
     )
-    lowercase: bool = option(False, "bring all text to lower case, which translations then are in as well")
-    joint: bool = option(True, "translation: one vocabulary for both languages, else one each")
+    lowercase: bool = option(False, "lower-case all text, and thus all translations")
+    joint: bool = option(True, "translation: one vocabulary for both languages; false: one for each")
 
     def learn(self, texts: Iterable[str], folder: Path) -> None:
         """Learn the pieces of ``texts`` and write them into ``folder``.
@@ -158,31 +160,31 @@ class WordPiece:
         (folder / FILE).write_text(json.dumps(state, ensure_ascii=False, indent=0) + "\n", "utf-8")
 
     def load(self, folder: Path) -> WordPieceTokenizer:
-        """The tokenizer that :meth:`learn` left in ``folder``.
+        """Load the tokenizer that :meth:`learn` wrote into ``folder``.
 
         Raises:
-            DataError: there is none, or it is damaged.
+            DataError: it is missing or damaged.
         """
         path = folder / FILE
         with reading(path, "pieces"):
             state = json.loads(path.read_text("utf-8"))
             pieces, symbols, lowercase = state["pieces"], state["symbols"], state["lowercase"]
-        sound = isinstance(pieces, list) and all(isinstance(piece, str) and piece for piece in pieces)
-        sound = sound and pieces[:2] == list(SPECIAL) and len(set(pieces)) == len(pieces)
-        spelled = sound and isinstance(symbols, str) and {SPACE, *symbols, *"".join(pieces[2:])} <= set(pieces)
+        valid = isinstance(pieces, list) and all(isinstance(piece, str) and piece for piece in pieces)
+        valid = valid and pieces[:2] == list(SPECIAL) and len(set(pieces)) == len(pieces)
+        spelled = valid and isinstance(symbols, str) and {SPACE, *symbols, *"".join(pieces[2:])} <= set(pieces)
         if not spelled or not isinstance(lowercase, bool):
             raise DataError(f"{path}: expected different pieces, every character of them, symbols and lowercase")
         return WordPieceTokenizer(pieces, symbols, lowercase)
 
 
 def _in_words(character: str) -> bool:
-    """Letters, marks, digits, and format characters, which join or part letters inside of words."""
+    """Return True for letters, marks and digits, and for format characters, which join or separate letters in words."""
     category = unicodedata.category(character)
     return category[0] in "LMN" or category == "Cf"
 
 
 def _learn(lines: Iterable[list[str]], size: int) -> list[str]:
-    """At most ``size`` pieces, by id, of lines that are cut into parts."""
+    """Learn at most ``size`` pieces from lines that are split into parts; return them by id."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL[UNKNOWN]))

@@ -1,9 +1,9 @@
-"""The TensorFlow twin: the spec's steps in the graph.
+"""TensorFlow twin of the tokenizer ``wordpiece``: the steps of the spec in the graph.
 
-tensorflow-text's own BERT tokenizer folds and splits text otherwise (``ß`` to ``ss``, full-width forms, control
-characters), so only its matching of pieces is used, on parts that are cut beforehand. Under ``lowercase``, 40 capital
-letters that are new in Unicode 14 (U+2C2F, U+A7C0, U+A7D0, U+A7D6, U+A7D8, U+10570 to U+10595) stay as they are, and
-so unknown, for TensorFlow's tables are older than Python's.
+tensorflow-text's BERT tokenizer folds and splits text differently (``ß`` to ``ss``, full-width forms, control
+characters), so only its matching of pieces is used, on text that is already split. With ``lowercase``, 40 capital
+letters that are new in Unicode 14 (U+2C2F, U+A7C0, U+A7D0, U+A7D6, U+A7D8, U+10570 to U+10595) stay upper case and thus
+unknown, since TensorFlow's tables are older than Python's.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .spec import WordPiece as Spec
 
 
 class WordPiece(Tokenizer):
-    """Texts to ragged ids and back, in the graph.
+    """A layer that converts texts to ragged ids and back in the graph.
 
     Args:
         spec: the tokenizer's spec.
-        tokenizer: what ``spec.load`` gave.
+        tokenizer: returned by ``spec.load``.
     """
 
     def __init__(self, spec: Spec, tokenizer: WordPieceTokenizer, **kwargs: Any) -> None:
@@ -44,7 +44,7 @@ class WordPiece(Tokenizer):
         self.surfaces = tf.constant(surfaces, tf.string)
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """``(batch,)`` strings to ragged int32 ids."""
+        """Convert ``(batch,)`` strings to ragged int32 ids."""
         if self.lowercase:
             texts = tf.strings.lower(tf.strings.regex_replace(texts, r"\x00", STAND_IN), "utf-8")
         texts = tensorflow_text.normalize_utf8(texts, "NFC")
@@ -56,11 +56,11 @@ class WordPiece(Tokenizer):
         return self.matcher.tokenize(parts).merge_dims(1, 2)
 
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """Ragged ids to ``(batch,)`` strings; blanks give nothing."""
+        """Convert ragged ids to ``(batch,)`` strings; blanks are skipped."""
         texts = tf.strings.reduce_join(tf.gather(self.surfaces, ids), axis=-1)
         return tf.strings.regex_replace(tf.strings.regex_replace(texts, SPACE, " "), r"\A ", "")
 
 
 def _escape(characters: str) -> str:
-    """Characters as RE2 reads them inside of brackets."""
+    """Escape characters for the brackets of an RE2 expression."""
     return "".join(f"\\x{{{ord(c):x}}}" for c in characters)
