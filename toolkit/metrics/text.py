@@ -42,7 +42,9 @@ def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequenc
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Return the BLEU of a corpus (Papineni et al. 2002) by sacrebleu (Post 2018): detokenised text, cased, tokenised by 13a.
+    """Return the BLEU of a corpus (Papineni et al. 2002) by sacrebleu (Post 2018).
+
+    The text is detokenised and cased, and tokenised by 13a.
 
     Returns:
         0 to 100; 0 for an empty list.
@@ -70,7 +72,9 @@ def bleu_tokenized_lowercased(references: Sequence[str], hypotheses: Sequence[st
 
 
 def chrf(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Return the chrF2 of a corpus (Popović 2015) by sacrebleu: F score of character 1- to 6-grams, cased, spaces not counted.
+    """Return the chrF2 of a corpus (Popović 2015) by sacrebleu.
+
+    It is the F score of character 1- to 6-grams, cased and without spaces.
 
     Returns:
         0 to 100; 0 for an empty list.
