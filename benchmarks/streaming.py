@@ -3,9 +3,9 @@
     python benchmarks/streaming.py DOMAIN BACKEND FOLDER [EXAMPLES ...]
 
 Writes a few shards of 125 examples into ``FOLDER`` (speech: TFRecord, translation: Parquet, images: WebDataset) and
-links to them, then trains a small model over 1,000, 10,000, 100,000 and 1,000,000 examples, ``STEPS`` steps each. Prints
-a row of a Markdown table for each: seconds from the start of the process to the first step, examples seen, peak memory
-of the process, and the increase over the smallest run for each additional example.
+links to them, then trains a small model over 1,000, 10,000, 100,000 and 1,000,000 examples, ``STEPS`` steps each.
+Prints a row of a Markdown table for each: seconds from the start of the process to the first step, examples seen, peak
+memory of the process, and the increase over the smallest run for each additional example.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Task(lightning.LightningModule):
         return self.loss(batch)
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, *_: Any, **__: Any) -> None:
-        """Clip by norm; Lightning's method refuses fused optimizers under bfloat16, for the sake of an unused scaler."""
+        """Clip by norm; Lightning's method refuses fused optimizers under bfloat16, because of an unused scaler."""
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
