@@ -217,6 +217,7 @@ FOREIGN_OBJECTS = {  # attributes of dataclass fields, and of objects that are n
     ("runs/checkpoint.py", "'posix_fadvise'"),
 }
 OWN_OBJECTS = {
+    ("certify/worker.py", "name"),
     ("config/schema.py", "'domains'"),
     ("data/images.py", "'test_fraction'"),
     ("data/speech.py", "'max_positions'"),
