@@ -1,10 +1,10 @@
-"""One run that changes framework twice on its way, beside runs that do not: the losses of each step, and a plot.
+"""Compare the losses of a run that changes framework twice with those of runs that do not, and plot them.
 
     python benchmarks/change_framework.py RECIPE FOLDER [STEPS] [OVERRIDE ...]
 
-Trains ``STEPS`` steps (50) with torch, as many more with tf and as many more with torch, each going on from the
-checkpoint before, and all three parts at once with each framework. FOLDER keeps the run folders, ``losses.json`` and
-``change_framework.png``. The schedule is constant, since the others depend on where a run is to end.
+Trains ``STEPS`` steps (50) with torch, the same number with tf and again with torch, each resuming the previous
+checkpoint, and the total number of steps with each framework alone. FOLDER gets the run folders, ``losses.json`` and
+``change_framework.png``. The schedule is constant, because the others depend on the last step of a run.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ def drift(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.abs(values - reference) / np.abs(reference)
 
 
-def plot(found: dict[str, np.ndarray], steps: int, recipe: str, file: Path) -> None:
+def plot(curves: dict[str, np.ndarray], steps: int, recipe: str, file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    whole = found["torch alone"]
+    whole = curves["torch alone"]
     number = np.arange(1, len(whole) + 1)
     figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(9, 6.5), sharex=True, height_ratios=(3, 2))
     upper.plot(number, whole, color="0.75", linewidth=5, label="torch alone")
-    upper.plot(number, found["relay"], color="tab:red", linewidth=1.3, label="torch, tf, torch")
+    upper.plot(number, curves["relay"], color="tab:red", linewidth=1.3, label="torch, tf, torch")
     upper.set_ylabel("training loss")
     upper.legend(frameon=False)
-    upper.set_title(f"recipe={recipe}: one run, in turns with torch, tf and torch", loc="left", pad=18)
+    upper.set_title(f"recipe={recipe}: one run with torch, tf and torch in turn", loc="left", pad=18)
     for name, color in (("relay", "tab:red"), ("tf alone", "tab:blue")):
-        apart = np.maximum(drift(found[name], whole), 1e-17)
+        apart = np.maximum(drift(curves[name], whole), 1e-17)
         lower.semilogy(number, apart, color=color, linewidth=1.2, label=f"{name} against torch alone")
     lower.set_ylabel("relative difference")
     lower.set_xlabel("optimizer step")
@@ -67,12 +67,12 @@ def main(recipe: str, folder: Path, steps: int, overrides: list[str]) -> None:
         train(recipe, folder / "relay", backend, (turn + 1) * steps, overrides)
     for backend in ("torch", "tf"):
         train(recipe, folder / backend, backend, len(RELAY) * steps, overrides)
-    found = {"relay": losses(folder / "relay")}
-    found |= {f"{backend} alone": losses(folder / backend) for backend in ("torch", "tf")}
-    (folder / "losses.json").write_text(json.dumps({name: list(values) for name, values in found.items()}))
-    plot(found, steps, recipe, folder / "change_framework.png")
+    curves = {"relay": losses(folder / "relay")}
+    curves |= {f"{backend} alone": losses(folder / backend) for backend in ("torch", "tf")}
+    (folder / "losses.json").write_text(json.dumps({name: list(values) for name, values in curves.items()}))
+    plot(curves, steps, recipe, folder / "change_framework.png")
     for name in ("relay", "tf alone"):
-        apart = drift(found[name], found["torch alone"])
+        apart = drift(curves[name], curves["torch alone"])
         parts = ", ".join(
             f"turn {t + 1} {apart[t * steps]:.1e} at first, {apart[t * steps : (t + 1) * steps].max():.1e} at most"
             for t in range(len(RELAY))

@@ -1,13 +1,13 @@
-"""What checkpoints cost: a save, syncs and reading back included, and going on at a small and at a large step.
+"""Measure the cost of checkpoints: of saving, syncs and reading back included, and of resuming.
 
     python benchmarks/checkpoint.py RECIPE BACKEND [SAVES] [OVERRIDE ...]
 
-Steps and saves of the recipe's own model on its own data take turns in one process, so that whatever else the machine
-does slows both. The share is that of a save in the time of ``trainer.checkpoint_every`` steps and that save.
+Steps and saves of the recipe's model on its data alternate in one process, so that other load on the machine slows
+both. The share is the time of a save over that of ``trainer.checkpoint_every`` steps and the save.
 
-Going on at step k is all that depends on k: reading the checkpoint, cutting the logs to their length, the plan of the
-epoch, and its next batch. It is measured at the recipe's first checkpoint and at one a hundred times later, with logs
-as long as they are there.
+Resuming at step k is the part of a start that depends on k: reading the checkpoint, cutting the logs to their length,
+the plan of the epoch, and the next batch. It is measured at the recipe's first checkpoint and at one a hundred times
+later, with logs of the corresponding length.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from toolkit.runs.folder import RunFolder
 from toolkit.training.progress import Progress
 
 STEPS = 8  # between two saves
-FAR = 100  # checkpoints
+FAR = 100  # checkpoints before the later resume
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -38,7 +38,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def main(recipe: str, backend: str, saves: int, overrides: list[str]) -> None:
-    temporary = tempfile.TemporaryDirectory(dir=".")  # where runs go, which may be another disk than that of /tmp
+    temporary = tempfile.TemporaryDirectory(dir=".")  # the disk of the runs, which may differ from that of /tmp
     here = Path(temporary.name)
     run = config.check([f"recipe={recipe}", f"backend={backend}", f"run_dir={here}", *overrides])
     folder = RunFolder(here)
@@ -57,9 +57,9 @@ def main(recipe: str, backend: str, saves: int, overrides: list[str]) -> None:
 
     for turn in range(saves + 1):
         taken = [timed(step) for _ in range(STEPS)]
-        at = Progress(step=turn + 1)
-        cost = timed(lambda: folder.save(engine.state(), at, run.trainer.keep))  # noqa: B023
-        if turn:  # the first ones pay for a start
+        progress = Progress(step=turn + 1)
+        cost = timed(lambda: folder.save(engine.state(), progress, run.trainer.keep))  # noqa: B023
+        if turn:  # the first ones include the start-up
             steps, saved = steps + taken, [*saved, cost]
 
     def log(last: int) -> None:
@@ -78,20 +78,20 @@ def main(recipe: str, backend: str, saves: int, overrides: list[str]) -> None:
         again.save(engine.state(), place, 1)
         again.close()
 
-    def go_on() -> None:
+    def resume() -> None:
         again = RunFolder(here)
-        found = checkpoint.choose(here / "checkpoints", "last", print)
-        engine.load(found.state)
-        again.rewind(found.progress)
-        planned = train.plan.epoch(found.progress.epoch)
-        next(iter(engine.batches(train.collator, planned[found.progress.batch :], found.progress.epoch)))
+        newest = checkpoint.choose(here / "checkpoints", "last", print)
+        engine.load(newest.state)
+        again.rewind(newest.progress)
+        planned = train.plan.epoch(newest.progress.epoch)
+        next(iter(engine.batches(train.collator, planned[newest.progress.batch :], newest.progress.epoch)))
         again.close()
 
     folder.close()
     resumes = {}
     for last in (every, FAR * every):
         log(last)
-        resumes[last] = round(statistics.median(timed(go_on) for _ in range(7)), 3)
+        resumes[last] = round(statistics.median(timed(resume) for _ in range(7)), 3)
     step_seconds, save_seconds = statistics.median(steps), statistics.median(saved)
     size = sum(p.stat().st_size for p in checkpoint.candidates(here / "checkpoints")[0].rglob("*") if p.is_file())
     result = {

@@ -1,12 +1,12 @@
-"""The same steps on one device and on several: the largest difference of the loss, for each backend and precision.
+"""Compare the losses of the same steps on one device and on several, for each backend and precision.
 
     python benchmarks/devices.py RECIPE [STEPS] [DEVICES] [OVERRIDE ...]
-    python benchmarks/devices.py translation trainer=fsdp     # torch alone, and what a process holds
+    python benchmarks/devices.py translation trainer=fsdp     # torch only, with the memory of a process
 
-Trains ``STEPS`` steps (20) on one device and on ``DEVICES`` (2), with both backends in float64 and float32, by the
-toolkit's own loop and engines, over data that are prepared once, without validations. Prints a row of a Markdown table
-for each backend and precision. torch's processes are started by torchrun, TensorFlow has one process. With
-``trainer=fsdp`` a second table has the MB of weights, moments and averages in the process that holds most.
+Trains ``STEPS`` steps (20) on one device and on ``DEVICES`` (2), with both backends in float64 and float32, with the
+toolkit's loop and engines, over data that is prepared once, without validations. Prints a row of a Markdown table for
+each backend and precision. torchrun starts the processes of torch; TensorFlow has one process. With ``trainer=fsdp`` a
+second table has the MB of weights, moments and averages in the process with the most.
 """
 
 from __future__ import annotations
@@ -21,30 +21,31 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.training.engine import Engine, StepResult
+from toolkit.training.wrapper import EngineWrapper
+
 BACKENDS = ("torch", "tf")
 NEVER = 10**9  # steps
 
 
-class Recorded:
-    """An engine whose losses are kept; it ends the loop after so many steps."""
+class Recorded(EngineWrapper):
+    """Engine that keeps its losses, and ends the loop after ``steps`` steps."""
 
-    def __init__(self, engine: Any, steps: int) -> None:
-        self.engine, self.steps = engine, steps
+    def __init__(self, engine: Engine, steps: int) -> None:
+        super().__init__(engine)
+        self.steps = steps
         self.losses: list[float] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)
-
-    def train_step(self, *arguments: Any) -> tuple[float, float]:
+    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> StepResult:
         if len(self.losses) == self.steps:
             raise StopIteration
-        loss, norm = self.engine.train_step(*arguments)
-        self.losses.append(loss)
-        return loss, norm
+        result = self.engine.train_step(batches, lr, position, scale)
+        self.losses.append(result.loss)
+        return result
 
 
 def train(folder: Path, steps: int, overrides: list[str]) -> None:
-    """One of the processes of a training; each leaves ``held-N.npy`` in ``folder``, and the first ``losses.npy``."""
+    """Train in one process; each process writes ``held-N.npy`` into ``folder``, and the first one ``losses.npy``."""
     from toolkit.config import build
     from toolkit.config import schema as config
 
@@ -62,21 +63,21 @@ def train(folder: Path, steps: int, overrides: list[str]) -> None:
     with contextlib.suppress(StopIteration):
         loop.fit(run, recorded, data["train"], data["validation"], target, prepared, Progress())
     if run.backend == "torch":
-        np.save(folder / f"held-{recorded.rank}.npy", held(recorded.engine))
+        np.save(folder / f"held-{recorded.rank}.npy", memory(recorded.engine))
     if not recorded.rank:
         np.save(folder / "losses.npy", recorded.losses)
 
 
-def held(engine: Any) -> int:
-    """Bytes of weights, moments and averages that this process of a torch run has in its memory."""
+def memory(engine: Any) -> int:
+    """Count the bytes of weights, moments and averages in this process of a torch run."""
     from toolkit.layers.torch import part
 
-    moments = [x for kept in engine.optimizer.state.values() for x in kept.values() if x.ndim]
+    moments = [x for state in engine.optimizer.state.values() for x in state.values() if x.ndim]
     return sum(part(x).nbytes for x in (*engine.model.parameters(), *moments, *engine.averages.values.values()))
 
 
 def prepare(overrides: list[str]) -> None:
-    """Fetch and decode the data; learn tokenizer and features into the run's folder."""
+    """Fetch and decode the data, and write tokenizer and features into the run folder."""
     from toolkit.config import build
     from toolkit.config import schema as config
 
@@ -91,14 +92,14 @@ def prepare(overrides: list[str]) -> None:
 
 
 def measured(folder: Path, backend: str, precision: str, devices: int, steps: int, words: list[str]) -> Any:
-    """``(steps,)`` losses of a training, and the largest of its processes' :func:`held` (0 for TensorFlow)."""
+    """Return ``(steps,)`` losses of a training, and the largest :func:`memory` of its processes (0 for TensorFlow)."""
     here = folder / f"{backend}-{precision}-{devices}"
     here.mkdir()
-    own = [f"backend={backend}", f"trainer.precision={precision}", f"trainer.devices={devices}"]
-    own += [f"trainer.validate_every={NEVER}", f"trainer.checkpoint_every={NEVER}"]
+    settings = [f"backend={backend}", f"trainer.precision={precision}", f"trainer.devices={devices}"]
+    settings += [f"trainer.validate_every={NEVER}", f"trainer.checkpoint_every={NEVER}"]
     several = backend == "torch" and devices > 1
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] if several else []
-    command = [sys.executable, *start, __file__, "--train", str(here), str(steps), *words, *own]
+    command = [sys.executable, *start, __file__, "--train", str(here), str(steps), *words, *settings]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -112,13 +113,13 @@ def main(recipe: str, steps: int, devices: int, overrides: list[str]) -> None:
         words = [f"recipe={recipe}", f"run_dir={folder / 'prepared'}", *overrides]
         subprocess.run([sys.executable, __file__, "--prepare", *words], check=True, stdout=subprocess.DEVNULL)
         sharded = "trainer=fsdp" in overrides
-        memory = []
+        table = []
         for backend in ("torch",) if sharded else BACKENDS:
             for precision in ("64", "32"):
                 (one, alone), (many, shared) = (
                     measured(folder, backend, precision, count, steps, words) for count in (1, devices)
                 )
-                memory.append(f"| {recipe} | float{precision} | {alone / 1e6:.1f} | {shared / 1e6:.1f} |")
+                table.append(f"| {recipe} | float{precision} | {alone / 1e6:.1f} | {shared / 1e6:.1f} |")
                 assert len(one) == len(many) == steps
                 apart = np.abs(many - one) / np.abs(one)
                 print(
@@ -127,7 +128,7 @@ def main(recipe: str, steps: int, devices: int, overrides: list[str]) -> None:
                     flush=True,
                 )
         if sharded:
-            print("\n".join(memory))
+            print("\n".join(table))
 
 
 if __name__ == "__main__":

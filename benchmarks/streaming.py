@@ -1,11 +1,11 @@
-"""Memory and start-up of a run over a stream, from 1,000 to 1,000,000 examples.
+"""Measure memory and start-up of a run over a stream, from 1,000 to 1,000,000 examples.
 
     python benchmarks/streaming.py DOMAIN BACKEND FOLDER [EXAMPLES ...]
 
-Makes shards of 125 examples in ``FOLDER`` (speech: TFRecord, translation: Parquet, images: WebDataset), a few that
-differ and links to them, then trains a small model over 1,000, 10,000, 100,000 and 1,000,000 examples, ``STEPS`` steps
-each. Prints a row of a Markdown table for each: seconds from the start of the process to the first step, the examples
-that went by, the largest memory of the process, and how much more it is than with the fewest, for each example more.
+Writes a few shards of 125 examples into ``FOLDER`` (speech: TFRecord, translation: Parquet, images: WebDataset) and
+links to them, then trains a small model over 1,000, 10,000, 100,000 and 1,000,000 examples, ``STEPS`` steps each.
+Prints a row of a Markdown table for each: seconds from the start of the process to the first step, examples seen, peak
+memory of the process, and the increase over the smallest run for each additional example.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DOMAINS = {
 
 
 def shards(folder: Path, domain: str, kind: str, examples: int) -> Path:
-    """A folder with so many examples to train on, and a few to measure."""
+    """Return a folder with ``examples`` examples for training, and a few for evaluation."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.support import made
 
@@ -55,8 +55,8 @@ def shards(folder: Path, domain: str, kind: str, examples: int) -> Path:
 
 
 def measured(domain: str, backend: str, data: Path) -> tuple[float, int, float]:
-    """Seconds to the first step, examples that went by, and the process's largest memory in bytes."""
-    recipe, dataset, _, own = DOMAINS[domain]
+    """Return the seconds to the first step, the examples seen, and the peak memory of the process in bytes."""
+    recipe, dataset, _, overrides = DOMAINS[domain]
     words = [f"recipe={recipe}", f"backend={backend}", f"dataset={dataset}", f"dataset.path={data}"]
     words += [
         "dataset.streaming=true",
@@ -64,7 +64,7 @@ def measured(domain: str, backend: str, data: Path) -> tuple[float, int, float]:
         "trainer.max_epochs=1000000",
         "trainer.validate_every=1000000",
     ]
-    words += ["trainer.log_every=1", f"run_dir={data}-{backend}-{os.getpid()}", *own]
+    words += ["trainer.log_every=1", f"run_dir={data}-{backend}-{os.getpid()}", *overrides]
     began = time.time()
     done = subprocess.run([sys.executable, __file__, "--run", *words], capture_output=True, text=True)
     if done.returncode:
@@ -74,17 +74,17 @@ def measured(domain: str, backend: str, data: Path) -> tuple[float, int, float]:
 
 
 def run(words: list[str]) -> None:
-    """The run, in this process; says when its first step was done and how large it became."""
+    """Run in this process; print the time of the first step, the examples seen and the peak memory."""
     from toolkit import run as command
     from toolkit.runs.folder import RunFolder
 
     record, first = RunFolder.record, []
 
-    def noted(folder: RunFolder, *row: object) -> None:
+    def timed(folder: RunFolder, *row: object) -> None:
         first.append(time.time())
         record(folder, *row)
 
-    RunFolder.record = noted  # type: ignore[method-assign, assignment]
+    RunFolder.record = timed  # type: ignore[method-assign, assignment]
     code = command.run(words)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     folder = Path(next(word for word in words if word.startswith("run_dir=")).partition("=")[2])

@@ -1,16 +1,16 @@
-"""Training throughput: the neutral loop, a bare hand-written loop and the stock loop, interleaved in one process.
+"""Measure training throughput: the neutral loop, a bare hand-written loop and the stock loop, interleaved.
 
     python benchmarks/training.py RECIPE BACKEND [ROUNDS] [OVERRIDE ...]
 
-Every round trains two epochs of the recipe's data, or of so many of its batches as take about five seconds an epoch, in
-each of three ways, in turn, on the same model:
+Every round trains two epochs of the recipe's data, or of as many of its batches as take about five seconds per epoch,
+in three ways in turn, on the same model in one process:
 
-- bare: batches made beforehand, a loop of a dozen lines, no log, no progress bar, no checkpoint;
+- bare: batches prepared beforehand, a loop of a dozen lines, no log, no progress bar, no checkpoint;
 - loop: ``toolkit.training.loop.fit`` end to end with its loader, log, progress bar, one validation and one checkpoint;
-- stock: Lightning ``Trainer`` or Keras ``fit`` on the same data, its second and third epoch (the first pays for its
-  start), with the same validation and checkpoint at the end.
+- stock: Lightning ``Trainer`` or Keras ``fit`` on the same data, its second and third epoch (the first includes its
+  start-up), with the same validation and checkpoint at the end.
 
-The figures are examples a second, and the medians over the rounds of the ratios within a round.
+The figures are examples per second, and the medians over the rounds of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 
 from toolkit.config import build
 from toolkit.config import schema as config
+from toolkit.config.schema import Run
 from toolkit.data.columns.column import columns_of
 from toolkit.data.plan import padding_efficiency
 from toolkit.data.split import Data, batch_fields, batched
@@ -40,10 +41,10 @@ from toolkit.training.progress import Progress
 from toolkit.training.stock.session import StockSession
 
 EPOCHS = 2  # in a round
-SECONDS = 5.0  # that an epoch takes about, where the data is larger
+SECONDS = 5.0  # approximate duration of an epoch, if the data is larger
 
 
-def bare_torch(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
+def bare_torch(engine: Any, run: Run, batches: list[Any]) -> Callable[[], None]:
     import torch
 
     task, model = engine.task, engine.model
@@ -63,7 +64,7 @@ def bare_torch(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     return train
 
 
-def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
+def bare_tf(engine: Any, run: Run, batches: list[Any]) -> Callable[[], None]:
     import tensorflow as tf
 
     from toolkit.data.loaders.tf import signature
@@ -88,8 +89,8 @@ def bare_tf(engine: Any, run: Any, batches: list[Any]) -> Callable[[], None]:
     return train
 
 
-def shortened(run: Any, engine: Any, parts: job.Parts) -> Data:
-    """As many of the plan's batches as can be trained on in ``SECONDS``, as data of their own."""
+def shortened(run: Run, engine: Any, parts: job.Parts) -> Data:
+    """Return as many of the plan's batches as can be trained on in ``SECONDS``, as a split."""
     train = parts.data["train"]
     planned = train.plan.epoch(0)
     if len(planned) < 8:
@@ -99,7 +100,7 @@ def shortened(run: Any, engine: Any, parts: job.Parts) -> Data:
     for batch in loader:
         engine.train_step([batch], 1e-5, 0)
         times.append(time.perf_counter())
-    step = (times[-1] - times[2]) / (len(times) - 3)  # the first two pay for their start
+    step = (times[-1] - times[2]) / (len(times) - 3)  # the first two include their start-up
     if step * len(planned) <= 1.5 * SECONDS:
         return train
     kept = np.sort(np.concatenate(planned[: max(8, int(SECONDS / step))]))
@@ -107,7 +108,7 @@ def shortened(run: Any, engine: Any, parts: job.Parts) -> Data:
 
 
 class Timed(StockSession):
-    """The stock loop, with the time of all but its first epoch."""
+    """Stock loop that measures the time of all epochs but the first."""
 
     def batch_begin(self) -> None:
         if self.progress.epoch == 1 and self.progress.batch == 0:
@@ -115,9 +116,9 @@ class Timed(StockSession):
         super().batch_begin()
 
     def epoch_end(self) -> bool:
-        over = super().epoch_end()
+        finished = super().epoch_end()
         self.ended = time.perf_counter()
-        return over
+        return finished
 
 
 def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
@@ -145,11 +146,11 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
         loop.fit(neutral_run, engine, train, small, parts.learned.target, RunFolder(here / "loop"), Progress())
 
     def stock() -> float:
-        found = Timed(stock_run, engine, train, small, parts.learned.target, RunFolder(here / "stock"), Progress())
-        engine.fit_stock(found)
-        return found.ended - found.began
+        session = Timed(stock_run, engine, train, small, parts.learned.target, RunFolder(here / "stock"), Progress())
+        engine.fit_stock(session)
+        return session.ended - session.began
 
-    bare(), neutral()  # graphs are traced and caches filled before anything is timed
+    bare(), neutral()  # trace graphs and fill caches before anything is timed
     seconds: dict[str, list[float]] = {"bare": [], "loop": [], "stock": []}
     for _ in range(rounds):
         seconds["bare"].append(timed(bare))
@@ -175,7 +176,7 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
     }
     print(json.dumps(result, indent=1), flush=True)
     temporary.cleanup()
-    os._exit(0)  # or TensorFlow, whose iterators are still there, waits for minutes for one of their threads
+    os._exit(0)  # TensorFlow, whose iterators still exist, would wait for minutes for one of their threads
 
 
 if __name__ == "__main__":

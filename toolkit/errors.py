@@ -1,4 +1,4 @@
-"""The errors that a user can mend. The command line prints them without a traceback and exits with ``code``."""
+"""Errors that the user can fix. The command line prints them without a traceback and exits with ``code``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# what a disk, a quota or a permission may say to a run that writes
+# errors of writing that a full disk, a quota or missing permissions cause
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class UserError(Exception):
-    """Something the user can mend: one clear line a problem.
+    """An error that the user can fix, with one line for each problem.
 
     Args:
-        problems: one line each: which file, record or key; what was found; what was expected; how to mend it.
+        problems: one line each: the file, record or key, the value found, the value expected, and the fix.
         headline: one line above them.
     """
 
@@ -29,39 +29,39 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A config that cannot be run."""
+    """The config cannot be run."""
 
 
 class DataError(UserError):
-    """Data that cannot be trained on."""
+    """The data cannot be used."""
 
 
 class RunError(UserError):
-    """The run failed on the way (a full disk, a loss that is not finite)."""
+    """The run failed after it started (a full disk, a loss that is not finite)."""
 
     code = 1
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; a checkpoint was left. ``code`` is 128 + the signal's number."""
+    """A signal stopped the run after it saved a checkpoint; ``code`` is 128 + the signal's number."""
 
     def __init__(self, signum: int, folder: object) -> None:
         self.code = 128 + signum
-        super().__init__(f"interrupted by signal {signum}; a checkpoint was left, go on with resume={folder}")
+        super().__init__(f"interrupted by signal {signum}; a checkpoint was saved; continue with resume={folder}")
 
 
 def listed(names: Sequence[str], most: int = 20) -> str:
-    """The first names of many, in one line."""
+    """List the first ``most`` names in one line, and count the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def disk_error(error: OSError, path: object, need: int | None = None) -> RunError:
-    """One line about a file that could not be written.
+    """Return an error of one line about a file that could not be written.
 
     Args:
-        error: what the system said.
-        path: the file, if the error does not name one itself.
-        need: bytes that were to be written, where that is known.
+        error: raised by the system.
+        path: the file, if ``error`` names none.
+        need: bytes to be written, if known.
     """
     path = error.filename or path
     needs = "" if need is None else f"needs {need:,} bytes, "
@@ -69,14 +69,14 @@ def disk_error(error: OSError, path: object, need: int | None = None) -> RunErro
 
 
 def room(path: Path) -> str:
-    """How many bytes are free where ``path`` is, or would be."""
-    there = next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
-    return f"{shutil.disk_usage(there).free:,} are free"
+    """Tell how many bytes are free on the disk of ``path``, which need not exist."""
+    existing = next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
+    return f"{shutil.disk_usage(existing).free:,} are free"
 
 
 @contextlib.contextmanager
 def writing(path: object, need: int | None = None) -> Iterator[None]:
-    """Turns what the system says about ``path`` into a :class:`RunError` that names it, for file objects do not."""
+    """Turn an ``OSError`` about ``path`` into a :class:`RunError` that names it; those of file objects name no file."""
     try:
         yield
     except OSError as error:
@@ -84,18 +84,18 @@ def writing(path: object, need: int | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(path: object, what: str) -> Iterator[None]:
-    """Turns whatever comes of reading a missing or damaged file that a run has learned into one message.
+def reading(path: object, content: str) -> Iterator[None]:
+    """Turn any error from reading a file that a run learned, if it is missing or damaged, into one message.
 
     Args:
         path: the file.
-        what: is read from it.
+        content: name of its content, for the message.
 
     Raises:
-        DataError: naming both.
+        DataError: the message names both.
     """
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"{path}: no {what} can be read ({reason}), expected what a run has learned") from error
+        raise DataError(f"{path}: cannot read the {content} ({reason}); expected a file that a run learned") from error

@@ -171,7 +171,7 @@ def newest(folder: Path) -> int:
 def resumed(folder: Path) -> int:
     """The step from which a run last went on; -1 where it began."""
     lines = (folder / "run.log").read_text().splitlines() if (folder / "run.log").exists() else []
-    found = [line for line in lines if line.startswith("going on from ")]
+    found = [line for line in lines if line.startswith("resuming from ")]
     return int(found[-1].rpartition(" ")[2]) if found else -1
 
 

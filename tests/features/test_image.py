@@ -145,7 +145,7 @@ def test_a_channel_without_variance_is_only_shifted(tmp_path: Path) -> None:
 
 
 def test_statistics_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"image\.json: no statistics .*normalize=training_set can be read"):
+    with pytest.raises(DataError, match=r"image\.json: cannot read the statistics .*normalize=training_set"):
         Image().load(tmp_path)
     for mean, shape in (("[0.1, 0.2]", r"\(2,\)"), ("0.1", r"\(\)"), ("[]", r"\(0,\)")):
         (tmp_path / "image.json").write_text(f'{{"mean": {mean}, "variance": [0.1]}}')

@@ -95,7 +95,7 @@ def test_the_training_set_is_learned_and_read_again(tmp_path: Path) -> None:
 
 def test_statistics_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     spec = LogMel(normalize="training_set")
-    with pytest.raises(DataError, match=r"log_mel\.json: no statistics .*normalize=training_set can be read"):
+    with pytest.raises(DataError, match=r"log_mel\.json: cannot read the statistics .*normalize=training_set"):
         spec.load(tmp_path)
     LogMel(normalize="training_set", mels=20).learn([np.ones(1000, np.float32)], tmp_path)
     with pytest.raises(DataError, match=r"of shapes \[\(20,\), \(20,\)\], expected 80 values, one per mel band"):

@@ -214,7 +214,7 @@ def test_of_damaged_ones_each_is_named_and_the_newest_whole_one_taken(tmp_path):
     (tmp_path / "step-00000003" / "model.safetensors").write_bytes(b"")
     said: list[str] = []
     assert checkpoint.choose(tmp_path, "last", said.append).path.name == "step-00000002"
-    assert len(said) == 2 and all("Taken instead: step-00000002" in line for line in said)
+    assert len(said) == 2 and all("using step-00000002 instead" in line for line in said)
     assert "step-00000004" in said[0] and "step-00000003" in said[1]
     (tmp_path / "step-00000002" / "model.safetensors").write_bytes(b"")
     assert checkpoint.choose(tmp_path, "best", said.append).path.name == "step-00000001"

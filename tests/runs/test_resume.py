@@ -295,7 +295,7 @@ def test_a_seed_that_is_accepted_brings_its_batches_with_it(train, earlier):
 @pytest.mark.parametrize(
     "override, accept, says",
     [
-        ("tokenizer.vocab_size=14", "tokenizer", "leave that out"),
+        ("tokenizer.vocab_size=14", "tokenizer", "remove the override"),
         ("model.dim=8", "features", "does not fit this model"),
     ],
 )
@@ -320,7 +320,7 @@ def test_of_damaged_checkpoints_each_is_named_and_the_one_before_is_taken(train,
     (newest / "model.safetensors").write_bytes(b"\x80\x04.")
     train(earlier, "resume=auto")
     said = (earlier / "run.log").read_text()
-    assert f"{newest / 'model.safetensors'}: damaged" in said and "Taken instead: step-" in said
+    assert f"{newest / 'model.safetensors'}: damaged" in said and "; using step-" in said
     assert same(earlier, whole)
     for path in checkpoint.candidates(earlier / "checkpoints"):
         (path / "state.json").write_text("{")

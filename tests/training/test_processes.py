@@ -30,7 +30,7 @@ def test_a_signal_reaches_every_process_once(folder, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert errors == f"interrupted by signal 15; a checkpoint was left, go on with resume={tmp_path}\n"
+    assert errors == f"interrupted by signal 15; a checkpoint was saved; continue with resume={tmp_path}\n"
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
     stopped = json.loads((tmp_path / "checkpoints" / "index.json").read_text())["last"]
     assert len(logged(tmp_path)) == int(stopped.removeprefix("step-"))

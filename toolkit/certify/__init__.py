@@ -1,1 +1,1 @@
-"""The certificate that a recipe's twins train alike: ``python -m toolkit certify`` (docs/design/twins.md)."""
+"""Certificates that the twins of a recipe train alike: ``toolkit certify`` (docs/design/twins.md)."""

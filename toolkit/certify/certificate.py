@@ -1,4 +1,4 @@
-"""Makes a certificate: prepares the data once, lets both twins train in processes of their own, compares them."""
+"""Make a certificate: prepare the data once, train both twins in separate processes, and compare them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,8 +25,11 @@ from toolkit.errors import ConfigError, RunError, room, writing
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
 
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
 WORKER = "toolkit.certify.worker"
-AHEAD_OF_STEPS = 8  # batches that a loader may ask for before their step comes
+AHEAD_OF_STEPS = 8  # batches that a loader may prefetch
 DECODED_TOGETHER = 16  # examples
 # training -> how it differs from the float32 training of its framework, or from the relay that it repeats
 FLOORS = {
@@ -42,22 +45,22 @@ RELAY_FLOORS = {"torch-tf32": "torch-tf-moved", "tf-torch32": "tf-torch-moved"}
 
 @dataclass
 class Certificate:
-    """What was found.
+    """Result of a certification.
 
     Args:
-        steps: of each training.
+        steps: steps of each training.
         semantics: the float64 comparison.
         narrow: the float32 comparison of step 1, which is shown and not judged.
         curves: training -> its losses.
         rates: learning rates.
-        ends: float64 training -> the figures of each step, and of the last step everything.
-        relays: float64 training that goes on from the other framework's checkpoint -> its comparison with that one.
-        drift: of the twins' float32 losses.
-        relay_drift: the same of the float32 trainings that change framework, from the step after the change.
+        ends: float64 training -> the figures of each step, and every array of the last step.
+        relays: float64 training that resumes the other framework's checkpoint -> its comparison with that framework.
+        drift: relative difference of the twins' float32 losses at each step.
+        relay_drift: the same for the float32 trainings that change framework, from the step after the change.
         floor: of ``FLOORS`` -> the drift of its losses from those of its framework's float32 training.
         relay_floor: float32 relay -> the drift of the same relay from moved weights.
-        decoding: how many texts, how many of them equal, and so on; empty where there was nothing to decode.
-        places: gate -> where it was broken first; gates that were not tried are missing.
+        decoding: number of texts, of equal texts, and so on; empty if there was nothing to decode.
+        places: gate -> the first place beyond it, or None; a gate that was not tried is missing.
     """
 
     steps: int
@@ -80,12 +83,12 @@ class Certificate:
 
     @property
     def first_place(self) -> str | None:
-        """The first place where the twins part, of the first gate that was broken."""
+        """First place where the twins differ, of the first gate that failed."""
         return next((place for place in self.places.values() if place), None)
 
     @property
     def half(self) -> int:
-        """The step after which a relay changes framework; 0: too few steps for one."""
+        """Step after which a relay changes framework; 0 if there are too few steps."""
         return self.steps // 2
 
     @property
@@ -104,20 +107,20 @@ class Certificate:
 
 
 def certify(
-    run: Any, config: Mapping[str, Any], folder: RunFolder, steps: int, decoded: int, only: bool
+    run: Run, config: Mapping[str, Any], folder: RunFolder, steps: int, decoded: int, only: bool
 ) -> Certificate:
     """Train both twins and compare them.
 
     Args:
-        run: ``toolkit.config.schema.Run``, checked.
-        config: the same, as plain data.
-        folder: where what the recipe learns from its data goes.
-        steps: of each training; a recipe may have fewer.
-        decoded: test examples to be decoded.
-        only: the semantics gate only.
+        run: checked specs.
+        config: the same as plain data.
+        folder: gets the tokenizer and the state of the features.
+        steps: steps of each training, at most those of the recipe.
+        decoded: number of test examples to decode.
+        only: try the semantics gate only.
 
     Raises:
-        UserError: bad data, a full disk, a process that failed.
+        UserError: bad data, a full disk, or a process that failed.
     """
     parts = job.prepare(run, folder)
     steps = min(steps, parts.data["train"].steps(run.trainer))
@@ -137,35 +140,35 @@ def certify(
     return made
 
 
-def _check_room(run: Any, parts: job.Parts, work: Path) -> None:
-    """Refuse to begin where a few steps of both recordings would not fit."""
+def _check_room(run: Run, parts: job.Parts, work: Path) -> None:
+    """Refuse to start if a few steps of both recordings do not fit on the disk."""
     learned = parts.learned
     values = sum(int(np.prod(p.shape)) for p in run.model.parameters(learned.inputs, learned.outputs).values())
-    kept = 2 + len(run.optimizer.moments)  # weights and moments, and perhaps an average
-    need = 2 * (AHEAD + 1) * kept * values * 8
+    copies = 2 + len(run.optimizer.moments)  # weights, moments, and an average in some runs
+    need = 2 * (AHEAD + 1) * copies * values * 8
     if shutil.disk_usage(work).free < 2 * need:
-        raise RunError(f"{work}: needs about {2 * need:,} bytes for a while, {room(work)}")
+        raise RunError(f"{work}: needs about {2 * need:,} bytes temporarily, {room(work)}")
 
 
 def pack(
-    run: Any, config: Mapping[str, Any], parts: job.Parts, learned: Path, work: Path, steps: int, decoded: int
+    run: Run, config: Mapping[str, Any], parts: job.Parts, learned: Path, work: Path, steps: int, decoded: int
 ) -> None:
-    """Leave for the workers what they train on: the config, the plan, the batches of all steps and of the test."""
+    """Write the workers' inputs: the config, the plan, the batches of all steps and those to decode."""
     train, test = parts.data["train"], parts.data["test"] if len(parts.data["test"].split) else parts.data["validation"]
     (work / "batches").mkdir()
-    wanted = steps * run.trainer.accumulate + AHEAD_OF_STEPS
+    count = steps * run.trainer.accumulate + AHEAD_OF_STEPS
     epoch = 0
-    while wanted > 0 and epoch < run.trainer.max_epochs:
-        for positions in train.plan.epoch(epoch)[:wanted]:
+    while count > 0 and epoch < run.trainer.max_epochs:
+        for positions in train.plan.epoch(epoch)[:count]:
             np.savez(batch_path(work, "train", epoch, positions), **train.collator(positions, epoch))  # type: ignore[arg-type]
-        wanted, epoch = wanted - len(train.plan), epoch + 1
+        count, epoch = count - len(train.plan), epoch + 1
     groups = _spread(test.plan.in_order(), decoded)
     for positions in groups:
         np.savez(batch_path(work, "test", 0, positions), **test.collator(positions, 0))  # type: ignore[arg-type]
     plan = train.plan
     arrays = {"lengths": plan.lengths} | ({} if plan.padded is None else {"padded": plan.padded})
     np.savez(work / "plan.npz", **arrays)  # type: ignore[arg-type]
-    told = {
+    settings = {
         "config": dict(config),
         "allow": list(run.allow),
         "learned": str(learned),
@@ -177,24 +180,25 @@ def pack(
         "multiple": plan.multiple,
         "decoded": [positions.tolist() for positions in groups],
     }
-    (work / "job.json").write_text(json.dumps(told), "utf-8")
+    (work / "job.json").write_text(json.dumps(settings), "utf-8")
 
 
 def _spread(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """About ``count`` examples of all lengths, of like lengths together."""
+    """Choose about ``count`` examples of all lengths, and group those of similar length."""
     order = np.concatenate(list(batches))
     chosen = order[:: max(1, len(order) // max(1, count))][:count]
-    return [part for part in np.array_split(chosen, -(-len(chosen) // DECODED_TOGETHER)) if len(part)] if count else []
+    groups = np.array_split(chosen, -(-len(chosen) // DECODED_TOGETHER)) if count else []
+    return [group for group in groups if len(group)]
 
 
 @contextlib.contextmanager
 def training(work: Path, name: str) -> Iterator[Reader]:
-    """A worker at its training, and its recording; it is stopped where it is left early."""
+    """Start a worker and give its recording; kill the worker if the ``with`` block is left early."""
     threads = str(TRAININGS[name].threads)
     environment = os.environ | {
         "OMP_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin would take the other worker's time
-        "CUDA_VISIBLE_DEVICES": "",  # the floor is one of CPU threads
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would slow the other worker
+        "CUDA_VISIBLE_DEVICES": "",  # the floor compares CPU threads
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     log = work / f"{name}.log"
@@ -211,7 +215,7 @@ def training(work: Path, name: str) -> Iterator[Reader]:
 
 
 def _semantics(made: Certificate, work: Path) -> None:
-    """Both float64 trainings at the same time, each step compared and forgotten."""
+    """Run both float64 trainings at the same time, and compare each step as it comes."""
     with training(work, "torch64") as torch, training(work, "tf64") as tf:
         compare(made.semantics, made.steps, torch, tf, made)
         if not made.semantics.stopped:
@@ -222,7 +226,7 @@ def _semantics(made: Certificate, work: Path) -> None:
 
 
 def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Certificate) -> None:
-    """Hold two recordings against each other, to the end of both or to where one stops."""
+    """Compare two recordings up to their last step, or until one stops."""
     names = ("torch64", "tf64")
     curves = [made.curves.setdefault(name, []) for name in names]
     for step in range(steps + 1):
@@ -236,17 +240,17 @@ def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Cert
             return
         found.add(step, *arrays)
         if step:
-            told = [figures(a) for a in arrays]
-            for curve, figure in zip(curves, told, strict=True):
+            values = [figures(a) for a in arrays]
+            for curve, figure in zip(curves, values, strict=True):
                 curve.append(figure["loss"])
-            made.rates.append(told[0]["learning_rate"])
-            for name, held in zip(names, arrays, strict=True):
-                kept = held if step == steps else {key: held[key] for key in told[0]}
+            made.rates.append(values[0]["learning_rate"])
+            for name, recorded in zip(names, arrays, strict=True):
+                kept = recorded if step == steps else {key: recorded[key] for key in values[0]}
                 made.ends.setdefault(name, []).append(kept)
 
 
 def _float32(made: Certificate, work: Path, folder: RunFolder) -> None:
-    """The float32 trainings one after the other, for threads are what some of them differ in."""
+    """Run the float32 trainings one after the other, because some differ only in their threads."""
     first_steps = {}
     for name, planned in TRAININGS.items():
         if planned.precision == "64" or planned.after:
@@ -262,7 +266,7 @@ def _float32(made: Certificate, work: Path, folder: RunFolder) -> None:
 
 
 def losses(made: Certificate, name: str, reader: Reader, done: int) -> str | None:
-    """Take the losses of a training from after step ``done`` to the end; returns where it stopped before."""
+    """Read the losses of a training after step ``done``; return the place where it stopped early, if it did."""
     curve = made.curves.setdefault(name, [])
     for step in range(done + 1, made.steps + 1):
         try:
@@ -300,7 +304,7 @@ def beyond(apart: Sequence[float], fixed: Mapping[int, float], later: float, don
 
 
 def _relays(made: Certificate, work: Path, folder: RunFolder) -> None:
-    """Trainings that change framework half-way, held against the ones whose checkpoints they go on from."""
+    """Run the trainings that change framework half-way, and compare each with the one whose checkpoint it resumes."""
     folder.say(f"both, with the framework changed after step {made.half}")
     wide, narrow = ([n for n, r in RELAYS.items() if r.precision == p] for p in ("64", "32"))
     with contextlib.ExitStack() as stack:
@@ -322,7 +326,7 @@ def _relays(made: Certificate, work: Path, folder: RunFolder) -> None:
 
 
 def follow(made: Certificate, name: str, reader: Reader, step: int) -> None:
-    """Hold a step of a float64 relay against the training whose checkpoint it goes on from."""
+    """Compare a step of a float64 relay with the training whose checkpoint it resumes."""
     found = made.relays[name]
     if found.stopped:
         return
@@ -355,13 +359,13 @@ def judge_relays(made: Certificate) -> None:
 
 
 def relay(made: Certificate, name: str) -> str:
-    """How a relay is told."""
+    """Describe a relay."""
     first, then = TRAININGS[RELAYS[name].after].backend, RELAYS[name].backend
     return f"float{RELAYS[name].precision}, {first} to step {made.half}, then {then}"
 
 
 def _decoding(made: Certificate, parts: job.Parts, work: Path) -> None:
-    """The same checkpoint, decoded by both."""
+    """Compare the texts that both frameworks decoded from the same checkpoint."""
     files = [work / f"decoded-{name}.json" for name in ("torch32", "tf32")]
     if not all(file.exists() for file in files):
         return
@@ -383,27 +387,32 @@ def _decoding(made: Certificate, parts: job.Parts, work: Path) -> None:
         made.places["decoding"] = f"{split} example {ids[int(unlike[0])]}: torch {texts[0]!r}, tf {texts[1]!r}"
 
 
-def check(run: Any, overrides: Sequence[str]) -> None:
-    """Refuse what no certificate can be made of.
+def check(run: Run, overrides: Sequence[str]) -> None:
+    """Refuse a run that cannot be certified.
 
     Raises:
         ConfigError: with every reason.
     """
-    trainer, found = run.trainer, []
-    for key, why in (("backend", "both are compared"), ("resume", "it starts anew"), ("evaluate", "it trains")):
+    trainer, problems = run.trainer, []
+    for key, why in (
+        ("backend", "trains both backends"),
+        ("resume", "starts from the first step"),
+        ("evaluate", "trains"),
+    ):
         if any(word.startswith(f"{key}=") for word in overrides):
-            found.append(f"{key}: given, expected to be left out; a certificate says how two runs train: {why}")
+            problems.append(f"{key}: given, expected no such override: a certificate {why}")
     if trainer.precision != "32":
-        found.append(
-            f"trainer.precision: found {trainer.precision}, expected to be left out: float64 and float32 are run"
+        problems.append(
+            f"trainer.precision: found {trainer.precision}, expected no such override: a certificate trains in float64 "
+            "and float32"
         )
     if trainer.shares > 1:
-        found.append(f"trainer.devices: found {trainer.shares}, expected 1: the twins are compared on one device each")
+        problems.append(f"trainer.devices: found {trainer.shares}, expected 1: each twin trains on one device")
     if trainer.loop == "stock":
-        found.append("trainer.loop: found stock, expected neutral, whose steps are recorded")
+        problems.append("trainer.loop: found stock, expected neutral: only its steps can be recorded")
     if run.dataset.streaming:
-        found.append("dataset.streaming: found true, expected false: the batches of both are made beforehand")
+        problems.append("dataset.streaming: found true, expected false: the batches are prepared before training")
     if isinstance(run.model, DropsOut) and run.model.native_dropout:
-        found.append("model.native_dropout: found true, expected false: the frameworks' own masks differ by design")
-    if found:
-        raise ConfigError(found, "no certificate can be made:")
+        problems.append("model.native_dropout: found true, expected false: each framework draws its own masks")
+    if problems:
+        raise ConfigError(problems, "this run cannot be certified:")

@@ -1,4 +1,4 @@
-"""Two recordings held against each other, step by step, with the first place where they part."""
+"""Compare two recordings step by step, and name the first place where they differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from toolkit.certify import gates
 from toolkit.certify.stream import Arrays
 
-# kinds of what is recorded, as they are told; a name in a recording is one of them, or "kind/name"
+# kind of array -> its name in reports; an array of a recording is named by its kind, or "kind/name"
 KINDS = {
     "intermediate": "intermediate",
     "loss": "loss",
@@ -27,14 +27,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Gap:
-    """How far the twins are apart in one thing.
+    """Difference between the twins in one array.
 
     Args:
         step: optimizer step, counted from 1.
         kind: of ``KINDS``.
-        name: canonical, empty for a figure of the whole step.
-        gap: relative; infinite where one is not finite or there is nothing to compare.
-        note: why it is infinite.
+        name: canonical name; empty for a figure of the whole step.
+        gap: relative difference; infinite if a value is not finite or there is nothing to compare.
+        note: the reason for an infinite gap.
     """
 
     step: int
@@ -44,22 +44,22 @@ class Gap:
     note: str = ""
 
     def __str__(self) -> str:
-        what = f"{KINDS[self.kind]} {self.name}".strip()
-        return f"step {self.step}, {what}: " + (self.note or f"{self.gap:.2g} apart, relative")
+        array = f"{KINDS[self.kind]} {self.name}".strip()
+        return f"step {self.step}, {array}: " + (self.note or f"{self.gap:.2g} apart, relative")
 
 
 @dataclass
 class Comparison:
-    """What was found so far, in the order of the recordings.
+    """Gaps between two recordings so far, in their order.
 
     Args:
-        limit: a gap beyond it is a mismatch.
-        first_step: every gap of what goes into the first update.
+        limit: a larger gap is a mismatch.
+        first_step: every gap in the inputs of the first update.
         worst: kind -> the largest gap of each step.
         first: the first gap beyond the limit.
         unjudged: parameters whose gradient is zero, see :data:`toolkit.certify.gates.ZERO_GRADIENT`.
         stopped: one of the recordings ends early.
-        sides: what the two recordings are called.
+        sides: names of the two recordings.
     """
 
     limit: float
@@ -71,24 +71,24 @@ class Comparison:
     sides: tuple[str, str] = ("torch", "tf")
 
     def add(self, step: int, torch: Mapping[str, np.ndarray], tf: Mapping[str, np.ndarray]) -> None:
-        """Take a step of both recordings; step 0 is what goes into step 1."""
+        """Compare a step of both recordings; step 0 has the inputs of the first update."""
         if not step:
             self.unjudged = without_gradient(torch, tf)
         gaps = list(self._gaps(max(step, 1), torch, tf))
         if not step:
             self.first_step = gaps
         for kind in KINDS:
-            if found := [g for g in gaps if g.kind == kind]:
-                self.worst.setdefault(kind, []).append(max(found, key=lambda g: g.gap))
+            if same_kind := [g for g in gaps if g.kind == kind]:
+                self.worst.setdefault(kind, []).append(max(same_kind, key=lambda g: g.gap))
         beyond = (g for g in gaps if not g.gap <= self.limit)
         self.first = self.first or next(beyond, None)
 
     def stop(self, step: int, why: str) -> None:
-        """One of the recordings ends before ``step``."""
+        """Note that one of the recordings ends before ``step``."""
         self.first, self.stopped = self.first or Gap(max(step, 1), "loss", "", np.inf, why), True
 
     def largest(self) -> Gap | None:
-        """Of all that was compared."""
+        """Return the largest gap of all kinds and steps."""
         return max((g for gaps in self.worst.values() for g in gaps), key=lambda g: g.gap, default=None)
 
     def _gaps(self, step: int, torch: Mapping[str, np.ndarray], tf: Mapping[str, np.ndarray]) -> Iterable[Gap]:
@@ -109,14 +109,14 @@ class Comparison:
 
 
 def apart(kind: str, torch: np.ndarray, tf: np.ndarray, sides: tuple[str, str] = ("torch", "tf")) -> tuple[float, str]:
-    """Relative distance of two arrays, and a note where there is none to be had.
+    """Return the relative distance of two arrays, and a note if it is infinite.
 
-    Of gradients the norm of the difference over the norm; of anything else the largest difference over the largest
-    magnitude. Integers must be equal.
+    For gradients it is the norm of the difference over the norm, for all other arrays the largest difference over the
+    largest magnitude. Integers must be equal.
     """
     if torch.shape != tf.shape or torch.dtype.kind != tf.dtype.kind or torch.dtype.itemsize != tf.dtype.itemsize:
-        told = (f"{side} has {array.dtype}{list(array.shape)}" for side, array in zip(sides, (torch, tf), strict=True))
-        return np.inf, ", ".join(told)
+        types = (f"{side} has {array.dtype}{list(array.shape)}" for side, array in zip(sides, (torch, tf), strict=True))
+        return np.inf, ", ".join(types)
     if torch.dtype.kind != "f":
         return (0.0, "") if np.array_equal(torch, tf) else (np.inf, "integers differ")
     torch, tf = torch.astype(np.float64).ravel(), tf.astype(np.float64).ravel()
@@ -135,28 +135,28 @@ def _largest(values: np.ndarray) -> Any:
 
 
 def without_gradient(torch: Mapping[str, np.ndarray], tf: Mapping[str, np.ndarray]) -> list[str]:
-    """Names of the parameters whose gradient is nothing but rounding in both recordings."""
+    """Return the names of the parameters whose gradient is only rounding in both recordings."""
 
     def norms(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        found = {n: float(np.linalg.norm(a.ravel())) for n, a in arrays.items() if n.startswith("gradient/")}
-        whole = float(np.linalg.norm(list(found.values())))
-        return {name.partition("/")[2]: norm / whole if whole else 0.0 for name, norm in found.items()}
+        sizes = {n: float(np.linalg.norm(a.ravel())) for n, a in arrays.items() if n.startswith("gradient/")}
+        whole = float(np.linalg.norm(list(sizes.values())))
+        return {name.partition("/")[2]: norm / whole if whole else 0.0 for name, norm in sizes.items()}
 
     left, right = norms(torch), norms(tf)
     small = gates.ZERO_GRADIENT
     return [n for n, norm in left.items() if 0 < norm < small and right.get(n, np.inf) < small]
 
 
-def drift(ones: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Relative difference of two curves, step by step; infinite where one is not finite."""
-    a, b = np.array(ones, np.float64), np.array(others, np.float64)
+def drift(curve: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """Return the relative difference of two curves at each step; infinite if a value is not finite."""
+    a, b = np.array(curve, np.float64), np.array(reference, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.abs(a - b) / np.abs(b)
+        gaps = np.abs(a - b) / np.abs(b)
     return [
-        float(x) if np.isfinite(x) else (0.0 if p == q == 0 else np.inf) for x, p, q in zip(found, a, b, strict=True)
+        float(x) if np.isfinite(x) else (0.0 if p == q == 0 else np.inf) for x, p, q in zip(gaps, a, b, strict=True)
     ]
 
 
 def figures(arrays: Arrays) -> dict[str, float]:
-    """The figures of a whole step."""
+    """Return the figures of a whole step."""
     return {name: float(arrays[name]) for name in ("learning_rate", "loss", "gradient_norm")}

@@ -1,11 +1,11 @@
-"""What a certificate leaves: a table on the console, ``certificate.json``, and one page with plots."""
+"""Output of a certificate: a table on the console, ``certificate.json``, and a page with plots."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.certify import gates
 from toolkit.certify.certificate import FLOORS, Certificate, relay
@@ -13,24 +13,27 @@ from toolkit.certify.compare import KINDS, Comparison, Gap
 from toolkit.certify.worker import TRAININGS
 from toolkit.errors import writing
 from toolkit.reports import html as report
-from toolkit.reports.html import BLUE, GREEN, INK, PALE, RED, VIOLET, explain, figure, html_table, picture
+from toolkit.reports.html import BLUE, GREEN, INK, PALE, RED, VIOLET, explain, figure, html_table, inline_image
 from toolkit.runs.checkpoint import write as write_file
 from toolkit.runs.folder import RunFolder
 
-SMALLEST = 1e-17  # where an axis of powers of ten begins: what is equal stands there
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+SMALLEST = 1e-17  # lower end of a logarithmic axis, where a gap of zero is drawn
 Row = tuple[str, str, str, str, str]  # gate, largest, allowed, where, verdict
 
 
 def write(
-    made: Certificate, run: Any, config: Mapping[str, Any], about: Mapping[str, Any], seconds: float, folder: RunFolder
+    made: Certificate, run: Run, config: Mapping[str, Any], about: Mapping[str, Any], seconds: float, folder: RunFolder
 ) -> None:
-    """Write both files into the run folder and say what they say."""
+    """Write both files into the run folder, and print the table and the verdict."""
     import json
 
-    told = as_data(made, run, config, about, seconds)
+    data = as_data(made, run, config, about, seconds)
     page = as_page(made, run, about, seconds)
     with writing(folder.path):
-        write_file(folder.path / "certificate.json", json.dumps(finite(told), indent=1, allow_nan=False).encode())
+        write_file(folder.path / "certificate.json", json.dumps(finite(data), indent=1, allow_nan=False).encode())
         write_file(folder.path / "certificate.html", page.encode())
     folder.say(table(made, run))
     folder.say(f"the twins part first at {made.first_place}" if made.first_place else "the twins are certified")
@@ -41,9 +44,9 @@ def write(
 
 
 def rows(made: Certificate) -> list[Row]:
-    """A line for each gate that was tried."""
+    """Return a row for each gate that was tried."""
     largest, semantics = made.semantics.largest(), made.places.get("semantics")
-    found = [
+    gate_rows = [
         (
             "semantics: float64, everything at every step",
             shown(largest.gap if largest else math.inf),
@@ -52,24 +55,24 @@ def rows(made: Certificate) -> list[Row]:
             verdict(semantics),
         )
     ]
-    found += list(float32_rows(made))
-    found += list(relay_rows(made))
+    gate_rows += list(float32_rows(made))
+    gate_rows += list(relay_rows(made))
     if made.decoding:
         same = f"{made.decoding['identical']} of {made.decoding['examples']} equal"
         broken = made.places["decoding"]
-        found.append((f"decoded text, {made.decoding['split']}", same, "all", broken or "", verdict(broken)))
-    return found
+        gate_rows.append((f"decoded text, {made.decoding['split']}", same, "all", broken or "", verdict(broken)))
+    return gate_rows
 
 
 def float32_rows(made: Certificate) -> Iterable[Row]:
-    """A line for each of the first steps and one for all later ones."""
+    """Yield a row for each of the first steps and one for all later steps."""
     if made.places.get("float32") and not made.drift:
         yield "float32", "", "", made.places["float32"] or "", verdict(made.places["float32"])
     yield from drift_rows("float32: loss", made.drift, gates.FLOAT32_FIRST_STEPS, made.allowed_drift)
 
 
 def relay_rows(made: Certificate) -> Iterable[Row]:
-    """The lines of the trainings that changed framework half-way."""
+    """Yield the rows of the trainings that changed framework half-way."""
     for name, comparison in made.relays.items():
         largest = comparison.largest()
         where = str(comparison.first or "") or (place(largest) if largest else "")
@@ -83,7 +86,7 @@ def relay_rows(made: Certificate) -> Iterable[Row]:
 def drift_rows(
     what: str, gaps: Sequence[float], fixed: Mapping[int, float], limit: float, done: int = 0
 ) -> Iterable[Row]:
-    """A line for each of the first steps after ``done`` and one for all later ones."""
+    """Yield a row for each of the first steps after ``done`` and one for all later steps."""
     for step, allowed in fixed.items():
         if step <= len(gaps):
             apart = gaps[step - 1]
@@ -108,27 +111,27 @@ def shown(value: float) -> str:
     return "0" if not value else f"{value:.1e}" if math.isfinite(value) else "no number"
 
 
-def table(made: Certificate, run: Any) -> str:
-    """For the console."""
+def table(made: Certificate, run: Run) -> str:
+    """Return the table for the console."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    made_table = Table(title=f"{run.recipe}, {type(run.model).__name__}, {made.steps} steps")
+    gate_table = Table(title=f"{run.recipe}, {type(run.model).__name__}, {made.steps} steps")
     for heading in ("gate", "largest gap", "allowed", "where", ""):
-        made_table.add_column(heading, justify="right" if heading in ("largest gap", "allowed") else "left")
+        gate_table.add_column(heading, justify="right" if heading in ("largest gap", "allowed") else "left")
     for row in rows(made):
-        made_table.add_row(*(Text(cell) for cell in row))
+        gate_table.add_row(*(Text(cell) for cell in row))
     console = Console(width=120)
     with console.capture() as text:
-        console.print(made_table)
+        console.print(gate_table)
     return text.get().rstrip()
 
 
 def as_data(
-    made: Certificate, run: Any, config: Mapping[str, Any], about: Mapping[str, Any], seconds: float
+    made: Certificate, run: Run, config: Mapping[str, Any], about: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """The content of ``certificate.json``; gaps that are no number are null."""
+    """Return the content of ``certificate.json``."""
     return {
         "recipe": run.recipe,
         "model": type(run.model).__name__,
@@ -141,9 +144,9 @@ def as_data(
             for name, place in made.places.items()
             for figures in [gate_figures(made, name)]
         },
-        "float64": of(made.semantics),
+        "float64": comparison_data(made.semantics),
         "float32": {"first_step": [vars(gap) for gap in made.narrow.first_step]},
-        "relays": {relay(made, name): of(found) for name, found in made.relays.items()},
+        "relays": {relay(made, name): comparison_data(found) for name, found in made.relays.items()},
         "curves": {
             "learning_rate": made.rates,
             "loss": made.curves,
@@ -191,21 +194,21 @@ def gate_figures(made: Certificate, name: str) -> dict[str, Any]:
 
 
 def floor(name: str) -> str:
-    """How a training of the floor is told."""
+    """Describe a training of the floor."""
     return f"{TRAININGS[name].backend}, {FLOORS[name]}"
 
 
-def of(found: Comparison) -> dict[str, Any]:
-    """The float64 comparison: every gap of step 1, and of each kind the largest of each step."""
+def comparison_data(comparison: Comparison) -> dict[str, Any]:
+    """Return the data of a float64 comparison: every gap of step 1, and the largest gap of each kind and step."""
     return {
-        "first_step": [vars(gap) for gap in found.first_step],
-        "largest": {kind: [vars(gap) for gap in gaps] for kind, gaps in found.worst.items()},
-        "zero_gradient": found.unjudged,
+        "first_step": [vars(gap) for gap in comparison.first_step],
+        "largest": {kind: [vars(gap) for gap in gaps] for kind, gaps in comparison.worst.items()},
+        "zero_gradient": comparison.unjudged,
     }
 
 
 def finite(value: Any) -> Any:
-    """JSON has no infinity: null in its place."""
+    """Replace numbers that are not finite by null, because JSON has none."""
     if isinstance(value, Mapping):
         return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -216,8 +219,8 @@ def finite(value: Any) -> Any:
 # --- page ------------------------------------------------------------------------------------------------------------
 
 
-def as_page(made: Certificate, run: Any, about: Mapping[str, Any], seconds: float) -> str:
-    """The content of ``certificate.html``: one file, its plots inside."""
+def as_page(made: Certificate, run: Run, about: Mapping[str, Any], seconds: float) -> str:
+    """Return the content of ``certificate.html``, a single file with its plots."""
     title = f"{run.recipe}: {type(run.model).__name__}"
     passed = '<span class="yes">certified</span>' if made.passed else '<span class="no">not certified</span>'
     parts = [
@@ -228,54 +231,54 @@ def as_page(made: Certificate, run: Any, about: Mapping[str, Any], seconds: floa
     if made.first_place:
         parts.append(f'<p>The twins part first at <b class="no">{html.escape(made.first_place)}</b>.</p>')
     parts += ["<h2>Gates</h2>", html_table(("gate", "largest gap", "allowed", "where", "verdict"), rows(made), (1, 2))]
-    parts += ["<h2>Loss</h2>", picture(loss_plot(made))]
+    parts += ["<h2>Loss</h2>", inline_image(loss_plot(made))]
     if made.drift:
         parts += [
             "<h2>Float32: drift beside the frameworks' own floor</h2>",
             "<p>How far the float32 losses are apart, relative, at each step. The floor is how far each framework is "
             "from itself: weights moved by a rounding, and for torch one thread and two, float32 and float64. Training "
             "magnifies rounding; the twins may not part faster than a framework parts from itself. Trainings that "
-            "change framework half-way are held against the one whose checkpoint they resume; their floor includes "
+            "change framework half-way are compared with the one whose checkpoint they resume; their floor includes "
             "the same change from moved weights.</p>",
-            picture(drift_plot(made)),
+            inline_image(drift_plot(made)),
         ]
     parts += [
         "<h2>Float64: everything, step by step</h2>",
-        "<p>The largest gap of each kind, relative. What differs in meaning stands far above the rounding of float64."
+        "<p>The largest relative gap of each kind. A difference in meaning stands far above the rounding of float64."
         "</p>",
-        picture(kinds_plot(made)),
+        inline_image(kinds_plot(made)),
         "<h2>Step 1: each intermediate and each gradient</h2>",
-        "<p>In the order of computation; those of float32 are shown, not judged (a ReLU within rounding of zero may "
-        "open in one twin alone).</p>",
-        picture(first_plot(made)),
+        "<p>In the order of computation. Gaps of float32 are shown, not judged (a ReLU within rounding of zero may "
+        "open in one twin only).</p>",
+        inline_image(first_plot(made)),
         first_table(made),
     ]
     if made.decoding:
         parts += ["<h2>Decoding</h2>", decoded(made)]
-    parts += ["<h2>Where and with what</h2>", html_table(("", ""), facts(about), ())]
+    parts += ["<h2>Environment</h2>", html_table(("", ""), facts(about), ())]
     return report.page(title, parts)
 
 
 def first_table(made: Certificate) -> str:
-    """Every gap of step 1 in both precisions."""
+    """Return a table of every gap of step 1 in both precisions."""
     narrow = {(gap.kind, gap.name): shown(gap.gap) for gap in made.narrow.first_step}
     cells = [
         (f"{KINDS[gap.kind]} {gap.name}", shown(gap.gap), narrow.get((gap.kind, gap.name), ""))
         for gap in made.semantics.first_step
     ]
     left_out = ", ".join(made.semantics.unjudged)
-    note = f"<p>Not judged, for the true gradient is zero: {html.escape(left_out)}.</p>" if left_out else ""
+    note = f"<p>Not judged, because the true gradient is zero: {html.escape(left_out)}.</p>" if left_out else ""
     figures = html_table(("", "float64", "float32"), cells, (1, 2))
     return f"{note}<details><summary>all figures</summary>{figures}</details>"
 
 
 def decoded(made: Certificate) -> str:
-    found = made.decoding
+    counts = made.decoding
     return (
-        f"<p>{found['identical']} of {found['examples']} texts of the {found['split']} split are identical, decoded by "
-        f"both from the checkpoint of step {made.steps} of the float32 run of torch. There are "
-        f"{found['different_texts']} different texts, {found['empty']} examples have an empty one. Scores are at most "
-        f"{found['score_gap']:.1e} apart.</p>"
+        f"<p>{counts['identical']} of {counts['examples']} texts of the {counts['split']} split are identical; both "
+        f"frameworks decoded the checkpoint of step {made.steps} of torch's float32 training. There are "
+        f"{counts['different_texts']} different texts; {counts['empty']} examples have an empty one. Scores differ by "
+        f"at most {counts['score_gap']:.1e}.</p>"
     )
 
 
@@ -316,7 +319,7 @@ def logarithmic(axes: Any, ylabel: str, lowest: float = SMALLEST) -> None:
 
 
 def visible(values: Iterable[float], lowest: float) -> list[float]:
-    """Values for an axis of powers of ten: zero stands at its bottom, what is no number nowhere."""
+    """Prepare values for a logarithmic axis: zero becomes ``lowest``, and a value that is not finite is not drawn."""
     return [max(v, lowest) if math.isfinite(v) else math.nan for v in values]
 
 

@@ -1,7 +1,7 @@
-"""Recordings: one file of named arrays a step, written by one process and read by another while both go on.
+"""Recordings of trainings: one file of named arrays per step, which one process writes while another reads.
 
-A writer waits when it is ahead of its reader, who deletes what was read, so a recording of any length takes the room of
-a few steps. Files are numpy's ``.npz`` (read without pickle), which keep the order of the names.
+The reader deletes the files that it has read, and a writer that is too far ahead waits for it, so a recording of any
+length takes the disk space of a few steps. Files are ``.npz`` (read without pickle), which keep the order of the names.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from toolkit.errors import RunError
 
 Arrays = dict[str, np.ndarray]
 
-AHEAD = 2  # steps that may lie on the disk, unread
+AHEAD = 2  # unread steps on the disk
 PAUSE = 0.01  # seconds between two looks at the disk
 STOPPED = "stopped.txt"
 
 
 class Stopped(Exception):
-    """A recording ends before its last step, and why."""
+    """A recording ends before its last step, for the reason in the message."""
 
 
 class Writer:
-    """Writes a recording into ``folder``.
+    """Writer of a recording.
 
     Args:
-        ahead: steps to be written before the reader takes the first of them; None: all of them.
+        folder: of the recording.
+        ahead: unread steps at which the writer waits for the reader; None: it never waits.
     """
 
     def __init__(self, folder: Path, ahead: int | None = AHEAD) -> None:
@@ -39,28 +40,30 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the arrays of a step; wait first while ``ahead`` steps are unread."""
         while self.ahead is not None and sum(1 for _ in self.folder.glob("[0-9]*.npz")) >= self.ahead:
             if os.getppid() != self.parent:
-                raise SystemExit(1)  # nobody is left to read it
+                raise SystemExit(1)  # the parent, which reads it, has ended
             time.sleep(PAUSE)
         beside = self.folder / f".{step}.npz"
         np.savez(beside, **arrays)  # type: ignore[arg-type]
         os.replace(beside, _path(self.folder, step))
 
     def stop(self, why: str) -> None:
-        """Say that no more steps come."""
+        """End the recording before its last step, for the reason ``why``."""
         beside = self.folder / f".{STOPPED}"
         beside.write_text(why, "utf-8")
         os.replace(beside, self.folder / STOPPED)
 
 
 class Reader:
-    """Reads a recording, step by step.
+    """Reader of a recording, step by step.
 
     Args:
         folder: of the recording.
-        process: that writes it, and where its messages go; None: it is complete.
-        keep: leave the files.
+        process: the process that writes it; None: the recording is complete.
+        log: file with the output of ``process``.
+        keep: do not delete the files.
     """
 
     def __init__(
@@ -69,11 +72,11 @@ class Reader:
         self.folder, self.process, self.log, self.keep = folder, process, log, keep
 
     def read(self, step: int) -> Arrays:
-        """The arrays of a step, in the order in which they were written.
+        """Return the arrays of a step, in the order in which they were written.
 
         Raises:
-            Stopped: the recording ends before, for a reason that it gives.
-            RunError: its process failed.
+            Stopped: the recording ends before this step.
+            RunError: the writing process failed.
         """
         path = _path(self.folder, step)
         while not path.exists():
@@ -90,15 +93,15 @@ class Reader:
         return arrays
 
     def failure(self) -> RunError:
-        """What its process said last."""
+        """Return an error with the last lines of the process."""
         lines = self.log.read_text("utf-8", "replace").strip().splitlines() if self.log and self.log.exists() else []
-        return RunError([*lines[-15:]] or ["it said nothing"], f"the process of {self.folder.name} failed:")
+        return RunError([*lines[-15:]] or ["no output"], f"the process of {self.folder.name} failed:")
 
     def finish(self) -> None:
-        """Wait for the end of the process.
+        """Wait for the process to end.
 
         Raises:
-            RunError: it failed.
+            RunError: the process failed.
         """
         if self.process is not None and self.process.wait():
             raise self.failure()

@@ -1,8 +1,8 @@
-"""What a recording needs of the TensorFlow engine."""
+"""Access of a recording to the TensorFlow engine."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,52 +11,55 @@ from toolkit.certify.stream import Arrays
 from toolkit.data.loaders import tf as loaders
 from toolkit.layers import tf as layers
 
+if TYPE_CHECKING:
+    from toolkit.training.tf import TensorFlowEngine
+
 
 def prepare(threads: int) -> None:
-    """Compute with so many threads: a sum is cut among them, and so rounded otherwise."""
+    """Compute with this number of threads, among which sums are divided: it changes their rounding."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
-def learning_rate(engine: Any) -> float:
-    """What the optimizer took for its last step."""
+def learning_rate(engine: TensorFlowEngine) -> float:
+    """Return the learning rate of the optimizer's last step."""
     return float(engine.optimizer.learning_rate.numpy())
 
 
-def trained(engine: Any) -> set[str]:
-    """Canonical names of the parameters."""
+def trained(engine: TensorFlowEngine) -> set[str]:
+    """Return the canonical names of the parameters."""
     return {slot.name for slot in engine.slots if slot.variable.trainable}
 
 
-def first_step(engine: Any, batches: list[Any], lr: float, position: int) -> Arrays:
-    """What the coming step is made of: the first batch's intermediates, the loss, each gradient before clipping.
+def first_step(engine: TensorFlowEngine, batches: list[Any], lr: float, position: int) -> Arrays:
+    """Return the inputs of the next update: intermediates of the first batch, the loss, each gradient before clipping.
 
-    The engine is left as it was.
+    The engine's state does not change.
     """
     before = layers.get_weights(engine.model)  # running statistics move in a forward pass
     slots = {id(slot.variable): slot for slot in engine.slots}
 
-    def look(batch: Any) -> Any:
+    def intermediates_of(batch: Any) -> Any:
         _, *lengths, intermediates = engine.task(batch, training=True)
         return intermediates | {f"lengths.{n}": value for n, value in enumerate(lengths)}
 
-    # as graphs over the engine's own pieces, which is how they train
-    batch_spec, parts = loaders.signature(engine.fields), tf.constant(len(batches), tf.int32)
-    looked = engine.strategy.compile(look, batch_spec)
-    differentiated = engine.strategy.compile(engine.gradients, batch_spec, tf.TensorSpec([], tf.int32))
-    found: Arrays = {}
+    # as graphs of the engine's own functions, as in training
+    batch_spec, count = loaders.signature(engine.fields), tf.constant(len(batches), tf.int32)
+    look = engine.strategy.compile(intermediates_of, batch_spec)
+    differentiate = engine.strategy.compile(engine.gradients, batch_spec, tf.TensorSpec([], tf.int32))
+    arrays: Arrays = {}
     sums: list[np.ndarray] = []
     total = 0.0
     for i, batch in enumerate(batches):
         engine.set_step(lr, position + i)
         if not i:
-            found |= {f"intermediate/{name}": value.numpy() for name, value in looked(batch).items()}
-        loss, gradients = differentiated(batch, parts)
+            arrays |= {f"intermediate/{name}": value.numpy() for name, value in look(batch).items()}
+        loss, gradients = differentiate(batch, count)
         total += float(loss)
-        arrays = [gradient.numpy() for gradient in gradients]
-        sums = arrays if not i else [a + b for a, b in zip(sums, arrays, strict=True)]
-    found["loss"] = np.array(total)
+        values = [gradient.numpy() for gradient in gradients]
+        sums = values if not i else [a + b for a, b in zip(sums, values, strict=True)]
+    arrays["loss"] = np.array(total)
     for variable, gradient in zip(engine.variables, sums, strict=True):
         slot = slots[id(variable)]
-        found[f"gradient/{slot.name}"] = np.ascontiguousarray(slot.to_canonical(gradient))
+        arrays[f"gradient/{slot.name}"] = np.ascontiguousarray(slot.to_canonical(gradient))
     layers.set_weights(engine.model, before)
-    return found
+    return arrays

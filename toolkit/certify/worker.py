@@ -1,7 +1,7 @@
-"""One training of a certificate, in a process of its own: ``python -m toolkit.certify.worker FOLDER NAME``.
+"""One training of a certificate, in a separate process: ``python -m toolkit.certify.worker FOLDER NAME``.
 
-It runs the toolkit's own loop and engine over batches that the parent has made, and records what they hold after every
-step. Nothing is certified that does not train.
+It runs the loop and the engine that every run uses, over batches that the parent process wrote, and records their state
+after every step.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,24 +26,28 @@ from toolkit.data.columns.column import columns_of
 from toolkit.data.plan import Plan
 from toolkit.data.split import Data, Split, batch_fields
 from toolkit.runs import checkpoint
-from toolkit.training.engine import NonFinite, StepResult
+from toolkit.training.engine import Engine, NonFinite, StepResult
 from toolkit.training.progress import Progress, State
+from toolkit.training.wrapper import EngineWrapper
 
-NEVER = 10**9  # steps or epochs: no validation and no row of a log falls into a certificate
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+NEVER = 10**9  # steps or epochs: a certificate has no validation and writes no log
 
 
 @dataclass(frozen=True)
 class Training:
-    """How one of the trainings differs from the others.
+    """Settings of one of the trainings.
 
     Args:
-        backend: of both.
-        precision: of the trainer.
-        threads: of one operation.
-        whole: at which steps weights and moments are recorded, not the loss alone.
+        backend: the framework.
+        precision: ``trainer.precision``.
+        threads: threads of one operation.
+        whole: steps at which weights and moments are recorded, not only the loss.
         moved: begin from weights that are each moved to a neighbouring number, by a draw of this key; 0: as they are.
             With ``after``: those of the checkpoint.
-        after: the training whose checkpoint of half the steps this one goes on from.
+        after: the training whose checkpoint after half the steps this one resumes.
     """
 
     backend: Literal["torch", "tf"]
@@ -71,27 +76,36 @@ TRAININGS = {
     "tf-torch-moved": Training("torch", "32", moved=1, after="tf32"),
 }
 RELAYS = {name: training for name, training in TRAININGS.items() if training.after and not training.moved}
-DECODING = ("torch32", "tf32")  # those that decode the checkpoint that the first of them leaves
+DECODING = ("torch32", "tf32")  # trainings that decode the final checkpoint of the first of them
 
 
 class _Done(Exception):
-    """Enough steps."""
+    """The last step of the training is recorded."""
 
 
 @dataclass(frozen=True)
 class _Half:
-    """In place of a run folder: it keeps the checkpoint of one step."""
+    """Recorder that keeps only the checkpoint of one step."""
 
     path: Path
     step: int
 
-    def save(self, state: State, at: Progress, keep: int) -> None:
-        if at.step == self.step:
-            checkpoint.save(self.path, state, at, keep)
+    def say(self, text: str = "") -> None:
+        pass
+
+    def record(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
+        pass
+
+    def record_examples(self, step: int, epoch: int, ids: list[str]) -> None:
+        pass
+
+    def save(self, state: State, progress: Progress, keep: int) -> None:
+        if progress.step == self.step:
+            checkpoint.save(self.path, state, progress, keep)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Entry point; ``FOLDER`` is the parent's, ``NAME`` one of ``TRAININGS``."""
+    """Do the training ``NAME`` of ``TRAININGS`` in ``FOLDER``, which the parent prepared."""
     folder, name = argv
     build.isolate(TRAININGS[name].backend)
     work(Path(folder), name)
@@ -101,18 +115,39 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     """Do one training, in a process that was prepared for its backend.
 
     Args:
-        folder: where the parent left ``job.json``, the plan and the batches.
+        folder: has ``job.json``, the plan and the batches, from the parent.
         name: of ``TRAININGS``.
         ahead: see :class:`toolkit.certify.stream.Writer`.
-        into: the recording's name, where it is not ``name``.
+        into: name of the recording; None: ``name``.
     """
     from toolkit.runs import job
 
-    training, told = TRAININGS[name], json.loads((folder / "job.json").read_text("utf-8"))
-    run = schema.resolve(told["config"], tuple(told["allow"]))
-    half = _Half(folder / f"half-{name}", told["half"])
-    followed = half.step and name in {relay.after for relay in RELAYS.values()}
-    run = dataclasses.replace(
+    training, settings = TRAININGS[name], json.loads((folder / "job.json").read_text("utf-8"))
+    half = _Half(folder / f"half-{name}", settings["half"])
+    run = _configure(name, settings)
+    learned = pipeline.load(columns_of(run), Path(settings["learned"]) / checkpoint.LEARNED)
+    probe = build.load_module("toolkit.certify", training.backend)
+    probe.prepare(training.threads)
+    engine = job.load_engine(run, learned)
+    progress = Progress()
+    if training.after:
+        earlier = checkpoint.choose(folder / f"half-{training.after}", "last", print)
+        engine.load(earlier.state)
+        progress = earlier.progress
+    if training.moved:
+        engine.load(moved(engine.state(), training.moved))
+    writer = Writer(folder / (into or name), ahead)
+    watched = Watched(engine, probe, range(progress.step, settings["steps"]), writer, training.whole)
+    _train(run, watched, folder, settings, half, progress)
+    if name in DECODING and settings["decoded"]:
+        _decode(run, engine, learned.target, folder, name, settings)
+
+
+def _configure(name: str, settings: Mapping[str, Any]) -> Run:
+    """Return the specs of a training; it checkpoints half-way if another one resumes it."""
+    training, run = TRAININGS[name], schema.resolve(settings["config"], tuple(settings["allow"]))
+    resumed = settings["half"] and name in {relay.after for relay in RELAYS.values()}
+    return dataclasses.replace(
         run,
         backend=training.backend,
         trainer=dataclasses.replace(
@@ -120,52 +155,45 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
             precision=training.precision,
             workers=0,
             validate_every=NEVER,
-            checkpoint_every=half.step if followed else NEVER,
+            checkpoint_every=settings["half"] if resumed else NEVER,
             log_every=NEVER,
             log_examples=False,
         ),
     )
-    learned = pipeline.load(columns_of(run), Path(told["learned"]) / checkpoint.LEARNED)
-    side: Any = build.load_module("toolkit.certify", training.backend)
-    side.prepare(training.threads)
-    engine = job.load_engine(run, learned)
-    at = Progress()
-    if training.after:
-        begun = checkpoint.choose(folder / f"half-{training.after}", "last", print)
-        engine.load(begun.state)
-        at = begun.progress
-    if training.moved:
-        engine.load(moved(engine.state(), training.moved))
-    writer = Writer(folder / (into or name), ahead)
-    watched = Watched(engine, side, range(at.step, told["steps"]), writer, training.whole)
-    _train(run, watched, folder, told, half, at)
-    if name in DECODING and told["decoded"]:
-        _decode(run, engine, learned.target, folder, name, told)
 
 
-def _train(run: Any, watched: Watched, folder: Path, told: dict[str, Any], half: Any, at: Progress) -> None:
+def _train(
+    run: Run, watched: Watched, folder: Path, settings: Mapping[str, Any], half: _Half, progress: Progress
+) -> None:
+    """Train over the parent's batches until the last step is recorded."""
     from toolkit.training import loop
 
     lengths = dict(np.load(folder / "plan.npz"))
-    plan = Plan(budget=told["budget"], most=told["most"], seed=told["plan_seed"], multiple=told["multiple"], **lengths)
+    plan = Plan(
+        budget=settings["budget"],
+        most=settings["most"],
+        seed=settings["plan_seed"],
+        multiple=settings["multiple"],
+        **lengths,
+    )
     data = Data(
         Split("train", list(map(str, range(len(plan.lengths)))), [], None),
         plan,
         Packed(folder, "train", batch_fields(columns_of(run), "training")),
     )
     with contextlib.suppress(_Done):
-        loop.fit(run, watched, data, data, None, half, at)
+        loop.fit(run, watched, data, data, None, half, progress)
 
 
-def _decode(run: Any, engine: Any, target: Any, folder: Path, name: str, told: dict[str, Any]) -> None:
-    """Decode the test batches from the weights with which the first of ``DECODING`` ended."""
+def _decode(run: Run, engine: Engine, target: Any, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
+    """Decode the test batches with the final weights of the first of ``DECODING``."""
     from toolkit.training.evaluation import answers
 
     path = folder / "checkpoints"
     if name == DECODING[0]:
-        checkpoint.save(path, engine.state(), Progress(step=told["steps"]), keep=1)
+        checkpoint.save(path, engine.state(), Progress(step=settings["steps"]), keep=1)
     engine.load(checkpoint.choose(path, "last", print).state)
-    batches = [np.array(positions) for positions in told["decoded"]]
+    batches = [np.array(positions) for positions in settings["decoded"]]
     rows = {}
     packed = Packed(folder, "test", batch_fields(columns_of(run), "evaluation"))
     for batch in engine.batches(packed, batches, 0):
@@ -175,17 +203,17 @@ def _decode(run: Any, engine: Any, target: Any, folder: Path, name: str, told: d
 
 
 def batch_path(folder: Path, split: str, epoch: int, positions: np.ndarray) -> Path:
-    """Where a batch lies. An example is in one batch of an epoch only, so its first one names it."""
+    """Return the file of a batch, named after its first example: an example is in one batch of an epoch."""
     return folder / "batches" / f"{split}-{epoch}-{int(positions[0])}.npz"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A collator that reads the batches that the parent made.
+    """Collator that reads the batches that the parent wrote.
 
     Args:
         folder, split: see :func:`batch_path`.
-        fields: of a batch.
+        fields: fields of a batch.
     """
 
     folder: Path
@@ -193,7 +221,7 @@ class Packed:
     fields: Fields
 
     def known(self, positions: np.ndarray) -> Batch:
-        """Return what a whole batch is padded by: nothing, for it is whole."""
+        """Return the fields known before loading: none, because the stored batches are already padded."""
         return {}
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
@@ -201,34 +229,38 @@ class Packed:
             return {name: file[name] for name in file.files}
 
 
-class Watched:
-    """An engine whose every step is recorded; the loop sees no difference.
+class Watched(EngineWrapper):
+    """Engine that records every step of the loop.
 
-    The record of step 0 is what goes into the first update: each intermediate of the first batch, the loss, each
-    gradient. The record of a later step is what the engine holds after it. A training that goes on has no step 0.
+    The record of step 0 has the inputs of the first update: each intermediate of the first batch, the loss, each
+    gradient. The record of a later step has the engine's state after it. A resumed training has no step 0.
+
+    Args:
+        engine: trains.
+        probe: ``toolkit.certify.torch`` or ``.tf``.
+        steps: from the steps already taken to the last one.
+        writer: of the recording.
+        whole: see :class:`Training`.
     """
 
-    def __init__(self, engine: Any, side: Any, steps: range, writer: Writer, whole: str) -> None:
-        self.engine, self.side, self.writer, self.whole = engine, side, writer, whole
+    def __init__(self, engine: Engine, probe: ModuleType, steps: range, writer: Writer, whole: str) -> None:
+        super().__init__(engine)
+        self.probe, self.writer, self.whole = probe, writer, whole
         self.step, self.steps = steps.start, steps.stop
-        self.model: Any = engine.model
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)
-
-    def train_step(self, batches: list[Any], *settings: Any) -> StepResult:
+    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> StepResult:
         if not self.step:
-            self.writer.write(0, self.side.first_step(self.engine, batches, *settings[:2]))
+            self.writer.write(0, self.probe.first_step(self.engine, batches, lr, position))
         try:
-            loss, norm = self.engine.train_step(batches, *settings)
+            loss, norm = self.engine.train_step(batches, lr, position, scale)
         except NonFinite:
             self.writer.stop(f"step {self.step + 1}: the loss or its gradient is not finite")
             raise _Done from None
         self.step += 1
-        figures = {"learning_rate": self.side.learning_rate(self.engine), "loss": loss, "gradient_norm": norm}
+        figures = {"learning_rate": self.probe.learning_rate(self.engine), "loss": loss, "gradient_norm": norm}
         arrays: Arrays = {name: np.array(value, np.float64) for name, value in figures.items()}
         if self.whole == "always" or (self.whole == "last" and self.step == self.steps):
-            arrays |= held(self.engine.state(), self.side.trained(self.engine))
+            arrays |= recorded(self.engine.state(), self.probe.trained(self.engine))
         self.writer.write(self.step, arrays)
         if self.step == self.steps:
             raise _Done
@@ -236,7 +268,7 @@ class Watched:
 
 
 def moved(state: State, key: int) -> State:
-    """Every weight moved to the next larger or smaller number: as little as float32 can tell apart."""
+    """Move every weight to a neighbouring number of its type, up or down at random by ``key``."""
     draw = np.random.Generator(np.random.Philox(key=[key, 0]))
     model = {}
     for name, array in state.model.items():
@@ -245,11 +277,12 @@ def moved(state: State, key: int) -> State:
     return dataclasses.replace(state, model=model)
 
 
-def held(state: State, trained: set[str]) -> Arrays:
-    """What an engine holds, in the order of cause and effect.
+def recorded(state: State, trained: set[str]) -> Arrays:
+    """Return the arrays of an engine's state, in the order of cause and effect.
 
     Args:
-        trained: names of the parameters; what else the model has are running statistics.
+        state: of the engine.
+        trained: names of the parameters; all other weights of the model are running statistics.
     """
     moments = {f"moment/{name}": array for name, array in state.optimizer.items()}
     weights = {f"weight/{name}": array for name, array in state.model.items() if name in trained}

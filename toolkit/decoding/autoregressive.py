@@ -1,6 +1,6 @@
 """Decoding one token after the other: greedy search and beam search over the next token's log-probabilities.
 
-Token 0 is the boundary: a model sees it before the first token and says it after the last. Everything is numpy, so
+Token 0 is the boundary: a model sees it before the first token and predicts it after the last. Everything is numpy, so
 equal log-probabilities give equal ids on every backend.
 """
 
@@ -15,18 +15,19 @@ import numpy as np
 BOUNDARY = 0
 
 Hypothesis = tuple[list[int], float]
-# (last tokens of the rows, for each the row of the step before that it continues) -> (rows, vocabulary) logarithms
+# (last tokens of the rows, for each row the row of the previous step that it continues) -> (rows, vocabulary)
+# log-probabilities
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Search:
-    """How the answers to a batch are searched for.
+    """Search for the answers to a batch.
 
     Args:
-        width: hypotheses of each example that run at the same time; 1: greedy.
+        width: hypotheses of each example that are extended at the same time; 1: greedy.
         length_penalty: alpha of :func:`penalty`.
-        longest: ``(batch,)`` tokens, without the boundary, that answers may have.
+        longest: ``(batch,)`` most tokens of an answer, without the boundary.
     """
 
     width: int
@@ -34,46 +35,46 @@ class Search:
     longest: np.ndarray
 
     def run(self, step: Step) -> dict[str, np.ndarray]:
-        """Search.
+        """Run the search.
 
         Args:
-            step: for ``width`` hypotheses of each example.
+            step: advances ``width`` hypotheses of each example.
 
         Returns:
             ``ids (batch, tokens)`` int64 without boundary, padded with 0, their ``lengths (batch,)``, and ``scores
             (batch,)``, normalised log-probabilities.
         """
         if self.width == 1:
-            found = greedy(step, self.longest, self.length_penalty)
+            answers = greedy(step, self.longest, self.length_penalty)
         else:
-            found = beam_search(step, self.longest, self.width, self.length_penalty)
-        counts = np.array([len(ids) for ids, _ in found], np.int64)
-        ids = np.zeros((len(found), int(counts.max(initial=0))), np.int64)
-        for row, (tokens, _) in zip(ids, found, strict=True):
+            answers = beam_search(step, self.longest, self.width, self.length_penalty)
+        counts = np.array([len(ids) for ids, _ in answers], np.int64)
+        ids = np.zeros((len(answers), int(counts.max(initial=0))), np.int64)
+        for row, (tokens, _) in zip(ids, answers, strict=True):
             row[: len(tokens)] = tokens
-        return {"ids": ids, "lengths": counts, "scores": np.array([score for _, score in found])}
+        return {"ids": ids, "lengths": counts, "scores": np.array([score for _, score in answers])}
 
 
 def penalty(tokens: Any, alpha: float) -> Any:
-    """What a log-probability is divided by: ``((5 + n) / 6) ** alpha`` (Wu et al. 2016, equation 14).
+    """Return the divisor of a log-probability: ``((5 + n) / 6) ** alpha`` (Wu et al. 2016, equation 14).
 
     Args:
-        tokens: n, the boundary at the end counted, so that the empty translation has 1 and a penalty of 1.
-        alpha: 0 divides by 1.
+        tokens: n, including the boundary at the end: the empty translation has n = 1 and a penalty of 1.
+        alpha: 0 gives a penalty of 1.
     """
     return ((5.0 + tokens) / 6.0) ** alpha
 
 
 def greedy(step: Step, longest: np.ndarray, alpha: float) -> list[Hypothesis]:
-    """The likeliest token each time, of equal ones the lowest, until that is the boundary.
+    """Take the most likely token at each step, until it is the boundary; ties are broken by the lower token.
 
     Args:
-        step: for one hypothesis of each example.
-        longest: ``(batch,)``; after so many tokens only the boundary is left.
-        alpha: see :func:`penalty`; it changes the score alone.
+        step: advances one hypothesis of each example.
+        longest: ``(batch,)`` most tokens; after them only the boundary is allowed.
+        alpha: see :func:`penalty`; it changes only the score.
 
     Returns:
-        for each example the ids, without boundary, and their normalised log-probability.
+        the ids of each example, without boundary, and their normalised log-probability.
     """
     batch = len(longest)
     rows = np.arange(batch)
@@ -94,40 +95,40 @@ def greedy(step: Step, longest: np.ndarray, alpha: float) -> list[Hypothesis]:
 
 
 def beam_search(step: Step, longest: np.ndarray, width: int, alpha: float) -> list[Hypothesis]:
-    """Beam search with a penalty on length, for a batch at once.
+    """Beam search with a length penalty, for a whole batch.
 
-    A running hypothesis is tried with every token. Among all these candidates of an example, ranked by their
-    log-probability, the ones that end and stand among the best ``width`` are finished, and the best ``width`` that do
-    not end run on; so finished ones take no place in the beam. Finished hypotheses compete by their log-probability
-    over :func:`penalty`. An example is done when none that runs can still win: its log-probability can only fall, and
-    the penalty at its greatest length is the most that it can be divided by.
+    Each step extends every running hypothesis by every token and ranks these candidates of an example by their
+    log-probability. Candidates that end and are among the best ``width`` are finished; the best ``width`` that do not
+    end keep running, so finished ones take no place in the beam. Finished hypotheses compete by their log-probability
+    divided by :func:`penalty`. An example is done when no running hypothesis can still win: its log-probability can
+    only decrease, and the penalty at its greatest length is the largest divisor.
 
-    Log-probabilities are added and ranked in float64. Of equal candidates the one from the better hypothesis, then the
-    lower token, then the one that finished first is preferred, so the result does not depend on a platform's sort.
+    Log-probabilities are summed and ranked in float64. Ties are broken by the better hypothesis, then the lower token,
+    then the one that finished first, so the result does not depend on a platform's sort.
 
     Args:
-        step: for ``width`` hypotheses of each example.
-        longest: ``(batch,)``; after so many tokens only the boundary is left.
+        step: advances ``width`` hypotheses of each example.
+        longest: ``(batch,)`` most tokens; after them only the boundary is allowed.
         width: hypotheses that run at the same time.
         alpha: see :func:`penalty`.
 
     Returns:
-        for each example the ids, without boundary, and their normalised log-probability.
+        the ids of each example, without boundary, and their normalised log-probability.
     """
     batch = len(longest)
     examples = np.arange(batch)[:, None]
     scores = np.full((batch, width), -np.inf)
-    scores[:, 0] = 0.0  # there is one hypothesis at first; the others are impossible
+    scores[:, 0] = 0.0  # the search starts with one hypothesis; the others are impossible
     ids = np.zeros((batch, width, int(longest.max(initial=0)) + 1), np.int64)
     last, parents = np.full((batch, width), BOUNDARY), np.tile(np.arange(width), (batch, 1))
-    found: list[Hypothesis] = [([], -np.inf)] * batch
+    finished: list[Hypothesis] = [([], -np.inf)] * batch
     for n in range(ids.shape[2]):  # tokens so far
         rows = examples * width + parents
         log_probs = step(last.ravel().astype(np.int32), rows.ravel().astype(np.int32))
-        ending, tokens, going_on = _candidates(log_probs, width)
-        going_on[np.repeat(n >= longest, width)] = -np.inf
-        # a row's candidates stand in their order, the boundary before equal ones
-        added = np.concatenate([ending[:, None], going_on], 1).reshape(batch, width, -1)
+        ending, tokens, continuing = _candidates(log_probs, width)
+        continuing[np.repeat(n >= longest, width)] = -np.inf
+        # the candidates of a row are in order, the boundary before equal ones
+        added = np.concatenate([ending[:, None], continuing], 1).reshape(batch, width, -1)
         grown = (scores[:, :, None] + added).reshape(batch, -1)  # float64, as the scores are
         order = np.argsort(-grown, 1, kind="stable")
         parents, columns = np.divmod(order, width + 1)
@@ -135,8 +136,8 @@ def beam_search(step: Step, longest: np.ndarray, width: int, alpha: float) -> li
 
         for example, rank in np.argwhere(ends[:, :width]):
             score = grown[example, order[example, rank]] / penalty(n + 1, alpha)
-            if score > found[example][1]:
-                found[example] = (ids[example, parents[example, rank], :n].tolist(), float(score))
+            if score > finished[example][1]:
+                finished[example] = (ids[example, parents[example, rank], :n].tolist(), float(score))
 
         kept = np.argsort(ends, 1, kind="stable")[:, :width]  # the first that do not end
         parents, columns, order = (np.take_along_axis(a, kept, 1) for a in (parents, columns, order))
@@ -145,25 +146,25 @@ def beam_search(step: Step, longest: np.ndarray, width: int, alpha: float) -> li
         ids = ids[examples, parents]
         ids[:, :, n] = last
         reachable = scores[:, 0] / penalty(longest + 1, alpha)
-        if all(best >= most for (_, best), most in zip(found, reachable, strict=True)):
+        if all(best >= most for (_, best), most in zip(finished, reachable, strict=True)):
             break
-    return found
+    return finished
 
 
 def _candidates(log_probs: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the rows of a step may go on with.
+    """Return the candidates to continue each row.
 
     Returns:
-        of each row the log-probability of ending, the ``(rows, width)`` likeliest other tokens, of equal ones the
-        lowest first, and their log-probabilities, in the type of ``log_probs``.
+        the ``(rows,)`` log-probabilities of ending, the ``(rows, width)`` most likely other tokens (the lower first if
+        equal), and their log-probabilities, in the type of ``log_probs``.
     """
-    left = np.array(log_probs)  # what an engine returns may be its own memory
+    left = np.array(log_probs)  # a copy: the array may be the engine's memory
     rows = np.arange(len(left))
     ending = left[:, BOUNDARY].copy()
     left[:, BOUNDARY] = -np.inf
-    tokens, found = np.empty((len(left), width), np.int64), np.empty((len(left), width), left.dtype)
+    tokens, values = np.empty((len(left), width), np.int64), np.empty((len(left), width), left.dtype)
     for i in range(width):
         tokens[:, i] = left.argmax(-1)
-        found[:, i] = left[rows, tokens[:, i]]
+        values[:, i] = left[rows, tokens[:, i]]
         left[rows, tokens[:, i]] = -np.inf
-    return ending, tokens, found
+    return ending, tokens, values

@@ -15,12 +15,12 @@ Hypothesis = tuple[list[int], float]
 
 
 def needed_frames(ids: Sequence[int]) -> int:
-    """Fewest frames that can hold these tokens: one each, and a blank between equal neighbours (section 3)."""
+    """Count the frames that these tokens need: one each, and a blank between equal neighbours (section 3)."""
     return len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
 
 
 def greedy(log_probs: np.ndarray, lengths: np.ndarray) -> list[Hypothesis]:
-    """The best path of each utterance, collapsed. Of equal tokens the lowest wins."""
+    """Collapse the best path of each utterance; ties are broken by the lower token."""
     best = log_probs.argmax(-1)
     valid = np.arange(best.shape[1]) < np.asarray(lengths)[:, None]
     changed = np.ones(best.shape, bool)
@@ -33,9 +33,9 @@ def greedy(log_probs: np.ndarray, lengths: np.ndarray) -> list[Hypothesis]:
 def beam_search(log_probs: np.ndarray, width: int, tokens: int) -> Hypothesis:
     """Prefix beam search (Graves 2012, "Sequence Transduction", adapted to CTC by Hannun et al. 2014, algorithm 1).
 
-    A prefix gathers all paths that give it, whether it grew by a token or was reached again by repetition; paths that
-    end in a blank are counted apart, for only after a blank does a repeated token begin a new one. Scores are float64
-    and ties go to the prefix that was found first, so the result does not depend on the platform's sort.
+    A prefix sums over all paths that give it, whether it grew by a token or was reached again by repetition. Paths that
+    end in a blank are counted separately, because a repeated token starts a new one only after a blank. Scores are
+    float64 and ties go to the prefix that was found first, so the result does not depend on the platform's sort.
 
     Args:
         log_probs: ``(time, vocabulary)`` natural logarithms.
@@ -44,7 +44,7 @@ def beam_search(log_probs: np.ndarray, width: int, tokens: int) -> Hypothesis:
     """
     frames = log_probs.astype(np.float64)
     order = np.argsort(-frames, axis=-1, kind="stable")[:, :tokens]
-    parents: list[tuple[int, int]] = [(-1, -1)]  # of a prefix: the one it grew from, and its last token
+    parents: list[tuple[int, int]] = [(-1, -1)]  # for each prefix the one that it extends, and its last token
     children: dict[tuple[int, int], int] = {}
     beam: dict[int, tuple[float, float]] = {0: (0.0, -math.inf)}  # prefix: (ends in blank, ends in its last token)
     for frame, likely in zip(frames, order.tolist(), strict=True):
@@ -62,7 +62,7 @@ def beam_search(log_probs: np.ndarray, width: int, tokens: int) -> Hypothesis:
                 if child == len(parents):
                     parents.append((prefix, c))
                 _gather(grown, child, 1, (blank if c == last else both) + p)
-        # by score, then by age: a prefix's number
+        # by score, then by age, which is the index of the prefix
         best = sorted(grown, key=lambda prefix: (-_add(*grown[prefix]), prefix))[:width]
         beam = {prefix: (grown[prefix][0], grown[prefix][1]) for prefix in best}
     winner = next(iter(beam))
@@ -79,7 +79,7 @@ def _gather(scores: dict[int, list[float]], prefix: int, end: int, value: float)
 
 
 def _add(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))"""
+    """Return ``log(exp(a) + exp(b))``."""
     if a < b:
         a, b = b, a
     return a if b == -math.inf else a + math.log1p(math.exp(b - a))

@@ -1,4 +1,4 @@
-"""From a run folder to a :class:`~toolkit.inference.predictor.Predictor`."""
+"""Load a :class:`~toolkit.inference.predictor.Predictor` from a run folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from toolkit.data.columns.column import columns_of
 from toolkit.inference.predictor import Predictor
 from toolkit.runs import checkpoint, job, resume
 
-# one device answers, whatever the run was trained on
-ALONE = ("trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto")
+# a predictor runs on one device, whatever the run was trained on
+ONE_DEVICE = ("trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto")
 
 
 def load(
@@ -23,26 +23,26 @@ def load(
 ) -> Predictor:
     """Load the best checkpoint of a run.
 
-    The first call chooses the framework of the process: the other one cannot be imported any more.
+    The first call fixes the framework of the process: the other one can no longer be imported.
 
     Args:
-        run_folder: of the run.
+        run_folder: folder of the run.
         backend: "torch" or "tf"; None: the one that trained the run.
-        overrides: of the run's config, such as ``task.decoder=beam``.
-        warn: gets a line about each damaged checkpoint that another one replaces.
+        overrides: overrides of the run's config, such as ``task.decoder=beam``.
+        warn: gets a line for each damaged checkpoint that another one replaces.
 
     Raises:
-        ConfigError: the folder holds no run, or the overrides do not fit it; with every problem.
-        DataError: no checkpoint is whole.
+        ConfigError: the folder has no run, or the overrides do not fit it; lists every problem.
+        DataError: all checkpoints are damaged.
     """
-    quoted = str(run_folder).replace("'", "\\'")  # it may have blanks, commas, equals signs
+    quoted = str(run_folder).replace("'", "\\'")  # it may contain blanks, commas and equals signs
     chosen = [f"backend={backend}"] if backend else []
-    run = schema.check([f"evaluate='{quoted}'", *ALONE, *chosen, *overrides])
+    run = schema.check([f"evaluate='{quoted}'", *ONE_DEVICE, *chosen, *overrides])
     build.isolate(run.backend)
-    found = checkpoint.choose(Path(run_folder) / "checkpoints", "best", warn)
-    resume.check(run, schema.plain(run), found)
+    best = checkpoint.choose(Path(run_folder) / "checkpoints", "best", warn)
+    resume.check(run, schema.plain(run), best)
     columns = columns_of(run)
-    learned = pipeline.load(columns, found.path / checkpoint.LEARNED)
+    learned = pipeline.load(columns, best.path / checkpoint.LEARNED)
     engine = job.load_engine(run, learned)
-    job.put(engine, found)
+    job.put(engine, best)
     return Predictor(run, columns, learned, engine)

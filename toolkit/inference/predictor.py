@@ -1,4 +1,4 @@
-"""A model in use: raw inputs to answers, and splits to metrics."""
+"""Inference: answers to raw inputs, and metrics of splits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Maps inputs as users have them to answers.
+    """Function from raw inputs to answers.
 
     Args:
         run: the run's specs.
-        columns: of the run.
-        learned: by the run.
-        engine: holds the model, with the weights that answer.
+        columns: columns of the task.
+        learned: tokenizer and state of the features.
+        engine: has the model with its weights.
     """
 
     run: Run
@@ -42,18 +42,18 @@ class Predictor:
             inputs: paths of audio or image files; lines of text, or paths of text files with a line for each.
 
         Returns:
-            a row for each input, in their order: ``id``, ``hypothesis``, ``score``, and what the task adds. A blank
-            line is answered by a blank.
+            a row for each input, in their order: ``id``, ``hypothesis``, ``score``, and the entries of the task. A
+            blank line gets a blank answer.
 
         Raises:
-            DataError: an input cannot be used; with every problem. With ``dataset.on_bad=drop`` it is left out.
+            DataError: an input cannot be used; lists every problem. ``dataset.on_bad=drop`` leaves such inputs out.
         """
         questions = self.questions(inputs)
         judge(questions.problems, self.run.dataset.on_bad, "a prediction")
         return self.answer(questions)
 
     def questions(self, inputs: Sequence[str]) -> Questions:
-        """Decode and check inputs, and collect the problems with those that cannot be used."""
+        """Decode and check inputs, and collect the problems of those that cannot be used."""
         return pipeline.questions(self.run, self.columns, inputs, self.learned)
 
     def answer(self, questions: Questions) -> list[Row]:

@@ -11,13 +11,13 @@ import numpy as np
 from toolkit.metrics.classes import per_class
 
 LISTED = 20  # classes in the table on the console
-NUMBERED = 30  # up to so many classes, the image of the confusions has a number in each cell
-NAMED = 120  # up to so many classes, the image names them all
-NAME = 22  # characters of a class's name that image and table have room for
+NUMBERED = 30  # most classes for which each cell of the image has its number
+NAMED = 120  # most classes that the image names all
+NAME = 22  # most characters of a class name in image and table
 
 
 def image(names: Sequence[str], counts: np.ndarray) -> bytes:
-    """The confusions as a PNG: a row for each true class, shaded by the share of it in each class found."""
+    """Draw the confusion matrix as a PNG: a row for each true class, shaded by the share of each predicted class."""
     import warnings
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,11 +28,11 @@ def image(names: Sequence[str], counts: np.ndarray) -> bytes:
     cell = np.interp(size, (10, 30, 100, 1000), (0.55, 0.42, 0.17, 0.017))  # inches
     room = 0.085 * min(NAME, max(map(len, names)))  # for the names, at 10 points
     side = min(max(size * cell, 3.0), 24.0)
-    large = np.interp(side, (6, 24), (11, 20))  # points of what is written around
+    large = np.interp(side, (6, 24), (11, 20))  # font size of labels and title, in points
     figure = Figure(figsize=(side + room + 2.0, side + room + 1.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    # the root of a share: a few confusions would not be seen beside a diagonal of almost one
+    # shaded by the square root of the share: else rare confusions are invisible beside a diagonal near one
     shown = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     figure.colorbar(shown, ax=axes, aspect=40, shrink=0.93, pad=0.02, format=_percent).set_label(
         "share of the true class", fontsize=large
@@ -54,11 +54,11 @@ def _name(axes: Any, names: Sequence[str], font: float, large: float) -> None:
     ticks = range(0, len(names), step)
     short = [_short(name) for name in names[::step]]
     font = min(10.0, font * step)
-    # a dollar sign in a name begins no formula
+    # a dollar sign in a name does not start a formula
     axes.set_xticks(ticks, short, rotation=90, fontsize=font, parse_math=False)
     axes.set_yticks(ticks, short, fontsize=font, parse_math=False)
     axes.tick_params(length=2 if len(names) > NUMBERED else 3.5)
-    axes.set_xlabel("class found", fontsize=large)
+    axes.set_xlabel("predicted class", fontsize=large)
     axes.set_ylabel("true class", fontsize=large)
 
 
@@ -70,7 +70,7 @@ def _number(axes: Any, counts: np.ndarray, shares: np.ndarray, font: float) -> N
 
 
 def _short(name: str) -> str:
-    """At most ``NAME`` characters; the end stays, where names that begin alike differ."""
+    """Shorten a name to ``NAME`` characters; the end stays, because names often differ only there."""
     return name if len(name) <= NAME else f"{name[: NAME - 10]}…{name[-9:]}"
 
 
@@ -79,7 +79,7 @@ def _percent(share: float, position: int) -> str:
 
 
 def table(names: Sequence[str], counts: np.ndarray) -> str:
-    """Precision, recall and F1 of each class for the console; of many classes those with the lowest F1.
+    """Return precision, recall and F1 of each class, or of those with the lowest F1 if there are many, for the console.
 
     Args:
         names, counts: of :func:`toolkit.metrics.classes.confusions`.

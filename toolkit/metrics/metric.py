@@ -1,4 +1,4 @@
-"""Metrics: how a figure is called, which direction is better, and how a person reads it."""
+"""Metrics: name, direction of improvement and format of a figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Metric:
     Args:
         name: in results and logs.
         better: the direction of improvement.
-        decimals: that it is shown with; None: a fraction that is shown in percent.
+        decimals: number of decimals shown; None: a fraction, shown in percent.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Metric:
     decimals: int | None = None
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Compare with the best value so far, which may not be a number."""
+        """Tell if a value is better than the best one so far, which may be NaN."""
         sign = 1 if self.better == "smaller" else -1
         return best is None or not sign * value >= sign * best
 

@@ -1,7 +1,6 @@
-"""Metrics of text against text: word and character error rate, BLEU, chrF, alignment.
+"""Metrics of text: word and character error rate, BLEU, chrF, alignment.
 
-Both sides are brought to Unicode NFC and their runs of white space become one space before they are compared; case and
-punctuation count.
+Both sides are compared in Unicode NFC, with runs of white space replaced by one space; case and punctuation count.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ CHRF = Metric("chrf", "larger", 2)
 
 
 def wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Word error rate of a corpus as a fraction; see :func:`error_rate`."""
+    """Return the word error rate of a corpus as a fraction; see :func:`error_rate`."""
     return error_rate([cleaned(r).split() for r in references], [cleaned(h).split() for h in hypotheses])
 
 
 def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Character error rate of a corpus as a fraction, spaces counted; see :func:`error_rate`."""
+    """Return the character error rate of a corpus as a fraction, spaces counted; see :func:`error_rate`."""
     return error_rate([cleaned(r) for r in references], [cleaned(h) for h in hypotheses])
 
 
 def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> float:
-    """All edits (Levenshtein: substitutions, deletions, insertions) over the length of all references.
+    """Return all edits (Levenshtein: substitutions, deletions, insertions) over the total length of the references.
 
-    So a long utterance weighs more than a short one, and the rate can exceed 1. Where every reference is empty, each
-    inserted unit counts 1.
+    A long utterance weighs more than a short one, and the rate can exceed 1. If every reference is empty, each inserted
+    unit counts 1.
 
     Raises:
-        ValueError: there are not as many hypotheses as references.
+        ValueError: the numbers of references and hypotheses differ.
     """
     from rapidfuzz.distance import Levenshtein
 
@@ -43,57 +42,61 @@ def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequenc
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """BLEU of a corpus (Papineni et al. 2002) by sacrebleu (Post 2018): detokenised text, cased, tokenised by 13a.
+    """Return the BLEU of a corpus (Papineni et al. 2002) by sacrebleu (Post 2018).
+
+    The text is detokenised and cased, and tokenised by 13a.
 
     Returns:
-        0 to 100; 0 of an empty list.
+        0 to 100; 0 for an empty list.
 
     Raises:
-        ValueError: there are not as many hypotheses as references.
+        ValueError: the numbers of references and hypotheses differ.
     """
     return _translation_score("bleu", references, hypotheses)
 
 
 def bleu_tokenized_lowercased(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """BLEU as older papers give it, on lower-cased, tokenised text; never comparable with that of :func:`bleu`.
+    """Return the BLEU of lower-cased, tokenised text, as in older papers; not comparable with :func:`bleu`.
 
-    Both sides are lower-cased and tokenised by 13a, and the tokens are scored as they are. Papers mostly used the
-    tokeniser of Moses and ``multi-bleu.perl``. The two tokenisers differ in apostrophes and abbreviations, so a figure
-    of theirs is near this one and not the same.
+    Both sides are lower-cased and tokenised by 13a, and the tokens are scored as they are. Most papers used the
+    tokeniser of Moses and ``multi-bleu.perl``, which differs in apostrophes and abbreviations, so their figures are
+    close to this one but not equal.
 
     Returns:
-        0 to 100; 0 of an empty list.
+        0 to 100; 0 for an empty list.
 
     Raises:
-        ValueError: there are not as many hypotheses as references.
+        ValueError: the numbers of references and hypotheses differ.
     """
     return _translation_score("bleu_lc", references, hypotheses)
 
 
 def chrf(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """chrF2 of a corpus (Popović 2015) by sacrebleu: F score of character 1- to 6-grams, cased, spaces not counted.
+    """Return the chrF2 of a corpus (Popović 2015) by sacrebleu.
+
+    It is the F score of character 1- to 6-grams, cased and without spaces.
 
     Returns:
-        0 to 100; 0 of an empty list.
+        0 to 100; 0 for an empty list.
 
     Raises:
-        ValueError: there are not as many hypotheses as references.
+        ValueError: the numbers of references and hypotheses differ.
     """
     return _translation_score("chrf", references, hypotheses)
 
 
 def signatures() -> dict[str, str]:
-    """How sacrebleu describes each measure of translations, with its version: what others need for the same number."""
+    """Return sacrebleu's signature of each translation metric, with its version, to reproduce the number."""
     return {name: str(_sacrebleu(name, references=[[""]]).get_signature()) for name in ("bleu", "bleu_lc", "chrf")}
 
 
 def _translation_score(name: str, references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    if len(references) != len(hypotheses):  # sacrebleu would leave the rest out
+    if len(references) != len(hypotheses):  # sacrebleu would ignore the rest
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
     if not references:
         return 0.0
-    wanted, found = [cleaned(text) for text in references], [cleaned(text) for text in hypotheses]
-    return float(_sacrebleu(name).corpus_score(found, [wanted]).score)
+    expected, actual = [cleaned(text) for text in references], [cleaned(text) for text in hypotheses]
+    return float(_sacrebleu(name).corpus_score(actual, [expected]).score)
 
 
 def _sacrebleu(name: str, **options: Any) -> Any:
@@ -101,23 +104,23 @@ def _sacrebleu(name: str, **options: Any) -> Any:
 
     if name == "chrf":
         return scores.CHRF(**options)
-    # without force it warns of data that look tokenised, at every validation
+    # without force, it warns at every validation about text that looks tokenised
     return scores.BLEU(lowercase=name == "bleu_lc", tokenize="13a", force=True, **options)
 
 
 def align(reference: str, hypothesis: str) -> list[list[str]]:
-    """The fewest edits from reference to hypothesis, word by word.
+    """Return the fewest edits from reference to hypothesis, word by word.
 
     Returns:
-        a list of ``[kind, reference word, hypothesis word]``, where the kind is ``=`` (right), ``S`` (substituted),
+        a list of ``[kind, reference word, hypothesis word]``; the kind is ``=`` (right), ``S`` (substituted),
         ``D`` (deleted, no hypothesis word) or ``I`` (inserted, no reference word).
     """
     from rapidfuzz.distance import Levenshtein
 
-    wanted, found = cleaned(reference).split(), cleaned(hypothesis).split()
+    expected, actual = cleaned(reference).split(), cleaned(hypothesis).split()
     rows: list[list[str]] = []
-    for op in Levenshtein.opcodes(wanted, found):
-        a, b = wanted[op.src_start : op.src_end], found[op.dest_start : op.dest_end]
+    for op in Levenshtein.opcodes(expected, actual):
+        a, b = expected[op.src_start : op.src_end], actual[op.dest_start : op.dest_end]
         match op.tag:
             case "equal":
                 rows += [["=", word, other] for word, other in zip(a, b, strict=True)]
@@ -131,5 +134,5 @@ def align(reference: str, hypothesis: str) -> list[list[str]]:
 
 
 def cleaned(text: str) -> str:
-    """Text in Unicode NFC with single spaces, as it is compared."""
+    """Return a text in Unicode NFC with single spaces, the form in which texts are compared."""
     return " ".join(unicodedata.normalize("NFC", text).split())

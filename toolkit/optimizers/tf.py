@@ -45,14 +45,14 @@ class Optimizer(keras.optimizers.Optimizer):
 
     Args:
         spec: has ``lr``, ``weight_decay`` and ``moments``.
-        slots: ``canonical_variables(model)``; those that are not trained are left out.
+        slots: ``canonical_variables(model)``; untrained ones are ignored.
     """
 
     def __init__(self, spec: Any, slots: Sequence[Slot]) -> None:
         super().__init__(learning_rate=float(spec.lr))
         self.spec = spec
         self.moments: dict[str, list[keras.Variable]] = {}
-        self.summed = False  # True where the gradients are given as the sum over all devices, as clipping needs them
+        self.summed = False  # True if the gradients are already summed over all devices, as clipping requires
         trained = _trained(slots)
         self.build([slot.variable for slot in trained])
         self.decayed = frozenset(i for i, slot in enumerate(trained) if decays(slot.name, _shape(slot)))
@@ -77,7 +77,7 @@ class Optimizer(keras.optimizers.Optimizer):
         super()._backend_update_step(grads, trainable_variables, scalars)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-        """Called by :meth:`apply`, which is given this device's own gradients, unless they are ``summed``."""
+        """Sum the gradients of the devices for :meth:`apply`, unless they are already ``summed``."""
         return grads_and_vars if self.summed else super()._all_reduce_sum_gradients(grads_and_vars)
 
     def _decays(self, variable: Any) -> bool:
@@ -87,7 +87,7 @@ class Optimizer(keras.optimizers.Optimizer):
         return self.moments[name][self._get_variable_index(variable)].value.handle
 
     def _scalars(self, lr: tf.Tensor, dtype: str) -> dict[str, tf.Tensor]:
-        """Return what ``update_step`` takes as its learning rate.
+        """Return the scalars that ``update_step`` gets in place of a learning rate.
 
         Args:
             lr: float64.

@@ -30,7 +30,7 @@ def groups(named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: f
     """Return a parameter group with weight decay and one without.
 
     Args:
-        named_parameters: ``model.named_parameters()``; frozen ones are left out.
+        named_parameters: ``model.named_parameters()``; frozen ones are ignored.
         weight_decay: of the parameters that decay.
     """
     split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
@@ -85,7 +85,7 @@ def set_state(optimizer: Optimizer, model: nn.Module, state: Mapping[str, np.nda
     step = int(state["step"][0])
     counted = "steps" in optimizer.param_groups[0]
     for name, parameter in trained.items():
-        # with the parameter's strides: the fused kernels walk through both as one run of memory
+        # with the strides of the parameter: the fused kernels traverse both as contiguous memory
         kept = {moment: torch.empty_like(parameter) for moment in moments}
         for moment, value in kept.items():
             fill(value, moment_of(state, moment, name, 1.0))

@@ -29,6 +29,14 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 
 def html_table(headings: Sequence[str], cells: Iterable[Sequence[str]], numbers: Sequence[int]) -> str:
+    """Return a table.
+
+    Args:
+        headings: of the columns; all empty for a table without a head.
+        cells: rows of text; "passed" and "FAILED" are coloured.
+        numbers: columns to align to the right.
+    """
+
     def line(row: Sequence[str], tag: str) -> str:
         return "".join(f"<{tag}{kind(i, cell)}>{html.escape(cell)}</{tag}>" for i, cell in enumerate(row))
 
@@ -42,17 +50,23 @@ def html_table(headings: Sequence[str], cells: Iterable[Sequence[str]], numbers:
 
 
 def figure(height: float) -> tuple[Any, Any]:
+    """Create a figure of ``height`` inches with one plot.
+
+    Returns:
+        the figure and its axes.
+    """
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(10, height), dpi=110, layout="constrained")
-    axes = made.add_subplot()
+    plot = Figure(figsize=(10, height), dpi=110, layout="constrained")
+    axes = plot.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
-    return made, axes
+    return plot, axes
 
 
-def picture(plot: Any) -> str:
+def inline_image(plot: Any) -> str:
+    """Return a figure as an inline PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     out = io.BytesIO()

@@ -1,10 +1,10 @@
 """The checkpoint on disk: a folder of safetensors and JSON, never a pickle (``docs/design/checkpoints.md``).
 
-``step-00001234/`` holds ``model.safetensors`` (canonical names and layouts), ``optimizer.safetensors`` (its moments
-under the same names), ``ema.safetensors`` where the weights are averaged, copies of what the run learned in
-``tokenizer/`` and ``features/``, and ``state.json``: where the run stands, its config, the checksums of all files. It
-is written beside, synced to the disk, read back and renamed before anything older goes. ``index.json`` names the best
-and the last.
+``step-00001234/`` contains ``model.safetensors`` (canonical names and layouts), ``optimizer.safetensors`` (moments
+under the same names), ``ema.safetensors`` if the weights are averaged, copies of the tokenizer, the classes and the
+state of the features in ``learned/``, and ``state.json``: the progress, the config, and the checksums of all files. It
+is written under a temporary name, synced to the disk, read back and renamed before an older checkpoint is removed.
+``index.json`` names the best and the last checkpoint.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class About:
-    """What a checkpoint says of its run, so that its folder alone is enough to go on.
+    """Description of the run in its checkpoint, so that the checkpoint's folder is enough to resume.
 
     Args:
         config: the whole config, as plain data.
-        backend: that trained it last.
-        versions: of Python and the packages, by name.
+        backend: the backend that saved it.
+        versions: versions of Python and the packages, by name.
         learned: contents of the files below ``learned/``, by relative path.
     """
 
@@ -47,7 +47,7 @@ class About:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that was read, and found whole."""
+    """A checkpoint that was read and verified."""
 
     path: Path
     state: State
@@ -59,23 +59,23 @@ class Checkpoint:
 
 
 def save(folder: Path, state: State, progress: Progress, keep: int, about: About | None = None) -> Path:
-    """Write ``step-N`` into ``folder`` and drop what ``keep`` no longer covers; the best and the last always stay.
+    """Write ``step-N`` into ``folder``, and remove all but the last ``keep`` checkpoints and the best one.
 
     Raises:
-        RunError: the disk is full, cannot be written, or gives back something else; earlier checkpoints are untouched.
+        RunError: the disk is full or not writable, or reads back other bytes; earlier checkpoints are untouched.
     """
     blobs = _packed(state, progress, about or About())
     final = folder / f"step-{progress.step:08d}"
     beside, aside = folder / f".{final.name}.part", folder / f".{final.name}.old"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if aside.exists() and not final.exists():  # a run was killed between the two renamings below
+        if aside.exists() and not final.exists():  # a run was killed between the two renames below
             os.replace(aside, final)
-        for rest in (beside, aside):
-            shutil.rmtree(rest, ignore_errors=True)
+        for leftover in (beside, aside):
+            shutil.rmtree(leftover, ignore_errors=True)
         _write_all(beside, blobs)
         _read_back(beside, blobs)
-        if final.exists():  # a folder cannot replace one that is not empty, and must never be there by half
+        if final.exists():  # os.replace cannot replace a folder that is not empty
             os.replace(final, aside)
         os.replace(beside, final)
         _sync(folder)
@@ -84,19 +84,19 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         if aside.exists() and not final.exists():
-            with contextlib.suppress(OSError):  # it is found under this name too
+            with contextlib.suppress(OSError):  # candidates() also lists this name
                 os.replace(aside, final)
         need = sum(map(len, blobs.values()))
         raise RunError(
             f"{final}: the checkpoint could not be written ({error.strerror or error}): needs {need:,} bytes, "
-            f"{room(folder)}. Earlier checkpoints are whole; mend it and go on with resume="
+            f"{room(folder)}. Earlier checkpoints are intact; fix this and continue with resume="
         ) from error
     _drop_old(folder, final.name, keep)
     return final
 
 
 def _packed(state: State, progress: Progress, about: About) -> dict[str, bytes]:
-    """The files by relative path; ``state.json``, which has the checksums of all, comes last."""
+    """Return the files by relative path, last of all ``state.json`` with the checksums."""
     from safetensors.numpy import save as pack
 
     blobs = {"model.safetensors": pack(state.model), "optimizer.safetensors": pack(state.optimizer)}
@@ -115,7 +115,7 @@ def _packed(state: State, progress: Progress, about: About) -> dict[str, bytes]:
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
-    """Of what ``state.json`` says, less this digest itself, however it is spaced."""
+    """Return the checksum of the content of ``state.json`` without this checksum, whatever its white space."""
     sums = {name: digest for name, digest in facts["sha256"].items() if name != STATE}
     return hashlib.sha256(json.dumps({**facts, "sha256": sums}, sort_keys=True).encode()).hexdigest()
 
@@ -132,11 +132,11 @@ def _write_all(folder: Path, blobs: Mapping[str, bytes]) -> None:
 def _read_back(folder: Path, blobs: Mapping[str, bytes]) -> None:
     for name, blob in blobs.items():
         if (folder / name).read_bytes() != blob:
-            raise OSError(f"{name} reads back otherwise than it was written: the disk or the memory fails")
+            raise OSError(f"{name} reads back otherwise than it was written: the disk or the memory is faulty")
 
 
 def point(folder: Path, last: str, progress: Progress) -> None:
-    """Rewrite ``index.json``. The best is named only once its folder is whole."""
+    """Rewrite ``index.json``. It names the best checkpoint only once that folder is complete."""
     best = _name(progress.best_step)
     index: Mapping[str, str | None] = {"last": last, "best": best if best and (folder / best).is_dir() else None}
     write(folder / "index.json", json.dumps(index).encode())
@@ -147,19 +147,19 @@ def _name(step: int | None) -> str | None:
 
 
 def _drop_old(folder: Path, last: str, keep: int) -> None:
-    """Remove what is no longer covered, what is later than ``last`` (damaged, or of a future given up), and remains."""
+    """Remove old checkpoints, those later than ``last`` (damaged, or of an abandoned continuation), and leftovers."""
     best = find(folder, "best")
     names = sorted(path.name for path in folder.glob("step-*"))
     kept = {*[name for name in names if name <= last][-keep:], *([best.name] if best else [])}
     for name in names:
-        if name not in kept:  # renamed first, so that a kill leaves no half of it
+        if name not in kept:  # renamed first, so that a kill leaves no incomplete one
             os.replace(folder / name, folder / f".{name}.gone")
-    for rest in folder.glob(".step-*"):
-        shutil.rmtree(rest, ignore_errors=True)
+    for leftover in folder.glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def adopt(source: Path, folder: Path) -> None:
-    """Copy a checkpoint of another run into ``folder``: whole, or not at all."""
+    """Copy a checkpoint of another run into ``folder``, atomically."""
     beside = folder / f".{source.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
     files = {p.relative_to(source).as_posix(): p.read_bytes() for p in source.rglob("*") if p.is_file()}
@@ -170,7 +170,7 @@ def adopt(source: Path, folder: Path) -> None:
 
 
 def write(path: Path, blob: bytes) -> None:
-    """Replace a file as a whole: written beside, synced, renamed."""
+    """Replace a file atomically: write a temporary file, sync it and rename it."""
     beside = path.with_name(f".{path.name}.part")
     _write(beside, blob)
     os.replace(beside, path)
@@ -182,7 +182,7 @@ def _write(path: Path, blob: bytes) -> None:
         file.write(blob)
         file.flush()
         os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):  # forget the copy in memory, so that reading back asks the disk
+        if hasattr(os, "posix_fadvise"):  # drop the cached copy, so that reading back reads the disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
@@ -198,27 +198,27 @@ def _sync(folder: Path) -> None:
 
 
 def candidates(folder: Path) -> list[Path]:
-    """The checkpoints in ``folder``, the newest first, whole or not.
+    """List the checkpoints in ``folder``, newest first, intact or not.
 
-    A run that was killed while it wrote a step again may have left that step under its passing name only.
+    A run that was killed while it wrote a step again may have left that step under its temporary name only.
     """
-    found = [*folder.glob("step-*"), *folder.glob(".step-*.old")]
-    return sorted(found, key=lambda path: (path.name.strip(".").removesuffix(".old"), path.name), reverse=True)
+    paths = [*folder.glob("step-*"), *folder.glob(".step-*.old")]
+    return sorted(paths, key=lambda path: (path.name.strip(".").removesuffix(".old"), path.name), reverse=True)
 
 
 def find(folder: Path, which: str) -> Path | None:
-    """The ``"last"`` checkpoint, or the ``"best"`` one that ``index.json`` names; None where there is none."""
-    found = candidates(folder)
+    """Return the ``"last"`` checkpoint, or the ``"best"`` one by ``index.json``; None if there is none."""
+    paths = candidates(folder)
     if which == "last":
-        return found[0] if found else None
+        return paths[0] if paths else None
     try:
         name = json.loads((folder / "index.json").read_text())["best"]
     except (OSError, ValueError, KeyError, TypeError):
-        name = next((_name(facts.get("best_step")) for path in found if (facts := _told(path))), None)
-    return next((path for path in found if path.name == name), None)
+        name = next((_name(facts.get("best_step")) for path in paths if (facts := _readable_facts(path))), None)
+    return next((path for path in paths if path.name == name), None)
 
 
-def _told(path: Path) -> dict[str, Any] | None:
+def _readable_facts(path: Path) -> dict[str, Any] | None:
     try:
         return _facts(path)
     except DataError:
@@ -226,32 +226,32 @@ def _told(path: Path) -> dict[str, Any] | None:
 
 
 def choose(folder: Path, which: str, say: Callable[[str], None]) -> Checkpoint:
-    """Read the ``"last"`` or ``"best"`` checkpoint; where it is damaged, ``say`` so and take the newest whole one.
+    """Read the ``"last"`` or ``"best"`` checkpoint; if it is damaged, ``say`` so and read the newest intact one.
 
     Raises:
-        DataError: there is none, or none is whole; the message names them all.
+        DataError: there is none, or all are damaged; the message names them.
     """
-    wanted = find(folder, which)
-    if wanted is None:
+    preferred = find(folder, which)
+    if preferred is None:
         why = "; the run ended before its first validation, or it was removed" if which == "best" else ""
         raise DataError(f"{folder}: no {which} checkpoint{why}")
     damaged: list[str] = []
-    for path in dict.fromkeys([wanted, *candidates(folder)]):
+    for path in dict.fromkeys([preferred, *candidates(folder)]):
         try:
-            found = load(path)
+            intact = load(path)
         except DataError as error:
             damaged += error.problems
             continue
         for line in damaged:
-            say(f"{line}. Taken instead: {path.name}")
-        return found
-    raise DataError(damaged, f"{folder}: no checkpoint is whole:")
+            say(f"{line}; using {path.name} instead")
+        return intact
+    raise DataError(damaged, f"{folder}: all checkpoints are damaged:")
 
 
 def load(folder: Path) -> Checkpoint:
     """Read one checkpoint folder.
 
-    No file reaches a parser before its checksum was found right.
+    Checksums are verified before any file is parsed.
 
     Raises:
         DataError: a file is missing, damaged or of another format; the message names it.
@@ -274,26 +274,26 @@ def load(folder: Path) -> Checkpoint:
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    """What ``state.json`` says, held against its own checksum."""
+    """Read ``state.json`` and verify its checksum."""
     path = folder / STATE
     try:
         facts = json.loads(_read(path))
         version = facts["format"]
-        if version != FORMAT:  # before its fields, which another format may name otherwise
+        if version != FORMAT:  # before its fields, whose names differ between formats
             hint = f"commit {EARLIER[version]} of the toolkit reads it" if version in EARLIER else "update the toolkit"
             raise DataError(f"{path}: found format {version}, expected {FORMAT}; {hint}")
         if facts["sha256"][STATE] != _digest(facts):
             raise ValueError("its checksum differs")
-        whole = all(isinstance(facts[name], int) for name in ("step", "epoch", "batch", "stale"))
-        if not whole or not all(_allowed(name) for name in facts["sha256"]):
-            raise ValueError("a position that is no number, or a file that does not belong into a checkpoint")
+        numbers = all(isinstance(facts[name], int) for name in ("step", "epoch", "batch", "stale"))
+        if not numbers or not all(_allowed(name) for name in facts["sha256"]):
+            raise ValueError("a position that is no integer, or a file that does not belong into a checkpoint")
         return facts
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({error})") from error
 
 
 def _allowed(name: str) -> bool:
-    """Whether a checkpoint may hold a file of that name: it is read, and some are copied into the run folder."""
+    """Tell if a checkpoint may contain a file of this name: files are read, and some copied into the run folder."""
     top, *below = PurePosixPath(name).parts
     if not below:
         return name in (STATE, "model.safetensors", "optimizer.safetensors", "ema.safetensors")
@@ -304,24 +304,24 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; a checkpoint holds this file") from error
+        raise DataError(f"{path}: {error.strerror}; a checkpoint contains this file") from error
 
 
 def _tensors(path: Path, blobs: Mapping[str, bytes]) -> Tensors:
-    """The arrays of a safetensors file: real numbers all, of the kinds that a run writes."""
+    """Return the arrays of a safetensors file, which must be real numbers of the types that a run writes."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as unpack
 
     if path.name not in blobs:
-        raise DataError(f"{path}: not listed in {STATE}; a checkpoint holds this file")
+        raise DataError(f"{path}: not listed in {STATE}; a checkpoint contains this file")
     try:
-        found = unpack(blobs[path.name])
+        tensors = unpack(blobs[path.name])
     except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise DataError(
-            f"{path}: no safetensors file of numpy's kinds ({type(error).__name__}: {error}); nothing else is read, "
-            "least of all a pickle"
+            f"{path}: not a safetensors file with numpy's types ({type(error).__name__}: {error}); no other format is "
+            "read, and never a pickle"
         ) from error
-    for name, array in found.items():
+    for name, array in tensors.items():
         if array.dtype.kind != ("i" if name == "step" else "f"):
             raise DataError(f"{path}: {name}: found {array.dtype}, expected floating point numbers")
-    return found
+    return tensors

@@ -1,4 +1,4 @@
-"""The run folder: everything a run leaves behind, in files that any program reads."""
+"""The run folder: everything that a run writes, in formats that any program can read."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LOGS = ("metrics.jsonl", "examples.jsonl")  # a row an event; a resumed run goes on as if it had never stopped
-BOARD_SECONDS = 10  # between two writings of the TensorBoard file, each of which waits for the disk
+LOGS = ("metrics.jsonl", "examples.jsonl")  # one row per event; a resumed run continues them without a break
+BOARD_SECONDS = 10  # between two flushes of the TensorBoard file, each of which waits for the disk
 PACKAGES = (
     "torch",
     "lightning",
@@ -44,11 +44,13 @@ PACKAGES = (
 
 
 class RunFolder:
-    """Writes ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``examples.jsonl``, ``tensorboard/``,
-    ``predictions/``, ``results.json``, ``run.log`` and the checkpoints under ``path``; holds it until it is closed.
+    """Folder of a run, locked until it is closed.
+
+    It has ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``examples.jsonl``, ``tensorboard/``,
+    ``predictions/``, ``results.json``, ``run.log``, ``learned/`` and ``checkpoints/``.
 
     Raises:
-        RunError: ``path`` cannot be written, or another run holds it.
+        RunError: ``path`` cannot be written, or another run holds its lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +60,7 @@ class RunFolder:
             self._lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the run
         except OSError as error:
             why = f"{error.strerror}; {room(path)}"
-            raise RunError(f"run_dir: {path} cannot be written ({why}); give another folder") from error
+            raise RunError(f"run_dir: {path} cannot be written ({why}); choose another folder") from error
         self._files: dict[str, BinaryIO] = {}
         self._bytes: dict[str, int] = {}
         self._board: Any = None
@@ -71,38 +73,41 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def describe(self, config: Mapping[str, Any], command: list[str]) -> None:
-        """Write ``config.yaml`` and ``environment.json``; every checkpoint has them too, and what was learned."""
+        """Write ``config.yaml`` and ``environment.json``.
+
+        Every checkpoint from now on also contains the config, the versions and the files below ``learned/``.
+        """
         from omegaconf import OmegaConf
 
         with writing(self.path):
             write(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))).encode())
-            path, now = self.path / "environment.json", environment(command)
-            if path.exists():  # a run that goes on
+            path, current = self.path / "environment.json", environment(command)
+            if path.exists():  # a resumed run
                 first = json.loads(path.read_text("utf-8"))
-                now = first | {"resumed": [*first.get("resumed", []), now]}
-            write(path, json.dumps(now, indent=1).encode())
+                current = first | {"resumed": [*first.get("resumed", []), current]}
+            write(path, json.dumps(current, indent=1).encode())
         files = [file for file in sorted((self.path / LEARNED).rglob("*")) if file.is_file()]
         learned = {file.relative_to(self.path).as_posix(): file.read_bytes() for file in files}
         self._about = About(config, config["backend"], {"python": platform.python_version(), **packages()}, learned)
 
-    def learned(self, known: Mapping[str, bytes], groups: Iterable[str] | None = None) -> None:
-        """Replace what the run learned.
+    def learned(self, contents: Mapping[str, bytes], groups: Iterable[str] | None = None) -> None:
+        """Replace the files below ``learned/``: tokenizer, classes, state of the features.
 
         Args:
-            known: contents of files, by path relative to the run folder.
-            groups: folders below ``learned/`` that are replaced; None: all of it.
+            contents: contents of the files, by path relative to the run folder.
+            groups: folders below ``learned/`` that are replaced; None: all.
         """
         folder = self.path / LEARNED
         with writing(folder):
             for path in [folder] if groups is None else [folder / name for name in groups]:
                 shutil.rmtree(path, ignore_errors=True)
             folder.mkdir(exist_ok=True)
-            for name, blob in known.items():
+            for name, blob in contents.items():
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 write(self.path / name, blob)
 
-    def save(self, state: State, at: Progress, keep: int) -> Path:
-        """Leave a checkpoint (:func:`toolkit.runs.checkpoint.save`), once the logs that lead to it are on the disk."""
+    def save(self, state: State, progress: Progress, keep: int) -> Path:
+        """Sync the logs to the disk, then save a checkpoint (:func:`toolkit.runs.checkpoint.save`)."""
         for name, file in self._files.items():
             with writing(self.path / name):
                 file.flush()
@@ -110,20 +115,20 @@ class RunFolder:
         if self._board is not None:
             with writing(self.path / "tensorboard"):
                 self._board.flush()
-        at.log_bytes = {name: self._bytes[name] for name in LOGS if name in self._bytes}
-        return checkpoint.save(self.checkpoints, state, at, keep, self._about)
+        progress.log_bytes = {name: self._bytes[name] for name in LOGS if name in self._bytes}
+        return checkpoint.save(self.checkpoints, state, progress, keep, self._about)
 
     def say(self, text: str = "") -> None:
-        """Print a line and keep it in ``run.log``."""
+        """Print a line and append it to ``run.log``."""
         print(text, flush=True)
         self._append("run.log", text)
 
-    def rewind(self, at: Progress) -> None:
-        """Drop the rows of the logs that a resumed run is going to write again."""
+    def rewind(self, progress: Progress) -> None:
+        """Drop the rows of the logs that a resumed run will write again."""
         for name in LOGS:
             path = self.path / name
             if path.exists():
-                length = min(at.log_bytes.get(name, 0), path.stat().st_size)
+                length = min(progress.log_bytes.get(name, 0), path.stat().st_size)
                 with writing(path), open(path, "r+b") as file:
                     file.truncate(length)
                     os.fsync(file.fileno())
@@ -138,7 +143,7 @@ class RunFolder:
             self._board.add(step, {f"{split}/{name}": value for name, value in values.items()})
 
     def record_examples(self, step: int, epoch: int, ids: list[str]) -> None:
-        """Append a row to ``examples.jsonl``: what an optimizer step was made of, in the order of the plan."""
+        """Append a row to ``examples.jsonl``: the examples of an optimizer step, in the order of the plan."""
         self._append("examples.jsonl", json.dumps({"step": step, "epoch": epoch, "ids": ids}, ensure_ascii=False))
 
     def _append(self, name: str, line: str) -> None:
@@ -151,30 +156,33 @@ class RunFolder:
         self._bytes[name] = self._bytes.get(name, 0) + len(blob)
 
     def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write the predictions of a split, one JSON object per line."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         self.prediction_file(f"{split}.jsonl", text.encode())
 
     def prediction_file(self, name: str, content: bytes) -> None:
-        """A file below ``predictions/``."""
+        """Write a file below ``predictions/``."""
         path = self.path / "predictions" / name
         with writing(path, len(content)):
             path.parent.mkdir(exist_ok=True)
             write(path, content)
 
     def results(self, values: Mapping[str, Any]) -> None:
+        """Write ``results.json``."""
         blob = json.dumps(values, indent=1).encode()
         with writing(self.path / "results.json", len(blob)):
             write(self.path / "results.json", blob)
 
     def close(self) -> None:
+        """Close the files and release the lock."""
         for file in (*self._files.values(), self._board, self._lock):
             if file is not None:
-                with contextlib.suppress(OSError):  # the run has said already that the disk is full
+                with contextlib.suppress(OSError):  # the run has already reported the full disk
                     file.close()
 
 
 class Onlooker(RunFolder):
-    """The folder of a run for those of its processes that must not write: it only knows where things are."""
+    """Run folder of the ranks that must not write: it has the paths, and every method does nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -187,9 +195,9 @@ class Onlooker(RunFolder):
 
 
 class _Board:
-    """A TensorBoard event file, written by the run itself.
+    """TensorBoard event file, written without a thread.
 
-    tensorboardX's own writer hands its events to a thread, and waits for ever once a full disk has ended that thread.
+    tensorboardX's own writer passes its events to a thread, and blocks forever once a full disk has ended that thread.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -198,23 +206,23 @@ class _Board:
 
         folder.mkdir(exist_ok=True)
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        self._writer = EventsWriter(str(folder / "events"), f".{step}")  # beside one of the same second
+        self._writer = EventsWriter(str(folder / "events"), f".{step}")  # another may have the same time stamp
         self.close, self.flush = self._writer.close, self._writer.flush
         self._due = 0.0
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        # hides what a run that was resumed from an earlier checkpoint wrote from here on
+        # hides the later events of a run that is resumed from an earlier checkpoint
         self._writer.write_event(self._event(wall_time=time.time(), step=step, session_log=start))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        found = self._summary(value=[self._summary.Value(tag=k, simple_value=v) for k, v in values.items()])
-        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=found))
+        summary = self._summary(value=[self._summary.Value(tag=k, simple_value=v) for k, v in values.items()])
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
         if time.monotonic() > self._due:
             self.flush()
             self._due = time.monotonic() + BOARD_SECONDS
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process holds a folder at the moment."""
+    """Tell if a process holds the lock of a run folder."""
     if fcntl is None or not (folder / ".lock").exists():
         return False
     with open(folder / ".lock", "r+", encoding="utf-8") as lock:
@@ -226,29 +234,29 @@ def in_use(folder: Path) -> bool:
 
 
 def hold(lock: TextIO, folder: Path) -> str:
-    """Lock a run folder for this process, and write into the lock who holds it.
+    """Lock a run folder for this process, and write its holder into the lock file.
 
-    The system lets go of the lock when the process ends, however it ends. A POSIX lock, unlike one of ``flock``, is not
-    inherited by the loader's workers, which may outlive it.
+    The system releases the lock when the process ends for any reason. A POSIX lock, unlike one of ``flock``, is not
+    inherited by the loader's workers, which may outlive the process.
 
     Returns:
-        a line to be shown where there are no locks.
+        a warning if the system has no file locks, else "".
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process holds the lock.
     """
     if fcntl is None:
-        return f"{folder}: this system has no file locks: see to it yourself that no second run writes there"
+        return f"{folder}: this system has no file locks; make sure that no other run writes there"
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
-            return f"{folder}: no file locks there ({error.strerror}): see to it that no second run writes there"
+            return f"{folder}: no file locks there ({error.strerror}); make sure that no other run writes there"
         lock.seek(0)
-        holder = lock.read().strip() or "it has not written yet which"
+        holder = lock.read().strip() or "not yet named"
         lock.close()
         raise RunError(
-            f"run_dir: {folder} is in use by another run ({holder}); wait for it, stop it, or give another folder"
+            f"run_dir: {folder} is in use by another run ({holder}); wait for it, stop it, or choose another folder"
         ) from error
     since, command = time.strftime("%Y-%m-%d %H:%M:%S"), textwrap.shorten(" ".join(sys.argv), 200)
     with writing(folder / ".lock"):
@@ -259,7 +267,7 @@ def hold(lock: TextIO, folder: Path) -> str:
 
 
 def environment(command: list[str]) -> dict[str, Any]:
-    """Versions, hardware, commit and command, for whoever wants to run it again."""
+    """Return versions, hardware, commit and command of the run, so that it can be repeated."""
     return {
         "command": ["python", "-m", "toolkit.run", *command],
         "commit": _commit(),
@@ -272,7 +280,7 @@ def environment(command: list[str]) -> dict[str, Any]:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that numbers depend on."""
+    """Return the versions of the packages that affect the results."""
     return {name: version for name in PACKAGES if (version := _version(name))}
 
 
@@ -292,7 +300,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with ``+`` behind it where files differ from it; None outside a checkout."""
+    """Return the commit of the checkout, with a trailing ``+`` if tracked files differ; None outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)

@@ -1,4 +1,4 @@
-"""One run from its specs to its results: data, learned parts, training, evaluation, summary."""
+"""One run from its specs to its results: data, tokenizer and features, training, evaluation, summary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from toolkit.config import build
 from toolkit.data import pipeline
 from toolkit.data.columns.column import Columns, columns_of
-from toolkit.data.problems import LISTED
+from toolkit.data.problems import LISTED, Report
 from toolkit.data.split import Learned, batched
 from toolkit.data.stream import Reader, Stream
 from toolkit.errors import ConfigError, DataError, UserError, writing
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run works with, before a framework is loaded.
+    """Inputs of a run that need no framework.
 
     Args:
-        columns: of the run.
-        data: the splits by name; train may be a stream.
+        columns: columns of the task.
+        data: splits by name; train may be a stream.
         learned: tokenizer and state of the features.
-        fingerprint: of the data set.
+        fingerprint: hash of the dataset.
     """
 
     columns: Columns
@@ -53,47 +53,61 @@ class Parts:
 
 
 def execute(run: Run, config: Mapping[str, Any], overrides: list[str]) -> int:
-    """Do the run that ``run`` describes.
+    """Execute a run, from its data to its results.
 
     Args:
-        run: ``toolkit.config.schema.Run``, checked.
-        config: the same, as plain data, for the run folder.
+        run: checked specs.
+        config: the same as plain data, for the run folder.
         overrides: the command line.
 
     Returns:
         the exit code.
 
     Raises:
-        UserError: bad data, a failed run; nothing that was there before is lost.
+        UserError: bad data, or a failed run; existing files stay.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     rank = ranks.started(run)
     folder = Onlooker(Path(run.run_dir)) if rank else RunFolder(Path(run.run_dir))
-    try:
-        # the first process joins the others when it has prepared the data, for which they wait here; a TPU that is not
-        # there is no reason to prepare any
+    with contextlib.closing(folder):
+        # rank 0 connects after it has prepared the data, and the other ranks wait for it here; TPUs connect first, so
+        # that a missing TPU fails before any data is prepared
         link = connect(run) if rank or run.trainer.strategy == "tpu" else None
-        earlier = _earlier(run, config, folder)
-        parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else None)
-        at = Progress(facts=_facts(run, parts))
-        if earlier:
-            resume.check_model(run, config, earlier, parts.learned)
-            if run.resume:
-                resume.check_data(run, config, earlier, at.facts)
-        engine = load_engine(run, parts.learned, link)
-        if earlier:
-            at = _take_over(run, engine, earlier, at, folder)
-        folder.describe(config, overrides)
-        if earlier:
-            folder.say(f"{'evaluating' if run.evaluate else 'going on from'} {earlier.path} at step {at.step}")
-            if run.resume and (changed := resume.changes(earlier.about.config, config)):
-                folder.say(f"changed since the checkpoint: {resume.told(changed)}")
-        earlier = None  # the engine has copies of its arrays
-        speed = {} if run.evaluate else _train(run, engine, parts, folder, at)
-        _finish(run, engine, parts, folder, at, speed, began)
-    finally:
-        folder.close()
+        engine, parts, progress = _set_up(run, config, overrides, folder, link)
+        speed = {} if run.evaluate else _train(run, engine, parts, folder, progress)
+        _finish(run, engine, parts, folder, progress, speed, start)
     return 0
+
+
+def _set_up(
+    run: Run, config: Mapping[str, Any], overrides: list[str], folder: RunFolder, link: Any
+) -> tuple[Engine, Parts, Progress]:
+    """Prepare the data, build the engine, load an earlier checkpoint if there is one, and describe the run.
+
+    Args:
+        run, config, overrides: see :func:`execute`.
+        folder: the run folder.
+        link: see :func:`load_engine`.
+
+    Returns:
+        the engine, its data, and the progress from which it trains.
+    """
+    earlier = _earlier(run, config, folder)
+    parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else None)
+    progress = Progress(facts=_facts(run, parts))
+    if earlier:
+        resume.check_model(run, config, earlier, parts.learned)
+        if run.resume:
+            resume.check_data(run, config, earlier, progress.facts)
+    engine = load_engine(run, parts.learned, link)
+    if earlier:
+        progress = _take_over(run, engine, earlier, progress, folder)
+    folder.describe(config, overrides)
+    if earlier:
+        folder.say(f"{'evaluating' if run.evaluate else 'resuming from'} {earlier.path} at step {progress.step}")
+        if run.resume and (changed := resume.changes(earlier.about.config, config)):
+            folder.say(f"changed since the checkpoint: {resume.describe(changed)}")
+    return engine, parts, progress
 
 
 def prepare(
@@ -103,9 +117,9 @@ def prepare(
 
     Args:
         run: the run's specs.
-        folder: where what is learned goes.
-        earlier: a checkpoint to take it from instead.
-        anew: what is learned all the same, of "tokenizer" and "features"; None: everything.
+        folder: gets the tokenizer and the state of the features.
+        earlier: checkpoint to load them from.
+        anew: which of "tokenizer" and "features" are learned all the same; None: both.
     """
     columns = columns_of(run)
     corpus = pipeline.prepare(run.dataset, columns)
@@ -115,84 +129,90 @@ def prepare(
         pipeline.learn(columns, reader.sample() if reader else corpus.splits["train"], folder.path / LEARNED)
     if earlier:
         kept = [name for name in pipeline.groups(columns) if anew is not None and name not in anew]
-        taken = {name: blob for name, blob in earlier.about.learned.items() if name.split("/")[1] in kept}
-        folder.learned(taken, kept)
-    known = pipeline.load(columns, folder.path / LEARNED)
-    corpus = pipeline.usable(run, columns, corpus, known)
-    if corpus.report.dropped:
-        folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in corpus.report.dropped.items()))
-        for line in corpus.report.lines[:LISTED]:
-            folder.say(f"    {line}")
-    for line in corpus.report.notes:
-        folder.say(line)
+        files = {name: blob for name, blob in earlier.about.learned.items() if name.split("/")[1] in kept}
+        folder.learned(files, kept)
+    learned = pipeline.load(columns, folder.path / LEARNED)
+    corpus = pipeline.usable(run, columns, corpus, learned)
+    _report(corpus.report, folder)
     if not run.evaluate and not len(corpus.splits["validation"]):
-        raise DataError("validation: the data has no such split, by which the best checkpoint is chosen; give it one")
+        raise DataError("validation: found no such split, expected one: it selects the best checkpoint")
     data = {
-        name: batched(run, columns, split, known, name == "train" and not run.evaluate)
+        name: batched(run, columns, split, learned, name == "train" and not run.evaluate)
         for name, split in corpus.splits.items()
     }
     if reader is None:
-        return Parts(columns, data, known, corpus.fingerprint)
-    return Parts(columns, data | {"train": Stream(reader, known)}, known, f"{corpus.fingerprint} {reader.fingerprint}")
+        return Parts(columns, data, learned, corpus.fingerprint)
+    fingerprint = f"{corpus.fingerprint} {reader.fingerprint}"
+    return Parts(columns, data | {"train": Stream(reader, learned)}, learned, fingerprint)
+
+
+def _report(report: Report, folder: RunFolder) -> None:
+    """Print the examples that were dropped, and the notes about the data."""
+    if report.dropped:
+        folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in report.dropped.items()))
+        for line in report.lines[:LISTED]:
+            folder.say(f"    {line}")
+    for line in report.notes:
+        folder.say(line)
 
 
 def connect(run: Run) -> Any:
-    """Load the framework and join the other processes of the run; waits for the first."""
-    with _held_back():
+    """Load the framework and join the other processes of the run; wait for rank 0."""
+    with _quiet_stderr():
         return build.load_module("toolkit.training", run.backend).connect(run)
 
 
 def load_engine(run: Run, learned: Learned, link: Any = None) -> Engine:
-    """Load the framework, at last, and build the engine in it.
+    """Load the framework and build its engine.
 
     Args:
         run: the run's specs.
         learned: tokenizer and state of the features.
-        link: of :func:`connect`, where that was called before.
+        link: of :func:`connect`, if that was called before.
     """
-    with _held_back():
+    with _quiet_stderr():
         module = build.load_module("toolkit.training", run.backend)
         return module.load_engine(run, learned, link)
 
 
 @contextlib.contextmanager
-def _held_back() -> Iterator[None]:
-    """Keep what a framework's libraries write to standard error while they load; show it only if they fail."""
+def _quiet_stderr() -> Iterator[None]:
+    """Collect the standard error of a framework's libraries while they load; print it only if they fail."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
         try:
             yield
-        except UserError:  # which says what is wrong
+        except UserError:  # its message is enough
             raise
         except BaseException:
             file.seek(0)
-            os.write(kept, file.read())
+            os.write(stderr, file.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _source(run: Run) -> Path | None:
-    """The folder of the earlier run that this one goes on with or measures; None for a fresh start."""
+    """Return the folder of the earlier run that this one resumes or evaluates; None for a fresh start."""
     here = Path(run.run_dir) if checkpoint.find(Path(run.run_dir) / "checkpoints", "last") else None
     if run.resume == "auto":
         return here
     named = run.evaluate or run.resume
     if here and (named is None or here.resolve() != Path(named).resolve()):
-        raise ConfigError(f"run_dir: {here} holds a run; go on with it by resume=auto, or give another folder")
+        raise ConfigError(f"run_dir: {here} holds a run; set resume=auto to continue it, or choose another folder")
     if named is None:
         return None
     if not checkpoint.find(Path(named) / "checkpoints", "last"):
-        raise ConfigError(f"{named}: has no checkpoint to {'measure' if run.evaluate else 'go on from'}")
+        raise ConfigError(f"{named}: has no checkpoint to {'evaluate' if run.evaluate else 'resume from'}")
     return Path(named)
 
 
 def _facts(run: Run, parts: Parts) -> dict[str, Any]:
-    """What a position in a run depends on."""
+    """Return the facts on which a position in the data depends."""
     return {
         "dataset": parts.fingerprint,
         "seed": run.seed,
@@ -202,90 +222,104 @@ def _facts(run: Run, parts: Parts) -> dict[str, Any]:
 
 
 def _earlier(run: Run, config: Mapping[str, Any], folder: RunFolder) -> Checkpoint | None:
-    """The checkpoint that the run goes on from or measures, once all is refused that needs no data to be refused."""
+    """Return the checkpoint that the run resumes or evaluates, if the config allows it; None for a fresh start."""
     source = _source(run)
     if source is None:
         return None
-    found = checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
-    resume.check(run, config, found)
-    return found
+    earlier = checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
+    resume.check(run, config, earlier)
+    return earlier
 
 
-def _take_over(run: Run, engine: Engine, found: Checkpoint, now: Progress, folder: RunFolder) -> Progress:
-    """Put a checkpoint into the engine; returns where the run goes on, under its own facts from here."""
-    put(engine, found)
+def _take_over(run: Run, engine: Engine, earlier: Checkpoint, start: Progress, folder: RunFolder) -> Progress:
+    """Load a checkpoint into the engine.
+
+    Returns:
+        the checkpoint's progress, with the facts of ``start``.
+    """
+    put(engine, earlier)
     if run.resume and not isinstance(folder, Onlooker):
-        if folder.checkpoints.resolve() == found.path.parent.resolve():
-            # a kill may have fallen between the checkpoint and the index, or the last is damaged
+        if folder.checkpoints.resolve() == earlier.path.parent.resolve():
+            # a run may have been killed after the checkpoint and before the index, or the last checkpoint is damaged
             with writing(folder.checkpoints):
-                checkpoint.point(folder.checkpoints, found.path.name, found.progress)
-        elif best := checkpoint.find(found.path.parent, "best"):
+                checkpoint.point(folder.checkpoints, earlier.path.name, earlier.progress)
+        elif best := checkpoint.find(earlier.path.parent, "best"):
             checkpoint.adopt(best, folder.checkpoints)
-    return replace(found.progress, facts=now.facts)
+    return replace(earlier.progress, facts=start.facts)
 
 
-def put(engine: Engine, found: Checkpoint) -> None:
-    """Put a checkpoint into the engine.
+def put(engine: Engine, earlier: Checkpoint) -> None:
+    """Load a checkpoint into the engine.
 
     Raises:
-        ConfigError: it is another model's.
+        ConfigError: the checkpoint belongs to another model.
     """
     try:
-        engine.load(found.state)
+        engine.load(earlier.state)
     except ValueError as error:
-        raise ConfigError(f"{found.path}: does not fit this model: {error}") from error
+        raise ConfigError(f"{earlier.path}: does not fit this model: {error}") from error
 
 
-def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, at: Progress) -> dict[str, float]:
-    """Train to the end; returns the seconds it took and the examples a second, validations included."""
+def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, progress: Progress) -> dict[str, float]:
+    """Train to the end.
+
+    Returns:
+        the training time in seconds and the examples per second, validations included.
+    """
     train, valid = parts.data["train"], parts.data["validation"]
     steps = train.steps(run.trainer)
     folder.say(f"{run.recipe}, {run.backend}: {train.describe()}, {steps} steps")
-    folder.rewind(at)
-    examples, began = train.passed(at), time.perf_counter()
-    if run.trainer.loop == "stock" and at.step < steps and at.epoch < run.trainer.max_epochs:
-        engine.fit_stock(StockSession(run, engine, train, valid, parts.learned.target, folder, at))
-    else:  # of a stock run this is what is left: its last validation, if a kill fell before it
+    folder.rewind(progress)
+    examples, start = train.passed(progress), time.perf_counter()
+    if run.trainer.loop == "stock" and progress.step < steps and progress.epoch < run.trainer.max_epochs:
+        engine.fit_stock(StockSession(run, engine, train, valid, parts.learned.target, folder, progress))
+    else:  # also a stock run that was killed after its last step and before its last validation
         with contextlib.closing(train):
-            loop.fit(run, engine, train, valid, parts.learned.target, folder, at)
-    engine.total(np.zeros(1))  # the last checkpoint is there before any process reads it
-    seconds = time.perf_counter() - began
+            loop.fit(run, engine, train, valid, parts.learned.target, folder, progress)
+    engine.total(np.zeros(1))  # a barrier: the last checkpoint is complete before any process reads it
+    seconds = time.perf_counter() - start
     for line in train.notes():
         folder.say(line)
     return {
         "train_seconds": round(seconds, 1),
-        "examples_per_second": round((train.passed(at) - examples) / max(seconds, 1e-9), 1),
+        "examples_per_second": round((train.passed(progress) - examples) / max(seconds, 1e-9), 1),
     }
 
 
 def _finish(
-    run: Run, engine: Engine, parts: Parts, folder: RunFolder, at: Progress, speed: Mapping[str, float], began: float
+    run: Run,
+    engine: Engine,
+    parts: Parts,
+    folder: RunFolder,
+    progress: Progress,
+    speed: Mapping[str, float],
+    start: float,
 ) -> None:
-    """Measure the best checkpoint on every split except ``train``; leave predictions, results and a summary."""
+    """Evaluate the best checkpoint on every split except ``train``; write predictions, results and a summary."""
     if not run.evaluate and checkpoint.find(folder.checkpoints, "best"):
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
         put(engine, best)
-        at = best.progress
+        progress = best.progress
     predictor = Predictor(run, parts.columns, parts.learned, engine)
-    measured, table, milliseconds = results.measure(predictor, parts.data, folder)
+    metrics, table, milliseconds = results.measure(predictor, parts.data, folder)
     train = parts.data["train"]
-    found = {
+    summary = {
         "recipe": run.recipe,
         "backend": run.backend,
         "seed": run.seed,
-        "metrics": measured,
-        "step": at.step,
-        "epoch": at.epoch,
+        "metrics": metrics,
+        "step": progress.step,
+        "epoch": progress.epoch,
         "parameters": results.parameters(run, parts.learned),
         "padding_efficiency": train.efficiency(),
         "examples": {name: len(data.split) for name, data in parts.data.items() if data.split},
         "metric_signatures": run.task.signatures(),
         **speed,
         **milliseconds,
-        "wall_seconds": round(time.perf_counter() - began, 1),
+        "wall_seconds": round(time.perf_counter() - start, 1),
         "dataset_fingerprint": parts.fingerprint,
     }
-    folder.results(found)
+    folder.results(summary)
     if table:
         folder.say(table)
-    results.summarize(run.task, found, folder)
+    results.summarize(run.task, summary, folder)

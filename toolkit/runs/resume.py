@@ -1,14 +1,15 @@
-"""What may be another in a run that goes on from a checkpoint, or measures one, than in the run that left it.
+"""Compare a run with the checkpoint that it resumes or evaluates.
 
-A difference that makes the result another run's is refused by name, with the override that accepts it; any other is
-told in one line. What the config tells is known before the data is read, the rest before a framework is loaded.
+A change that would make the result another run's is refused by name, together with the override that accepts it. All
+other changes are reported in one line. Changes of the config are found before the data is read, all others before a
+framework is loaded.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.config.source import OWN_TO_A_RUN
 from toolkit.data import pipeline
@@ -20,148 +21,155 @@ from toolkit.optimizers.state import check_state
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import Checkpoint
 
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
 LEARNED = ("tokenizer", "features")  # groups whose components learn from the training split
-HEADLINE = "the config does not go with this checkpoint:"
+HEADLINE = "the config does not match this checkpoint:"
 Changes = dict[str, tuple[Any, Any]]  # key -> value at the checkpoint, value now
-FACTS = {"seed": "seed", "accumulate": "trainer.accumulate"}  # of those in Progress.facts, what the config tells
+FACTS = {"seed": "seed", "accumulate": "trainer.accumulate"}  # entry of Progress.facts -> key of the config
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
-    """The fields that differ in two configs, by dotted key; of a component that is another one its name alone."""
-    found: Changes = {}
+    """Return the fields that differ in two configs, by dotted key; for a replaced component only the class names."""
+    changed: Changes = {}
     for key in [key for key in {**before, **now} if key not in OWN_TO_A_RUN]:
         old, new = before.get(key), now.get(key)
         if not isinstance(old, Mapping) or not isinstance(new, Mapping):
-            found[key] = old, new
+            changed[key] = old, new
         elif old.get("_target_") != new.get("_target_"):
-            found[key] = _class(old), _class(new)
+            changed[key] = _class(old), _class(new)
         else:
-            found |= {f"{key}.{inner}": values for inner, values in changes(old, new).items()}
-    return {key: (old, new) for key, (old, new) in found.items() if old != new}
+            changed |= {f"{key}.{inner}": values for inner, values in changes(old, new).items()}
+    return {key: (old, new) for key, (old, new) in changed.items() if old != new}
 
 
 def _class(component: Mapping[str, Any]) -> str:
     return str(component.get("_target_")).rpartition(".")[2]
 
 
-def told(changed: Changes, groups: Iterable[str] = ()) -> str:
-    """The changes in words, of some groups or of all: "optimizer.lr 0.003 -> 0.001, backend torch -> tf"."""
+def describe(changed: Changes, groups: Iterable[str] = ()) -> str:
+    """Describe the changes in ``groups``, or all: "optimizer.lr 0.003 -> 0.001, backend torch -> tf"."""
     groups = tuple(groups)
     return ", ".join(
-        f"{key} {_shown(old)} -> {_shown(new)}"
+        f"{key} {_format(old)} -> {_format(new)}"
         for key, (old, new) in changed.items()
         if not groups or key.partition(".")[0] in groups
     )
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def check(run: Any, config: Mapping[str, Any], found: Checkpoint) -> None:
-    """Refuse what the config alone tells.
+def check(run: Run, config: Mapping[str, Any], earlier: Checkpoint) -> None:
+    """Refuse changes of the config that the checkpoint does not allow.
 
     Args:
-        run, config: of this run.
-        found: what it goes on from or measures.
+        run, config: this run, and its config as plain data.
+        earlier: the checkpoint that it resumes or evaluates.
 
     Raises:
-        ConfigError: another tokenizer, other features, another seed or accumulation, unless ``run.accept`` has them;
-            another model or optimizer.
+        ConfigError: the tokenizer, the features, the seed or the accumulation changed and ``run.accept`` does not
+            list them, or the model or the optimizer changed.
     """
-    changed = changes(found.about.config, config)
-    refused = [line for group in LEARNED if (line := _another(run, group, told(changed, [group])))]
+    changed = changes(earlier.about.config, config)
+    refused = [line for group in LEARNED if (line := _refusal(run, group, describe(changed, [group])))]
     for fact, key in FACTS.items() if run.resume else ():
-        old, new = found.progress.facts.get(fact), run.seed if fact == "seed" else run.trainer.accumulate
+        old, new = earlier.progress.facts.get(fact), run.seed if fact == "seed" else run.trainer.accumulate
         if old != new and fact not in run.accept:
-            refused.append(f"{key} {old}, now {new}; accept=[{fact}] goes on with other batches than the run had")
-    if not told(changed, LEARNED):
-        refused += misfits(run, changed, found, pipeline.load(columns_of(run), found.path / checkpoint.LEARNED))
+            refused.append(f"{key} {old}, now {new}; accept=[{fact}] resumes with different batches")
+    if not describe(changed, LEARNED):
+        refused += misfits(run, changed, earlier, pipeline.load(columns_of(run), earlier.path / checkpoint.LEARNED))
     if refused:
-        raise ConfigError(refused, f"{found.path}: {HEADLINE}")
+        raise ConfigError(refused, f"{earlier.path}: {HEADLINE}")
 
 
-def _another(run: Any, group: str, what: str) -> str:
-    """A line about another tokenizer or other features that are not accepted; nothing where all is well."""
-    if not what or (group in run.accept and (run.resume or group == "features")):
+def _refusal(run: Run, group: str, change: str) -> str:
+    """Return a line about a changed tokenizer or changed features; empty if nothing changed or the run accepts it."""
+    if not change or (group in run.accept and (run.resume or group == "features")):
         return ""
     if run.resume:
-        return f"{what}; accept=[{group}] learns the {group} anew, on the data"
+        return f"{change}; accept=[{group}] learns the {group} again from the data"
     if group == "features":
-        return f"{what}; accept=[features] gives the model these, though it was trained with the others"
-    return f"{what}; a model is used with the tokenizer that it was trained with: leave that out"
+        return f"{change}; accept=[features] evaluates the model with features that it was not trained with"
+    return f"{change}; a model only works with the tokenizer that it was trained with; remove the override"
 
 
-def learned_anew(run: Any, config: Mapping[str, Any], found: Checkpoint) -> set[str]:
-    """Of tokenizer and features, what the run learns again and does not take from the checkpoint: accepted by now."""
-    changed = changes(found.about.config, config)
-    return {group for group in LEARNED if run.resume and told(changed, [group])}
+def learned_anew(run: Run, config: Mapping[str, Any], earlier: Checkpoint) -> set[str]:
+    """Return which of tokenizer and features a resumed run learns again instead of loading them from the checkpoint.
+
+    These changed, and :func:`check` found them accepted.
+    """
+    changed = changes(earlier.about.config, config)
+    return {group for group in LEARNED if run.resume and describe(changed, [group])}
 
 
-def check_model(run: Any, config: Mapping[str, Any], found: Checkpoint, learned: Learned) -> None:
-    """Refuse a model that does not fit, now that tokenizer and features are known which the run learned anew.
+def check_model(run: Run, config: Mapping[str, Any], earlier: Checkpoint, learned: Learned) -> None:
+    """Refuse a model that does not fit, once tokenizer and features are learned again.
 
     Raises:
         ConfigError: see :func:`misfits`.
     """
-    if refused := misfits(run, changes(found.about.config, config), found, learned):
-        raise ConfigError(refused, f"{found.path}: {HEADLINE}")
+    if refused := misfits(run, changes(earlier.about.config, config), earlier, learned):
+        raise ConfigError(refused, f"{earlier.path}: {HEADLINE}")
 
 
-def misfits(run: Any, changed: Changes, found: Checkpoint, learned: Learned) -> list[str]:
-    """Lines about a model, and in a run that goes on an optimizer, that the checkpoint does not fit.
+def misfits(run: Run, changed: Changes, earlier: Checkpoint, learned: Learned) -> list[str]:
+    """Return a line for the model, and in a resumed run for the optimizer, if the checkpoint does not fit it.
 
-    They name the fields that are others, and the first parameters that differ. Nothing accepts them.
+    A line names the changed fields and the first parameters that differ. No override accepts them.
     """
     parameters = run.model.parameters(learned.inputs, learned.outputs)
     lines = []
     try:
-        layers.match(found.state.model, {name: tuple(p.shape) for name, p in parameters.items()})
+        layers.match(earlier.state.model, {name: tuple(p.shape) for name, p in parameters.items()})
     except ValueError as error:
-        why = told(changed, ("model", *LEARNED)) or "no field of the model is another"
+        why = describe(changed, ("model", *LEARNED)) or "no field of the model changed"
         lines.append(f"{why}: the checkpoint does not fit this model: {error}")
     trained = {name: tuple(p.shape) for name, p in parameters.items() if p.trainable}
     try:
         if run.resume and not lines:
-            check_state(found.state.optimizer, trained, run.optimizer.moments)
+            check_state(earlier.state.optimizer, trained, run.optimizer.moments)
     except ConfigError as error:
-        why = told(changed, ["optimizer"]) or "no field of the optimizer is another"
+        why = describe(changed, ["optimizer"]) or "no field of the optimizer changed"
         lines.append(f"{why}: the checkpoint does not fit this optimizer: {'; '.join(error.problems)}")
     return lines
 
 
-def check_data(run: Any, config: Mapping[str, Any], found: Checkpoint, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with other data, or from the middle of an epoch in other batches.
+def check_data(run: Run, config: Mapping[str, Any], earlier: Checkpoint, facts: Mapping[str, Any]) -> None:
+    """Refuse to resume with changed data, or in the middle of an epoch whose batches changed.
 
     Args:
-        facts: of the run that goes on, as in ``Progress.facts``.
+        run, config, earlier: see :func:`check`.
+        facts: those of the resumed run, see ``Progress.facts``.
 
     Raises:
-        DataError: unless ``run.accept`` has them. Other batches follow from other data or another seed, and are
-            accepted with them.
+        DataError: ``run.accept`` does not list the change. Changed batches that follow from changed data or another
+            seed are accepted with these.
     """
-    at = found.progress
-    other = {name for name in facts if at.facts.get(name) != facts[name]}
+    progress = earlier.progress
+    changed = {name for name in facts if progress.facts.get(name) != facts[name]}
     refused = []
-    if "dataset" in other and "dataset" not in run.accept:
+    if "dataset" in changed and "dataset" not in run.accept:
         refused.append(
-            f"dataset {at.facts.get('dataset')}, now {facts['dataset']}: the examples are others than the run had; "
-            "give it those, or go on with these by accept=[dataset]"
+            f"dataset {progress.facts.get('dataset')}, now {facts['dataset']}: the examples changed since the "
+            "checkpoint; restore them, or accept the change with accept=[dataset]"
         )
-    # with other batches a run can go on from the end of an epoch, but not from the middle of one
-    if (at.batch or at.stream) and "plan" in other and not _explained(run, config, found, other):
+    # a run can resume with other batches at the end of an epoch, but not in the middle of one
+    if (progress.batch or progress.stream) and "plan" in changed and not _accepted(run, config, earlier, changed):
         why = (
-            told(changes(found.about.config, config), ["trainer", "dataset"])
-            or "the lengths of the examples are others"
+            describe(changes(earlier.about.config, config), ["trainer", "dataset"])
+            or "the lengths of the examples changed"
         )
         refused.append(
-            f"plan: the run stands at batch {at.batch} of an epoch that is now cut into others ({why}); accept=[plan] "
-            "goes on there all the same: in this epoch it may see an example twice, or not at all"
+            f"plan: the checkpoint stands at batch {progress.batch} of an epoch whose batches changed ({why}); "
+            "accept=[plan] resumes there, and this epoch may repeat or miss examples"
         )
     if refused:
-        raise DataError(refused, f"{found.path}: the position in this run no longer holds:")
+        raise DataError(refused, f"{earlier.path}: the position in the data is no longer valid:")
 
 
-def _explained(run: Any, config: Mapping[str, Any], found: Checkpoint, other: set[str]) -> bool:
-    """Whether other batches are accepted, by their name or as what follows from something accepted."""
-    return bool({"plan", *(other & {"dataset", "seed"}), *learned_anew(run, config, found)} & set(run.accept))
+def _accepted(run: Run, config: Mapping[str, Any], earlier: Checkpoint, changed: set[str]) -> bool:
+    """Tell if changed batches are accepted, by name or as a consequence of an accepted change."""
+    return bool({"plan", *(changed & {"dataset", "seed"}), *learned_anew(run, config, earlier)} & set(run.accept))

@@ -1,4 +1,4 @@
-"""The start of a checked run: in this process, or in the processes that its devices need."""
+"""Start a checked run, in this process or in one process for each device that needs one."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from toolkit.training import processes
 
 
 def start(run: Run, overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
-    """Do a run, and return its exit code.
+    """Execute a run and return its exit code.
 
     Args:
-        run: checked.
-        overrides: that describe it.
-        folders: with more groups and recipes.
+        run: checked specs.
+        overrides: the overrides that describe it.
+        folders: folders with more groups and recipes.
 
     Raises:
-        UserError: bad data, a failed run; nothing that was there before is lost.
+        UserError: bad data, or a failed run; existing files stay.
     """
     if processes.launched(run):
         words = [word for word in overrides if not word.startswith("run_dir=")]
         arguments = processes.placed(words, run.run_dir, list(folders))
         return processes.launch(arguments, run.trainer.processes(run.backend), run.run_dir)
-    if processes.started(run):  # only rank 0 shows what the ranks do
+    if processes.started(run):  # only rank 0 prints
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     build.isolate(run.backend)
-    from toolkit.runs import job  # after the other framework is hidden from the libraries that look for it
+    from toolkit.runs import job  # only now that the other framework is hidden from the libraries that look for it
 
     return job.execute(run, schema.plain(run), list(overrides))
 
 
 def train(overrides: Sequence[str]) -> Path:
-    """Do the run that overrides describe, and return its folder; see :func:`toolkit.train`."""
+    """Execute the run that overrides describe and return its folder; see :func:`toolkit.train`."""
     run = schema.check(overrides)
     if code := start(run, overrides):
         raise RunError(f"{run.run_dir}: the run ended with exit code {code}")

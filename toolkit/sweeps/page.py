@@ -14,7 +14,7 @@ from typing import Any
 
 from toolkit.errors import writing
 from toolkit.reports import html as report
-from toolkit.reports.html import BLUE, INK, PALE, RED, explain, figure, html_table, picture
+from toolkit.reports.html import BLUE, INK, PALE, RED, explain, figure, html_table, inline_image
 from toolkit.runs import checkpoint
 from toolkit.sweeps import search, state
 from toolkit.sweeps.state import Job, Objective, State, Trial
@@ -203,7 +203,7 @@ def section(heading: str, note: str, plot: Callable[[], Any]) -> list[str]:
     """A heading and a plot; nothing where there is nothing to be drawn."""
     try:
         made = plot()
-        image = None if made is None else picture(made)
+        image = None if made is None else inline_image(made)
     except Exception as error:  # a page without a plot is better than none
         return [f"<h2>{heading}</h2>", f'<p class="no">It could not be drawn: {html.escape(str(error))}</p>']
     return [f"<h2>{heading}</h2>", *([f'<p class="note">{note}</p>'] if note else []), image] if image else []

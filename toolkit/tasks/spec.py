@@ -1,4 +1,4 @@
-"""The contract of a task spec: a pair of columns, what is measured, and how a model's outputs become answers."""
+"""The contract of a task spec: a pair of columns, the metrics, and the decoding of a model's outputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Task:
 
     input: ClassVar[str]  # kind of the input column
     target: ClassVar[str]  # kind of the target column
-    output: ClassVar[str]  # of the models that can be trained on it: frames, tokens, classes
+    output: ClassVar[str]  # output of the models that fit: frames, tokens, classes
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
     measured: ClassVar[tuple[str, ...]] = ("loss",)
     autoregressive: ClassVar[bool] = False
@@ -42,7 +42,7 @@ class Task:
         return next((metric for metric in self.metrics if metric.name == name), Metric(name))
 
     def amounts(self, batch: Any) -> Any:
-        """Weight of each row in the mean that is a batch's loss: ``(batch,)``, here one for each.
+        """Return the weight of each row in the mean loss of a batch, ``(batch,)``: by default 1.
 
         Args:
             batch: numpy arrays, or tensors of either framework.
@@ -50,16 +50,16 @@ class Task:
         return batch["example"] * 0 + 1
 
     def unfit(self, run: Run, split: Split, learned: Learned) -> Iterator[Flaw]:
-        """Yield the flaws of encoded examples that the run's model cannot be trained on, or answer."""
+        """Yield the flaws of encoded examples that the run's model cannot take."""
         yield from ()
 
     def search(self, run: Run, batch: Any, quick: bool) -> Search:
-        """Return how an autoregressive task searches for the answers to a batch.
+        """Return the search of an autoregressive task for the answers to a batch.
 
         Args:
             run: the run's specs.
             batch: with the fields of the input column.
-            quick: between epochs, where a cheaper search will do.
+            quick: between epochs, when a cheaper search is enough.
         """
         raise NotImplementedError
 
@@ -77,17 +77,17 @@ class Task:
         raise NotImplementedError
 
     def detail(self, row: Mapping[str, Any]) -> Row:
-        """Return what the predictions file adds to a row."""
+        """Return the entries that the predictions file adds to a row."""
         return {}
 
     def files(self, rows: Rows) -> dict[str, bytes]:
-        """Return files about a split's rows, by name, that stand beside the predictions."""
+        """Return the files to write beside a split's predictions, by name."""
         return {}
 
     def table(self, rows: Rows) -> str:
-        """Return what the console shows of the test split's rows."""
+        """Return a table of the test split's rows for the console; empty for none."""
         return ""
 
     def signatures(self) -> dict[str, str]:
-        """Return how each metric was computed, for those that have several definitions."""
+        """Return the exact definition of each metric that has several, by name."""
         return {}

@@ -11,12 +11,12 @@ import tensorflow as tf
 class Task(keras.layers.Layer):
     """Features and a model under a loss.
 
-    It is a ``Layer``, for a ``keras.Model`` has a ``loss``, a ``predict`` and an ``evaluate`` of other meanings. A task
+    It is a ``Layer`` because ``loss``, ``predict`` and ``evaluate`` mean something else in a ``keras.Model``. A task
     adds ``call(batch, training)`` and the methods that its spec names (:class:`toolkit.tasks.spec.Task`).
 
     Args:
         spec: the task's spec.
-        features: compute what the model sees; None where it sees the batch as it is.
+        features: compute the input of the model; None if it takes the batch itself.
         model: returns its output and named intermediates.
     """
 
@@ -28,9 +28,9 @@ class Task(keras.layers.Layer):
         self.built = True
 
     def loss(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """The training loss."""
+        """Compute the training loss."""
         raise NotImplementedError
 
     def evaluate(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Outputs and figures of each example."""
+        """Compute outputs and figures of each example."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What the PyTorch twins of all tasks share."""
+"""The base of the PyTorch twins of tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Task(lightning.LightningModule):
 
     Args:
         spec: the task's spec.
-        features: compute what the model sees; None where it sees the batch as it is.
+        features: compute the input of the model; None if it takes the batch itself.
         model: returns its output and named intermediates.
     """
 
@@ -30,22 +30,22 @@ class Task(lightning.LightningModule):
         self.model = model
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The training loss; switches the module to training mode."""
+        """Compute the training loss, in training mode."""
         raise NotImplementedError
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs and figures of each example; switches the module to evaluation mode."""
+        """Compute outputs and figures of each example, in evaluation mode."""
         raise NotImplementedError
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """One batch under the stock ``Trainer``."""
+        """Compute the loss of a batch, for the stock ``Trainer``."""
         return self.loss(batch)
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, *_: Any, **__: Any) -> None:
-        """By norm. Lightning's own refuses fused optimizers under bfloat16, for the sake of a scaler it has not."""
+        """Clip by norm; Lightning's method refuses fused optimizers under bfloat16, because of an unused scaler."""
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer that was set as ``self.optimizer``."""
+        """Return the optimizer that was set as ``self.optimizer``."""
         return self.optimizer

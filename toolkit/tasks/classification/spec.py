@@ -1,12 +1,12 @@
-"""One class for each image.
+"""Classification of images.
 
 The loss of an image under label smoothing (Szegedy et al. 2016, section 7) with K classes is
 
     (1 - eps) * -log p(class) + eps / K * sum over all classes of -log p
 
-in nats. Where another image is mixed in (Zhang et al. 2018, equation 1) it is ``share`` times that plus ``1 - share``
-times the same for the other image's class. The loss of a batch is the mean over its images. Evaluation smooths nothing,
-so that its loss compares between runs.
+in nats. If another image is mixed in (Zhang et al. 2018, equation 1), it is ``share`` times that plus ``1 - share``
+times the same for the class of the other image. The loss of a batch is the mean over its images. Evaluation uses no
+smoothing, so that its loss can be compared between runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from toolkit.metrics import confusion
 from toolkit.metrics.metric import LOSS, Metric
 from toolkit.tasks.spec import Outputs, Row, Rows, Task
 
-LIKELIEST = 5  # classes named in a row, where there are more
+LIKELIEST = 5  # most classes named in a row
 
 
 @spec
@@ -43,8 +43,8 @@ class Classification(Task):
     def decode(self, outputs: Outputs, target: Classes) -> list[Row]:
         """Decode ``log_probs (batch, classes)``.
 
-        A row's ``score`` is the probability of its class; ``top5`` are the five likeliest, best first, where there are
-        more than five. Of equally likely classes the one with the lower id comes first.
+        A row's ``score`` is the probability of its class. With more than five classes, ``top5`` names the five most
+        likely, best first. Ties are broken by the lower id.
         """
         log_probs = outputs["log_probs"]
         best = np.argsort(-log_probs, axis=1, kind="stable")[:, :LIKELIEST]
@@ -56,19 +56,19 @@ class Classification(Task):
         return rows
 
     def measure(self, rows: Rows) -> dict[str, float]:
-        """Accuracy; with more than five classes also the share of images whose class is among the five likeliest."""
+        """Compute accuracy and, with more than five classes, top-5 accuracy."""
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
-        found = {"accuracy": metrics.accuracy(references, hypotheses)}
+        values = {"accuracy": metrics.accuracy(references, hypotheses)}
         if rows and "top5" in rows[0]:
-            found["top5"] = sum(row["reference"] in row["top5"] for row in rows) / len(rows)
-        return found
+            values["top5"] = sum(row["reference"] in row["top5"] for row in rows) / len(rows)
+        return values
 
     def detail(self, row: Mapping[str, Any]) -> Row:
-        """Whether the class is right."""
+        """Return ``right``: the predicted class is the true one."""
         return {"right": row["reference"] == row["hypothesis"]}
 
     def files(self, rows: Rows) -> dict[str, bytes]:
-        """``confusion_matrix.png``, and ``classes.csv`` with a line for each class."""
+        """Return ``confusion_matrix.png``, and ``classes.csv`` with a line for each class."""
         names, counts = metrics.confusions(rows)
         text = io.StringIO(newline="")
         table = csv.writer(text)
@@ -78,5 +78,5 @@ class Classification(Task):
         return {"confusion_matrix.png": confusion.image(names, counts), "classes.csv": text.getvalue().encode()}
 
     def table(self, rows: Rows) -> str:
-        """Precision, recall and F1 of each class; of many classes those with the lowest F1."""
+        """Return precision, recall and F1 of each class, or of those with the lowest F1 if there are many."""
         return confusion.table(*metrics.confusions(rows))

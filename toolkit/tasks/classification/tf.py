@@ -1,4 +1,4 @@
-"""The TensorFlow twin of the task."""
+"""The TensorFlow twin of image classification."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from toolkit.tasks.tf import Task
 
 
 def cross_entropy(log_probs: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
-    """Loss of each image, in nats (see the spec's module).
+    """Compute the loss of each image, in nats; see the module of the spec.
 
     Args:
         log_probs: ``(batch, classes)``.
@@ -25,16 +25,16 @@ class Classification(Task):
     Args:
         spec: the task's spec.
         features: maps ``(images[, boxes, flips, erased, partners, shares])`` to pixels.
-        model: maps those to ``(logits, intermediates)``.
+        model: maps pixels to ``(logits, intermediates)``.
     """
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Returns ``(batch, classes)`` logits and the model's intermediates."""
+        """Return ``(batch, classes)`` logits and the model's intermediates."""
         drawn = (batch.get(name) for name in ("boxes", "flips", "erased", "partners", "shares"))
         return self.model(self.features(batch["images"], *drawn), training=training)
 
     def loss(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Mean over the images, in float32 (float64 where the model is)."""
+        """Return the mean loss over the images, in float32 (float64 if the model is)."""
         log_probs = _log_probs(self(batch, training=True)[0])
         labels, share = batch["labels"], tf.cast(batch["shares"], log_probs.dtype)
         losses, others = (
@@ -44,11 +44,11 @@ class Classification(Task):
         return tf.reduce_mean(share * losses + (1 - share) * others)
 
     def predict(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """``log_probs (batch, classes)`` float32."""
+        """Return ``log_probs (batch, classes)`` float32."""
         return {"log_probs": tf.cast(_log_probs(self(inputs, training=False)[0]), tf.float32)}
 
     def evaluate(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The outputs of :meth:`predict`, and ``loss (batch,)`` without smoothing."""
+        """Return the outputs of :meth:`predict`, and ``loss (batch,)`` without smoothing."""
         log_probs = _log_probs(self(batch, training=False)[0])
         return {"loss": cross_entropy(log_probs, batch["labels"]), "log_probs": tf.cast(log_probs, tf.float32)}
 

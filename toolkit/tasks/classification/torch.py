@@ -1,4 +1,4 @@
-"""The PyTorch twin of the task: a plain ``LightningModule``."""
+"""The PyTorch twin of image classification."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Classification(Task):
     Args:
         spec: the task's spec.
         features: maps ``(images[, boxes, flips, erased, partners, shares])`` to pixels.
-        model: maps those to ``(logits, intermediates)``.
+        model: maps pixels to ``(logits, intermediates)``.
     """
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns ``(batch, classes)`` logits and the model's intermediates."""
+        """Return ``(batch, classes)`` logits and the model's intermediates."""
         drawn = (batch.get(name) for name in ("boxes", "flips", "erased", "partners", "shares"))
         return self.model(self.features(batch["images"], *drawn))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Mean over the images, in float32 (float64 where the model is)."""
+        """Return the mean loss over the images, in float32 (float64 if the model is)."""
         self.train()
         logits = _wide(self(batch)[0])
         labels, share = batch["labels"].long(), batch["shares"].to(logits.dtype)
@@ -35,12 +35,12 @@ class Classification(Task):
         return (share * losses + (1 - share) * others).mean()
 
     def predict(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``log_probs (batch, classes)`` float32."""
+        """Return ``log_probs (batch, classes)`` float32."""
         self.eval()
         return {"log_probs": functional.log_softmax(_wide(self(inputs)[0]), -1).float()}
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs of :meth:`predict`, and ``loss (batch,)`` without smoothing."""
+        """Return the outputs of :meth:`predict`, and ``loss (batch,)`` without smoothing."""
         self.eval()
         logits = _wide(self(batch)[0])
         losses = functional.cross_entropy(logits, batch["labels"].long(), reduction="none")

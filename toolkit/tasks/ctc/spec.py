@@ -74,7 +74,7 @@ class CTC(Task):
 
         Returns:
             for each utterance its ids, without blanks and repetitions, and their score: the log-probability of the best
-            path (greedy) or of all paths found that give these ids (beam).
+            path (greedy) or of all explored paths with these ids (beam).
         """
         if self.decoder == "greedy":
             return greedy(log_probs, lengths)
@@ -85,26 +85,26 @@ class CTC(Task):
 
     def decode(self, outputs: Outputs, target: LearnedTokenizer) -> list[Row]:
         """Decode ``log_probs (batch, time, vocabulary)`` and ``lengths (batch,)``."""
-        found = self.hypotheses(outputs["log_probs"], outputs["lengths"])
-        return [{"hypothesis": target.decode(ids), "score": score} for ids, score in found]
+        hypotheses = self.hypotheses(outputs["log_probs"], outputs["lengths"])
+        return [{"hypothesis": target.decode(ids), "score": score} for ids, score in hypotheses]
 
     def measure(self, rows: Rows) -> dict[str, float]:
-        """Error rates of a split, as fractions."""
+        """Compute the error rates of a split, as fractions."""
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         return {"wer": metrics.wer(references, hypotheses), "cer": metrics.cer(references, hypotheses)}
 
     def detail(self, row: Mapping[str, Any]) -> Row:
-        """The word alignment, see :func:`toolkit.metrics.text.align`."""
+        """Return the word alignment, see :func:`toolkit.metrics.text.align`."""
         return {"alignment": metrics.align(row["reference"], row["hypothesis"])}
 
 
 def _bad_transcript(text: str, ids: np.ndarray, frames: int, tokenizer: LearnedTokenizer) -> tuple[str, str]:
-    """Return kind and message of what is wrong with a transcript; two empty strings if nothing is."""
+    """Return kind and message of a problem with a transcript; two empty strings if there is none."""
     if lacking := sorted(set(tokenizer.unknown(text))):
-        found = ", ".join(f"{c!r} (U+{ord(c[0]):04X} {unicodedata.name(c[0], 'no name')})" for c in lacking)
-        return "unknown character", f"the tokenizer, learned from the training split, lacks {found}"
+        names = ", ".join(f"{c!r} (U+{ord(c[0]):04X} {unicodedata.name(c[0], 'no name')})" for c in lacking)
+        return "unknown character", f"the tokenizer, learned from the training split, lacks {names}"
     if frames < (needed := needed_frames(ids.tolist())):
-        found = f"{frames} output frames, CTC needs {needed} ({len(ids)} tokens, {needed - len(ids)} repeats)"
-        message = f"{found} for {text[:60]!r}: is it the right transcript?"
+        counts = f"{frames} output frames, CTC needs {needed} ({len(ids)} tokens, {needed - len(ids)} repeats)"
+        message = f"{counts} for {text[:60]!r}: is it the right transcript?"
         return "too short for its transcript", message
     return "", ""

@@ -1,7 +1,7 @@
-"""The TensorFlow twin of the task, and CTC in float64.
+"""The TensorFlow twin of CTC speech recognition, and the CTC loss in float64.
 
-``tf.nn.ctc_loss`` does not serve: its dense form takes memory by batch x frames x tokens x vocabulary and returns
-finite nonsense for an utterance that is too short, its sparse form is 1e-7 off even in float64, and
+``tf.nn.ctc_loss`` is not usable: its dense form takes memory of batch x frames x tokens x vocabulary and returns
+finite nonsense for an utterance that is too short, and its sparse form is 1e-7 off even in float64.
 ``keras.losses.CTC`` ignores lengths.
 """
 
@@ -13,16 +13,16 @@ import tensorflow as tf
 
 from toolkit.tasks.tf import Task
 
-IMPOSSIBLE = -1e30  # a log-probability; finite, so that differences of two of them are no NaN
+IMPOSSIBLE = -1e30  # a log-probability; finite, so that the difference of two is not NaN
 
 
 @tf.custom_gradient
 def ctc_loss(logits: tf.Tensor, tokens: tf.Tensor, token_lengths: tf.Tensor, lengths: tf.Tensor) -> Any:
-    """Negative log-likelihood of each utterance, in nats, by the forward-backward algorithm (Graves et al. 2006).
+    """Compute the negative log-likelihood of each utterance by the forward-backward algorithm (Graves et al. 2006).
 
-    After u tokens a path is either in blank u or in token u, for u from 0 to all; there is no token 0. Both are held in
-    arrays with u as last axis. The backward pass is the forward pass over the reversed utterance, so both run
-    in one loop over time as a batch of twice the size: a step costs what its operations cost to launch, not their work.
+    After u tokens a path is in blank u or in token u, for u from 0 to the number of tokens; there is no token 0. The
+    last axis of the arrays of both is u. The backward pass is the forward pass over the reversed utterance, so both
+    run in one loop over time, as a batch of twice the size: the time of a step is that of launching its operations.
 
     Args:
         logits: ``(batch, time, vocabulary)`` float64, blank 0.
@@ -31,7 +31,7 @@ def ctc_loss(logits: tf.Tensor, tokens: tf.Tensor, token_lengths: tf.Tensor, len
         lengths: ``(batch,)`` int32, frames.
 
     Returns:
-        ``(batch,)``; 0, with gradient 0, where the frames cannot hold the tokens.
+        ``(batch,)`` nats; 0, with gradient 0, if the utterance has too few frames for its tokens.
     """
     log_probs = tf.nn.log_softmax(logits)
     after = tf.pad(tokens, [[0, 0], [1, 0]])  # column u: the token that ends in u; column 0: the blank
@@ -64,16 +64,16 @@ def ctc_loss(logits: tf.Tensor, tokens: tf.Tensor, token_lengths: tf.Tensor, len
         share = _sum_by_token(by_token, tokens, tf.shape(logits)[2])
         share += tf.pad(tf.reduce_sum(blanks, 2, keepdims=True), [[0, 0], [0, 0], [0, tf.shape(logits)[2] - 1]])
         counts = tf.sequence_mask(lengths, tf.shape(logits)[1]) & possible[:, None]
-        found = tf.where(counts[:, :, None], tf.exp(log_probs) - share, 0.0)
-        return found * upstream[:, None, None], None, None, None
+        derivative = tf.where(counts[:, :, None], tf.exp(log_probs) - share, 0.0)
+        return derivative * upstream[:, None, None], None, None, None
 
     return tf.where(possible, -log_likelihood, 0.0), gradient
 
 
 def _forward(tokens: tf.Tensor, blank_emitted: tf.Tensor, token_emitted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Log-probability of being in each state after each frame, the frame's emission included.
+    """Compute the log-probability of each state after each frame, including the emission of the frame.
 
-    What lies beyond an utterance's own tokens or frames is computed along and never flows back into them.
+    The values of padding tokens and frames are computed too, and do not affect the others.
 
     Args:
         tokens: ``(batch, tokens)``.
@@ -117,7 +117,7 @@ def _reverse(x: tf.Tensor, lengths: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 def _sum_by_token(shares: tf.Tensor, tokens: tf.Tensor, vocabulary: tf.Tensor) -> tf.Tensor:
-    """``(batch, time, tokens)`` to ``(batch, time, vocabulary)``: occurrences of a token are added."""
+    """Sum ``(batch, time, tokens)`` over the occurrences of each token, to ``(batch, time, vocabulary)``."""
     batch, time = tf.shape(shares)[0], tf.shape(shares)[1]
     rows = tf.reshape(tf.transpose(shares, [0, 2, 1]), [-1, time])
     ids = tf.reshape(tf.range(batch)[:, None] * vocabulary + tokens, [-1])
@@ -131,30 +131,30 @@ class CTC(Task):
     Args:
         spec: the task's spec.
         features: maps ``(waveforms, lengths[, time_masks, frequency_masks])`` to ``(features, frame lengths)``.
-        model: maps those to ``(logits, lengths, intermediates)``.
+        model: maps features to ``(logits, lengths, intermediates)``.
     """
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, tf.Tensor, dict[str, Any]]:
-        """Returns ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
+        """Return ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
         features, lengths = self.features(
             batch["waveforms"], batch["waveform_lengths"], batch.get("time_masks"), batch.get("frequency_masks")
         )
         return self.model(features, lengths, training=training)
 
     def loss(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Mean over the utterances, in float32 (float64 where the model is)."""
+        """Return the mean loss over the utterances, in float32 (float64 if the model is)."""
         logits, lengths, _ = self(batch, training=True)
         loss = tf.reduce_mean(_utterance_losses(logits, lengths, batch))
         return loss if logits.dtype == tf.float64 else tf.cast(loss, tf.float32)
 
     def predict(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)`` frames."""
+        """Return ``log_probs (batch, time, vocabulary)`` float32 and ``lengths (batch,)`` frames."""
         logits, lengths, _ = self(inputs, training=False)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64))
         return {"log_probs": tf.cast(log_probs, tf.float32), "lengths": lengths}
 
     def evaluate(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The outputs of :meth:`predict`, and ``loss (batch,)``."""
+        """Return the outputs of :meth:`predict`, and ``loss (batch,)``."""
         logits, lengths, _ = self(batch, training=False)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64))
         losses = _utterance_losses(logits, lengths, batch)

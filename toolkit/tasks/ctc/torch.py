@@ -1,4 +1,4 @@
-"""The PyTorch twin of the task: a plain ``LightningModule``."""
+"""The PyTorch twin of CTC speech recognition."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from toolkit.tasks.torch import Task
 
 
 def ctc_loss(logits: Tensor, tokens: Tensor, token_lengths: Tensor, lengths: Tensor) -> Tensor:
-    """Negative log-likelihood of each utterance, in nats.
+    """Compute the negative log-likelihood of each utterance, in nats.
 
     Args:
         logits: ``(batch, time, vocabulary)``, blank 0.
-        tokens: ``(batch, tokens)``, padded with anything.
+        tokens: ``(batch, tokens)``, with any padding.
         token_lengths: ``(batch,)``.
         lengths: ``(batch,)`` frames.
 
     Returns:
-        ``(batch,)`` float64; 0, with gradient 0, where the frames cannot hold the tokens.
+        ``(batch,)`` float64; 0, with gradient 0, if the utterance has too few frames for its tokens.
     """
     log_probs = functional.log_softmax(logits.double(), -1).transpose(0, 1)
     return functional.ctc_loss(
@@ -33,31 +33,31 @@ class CTC(Task):
     Args:
         spec: the task's spec.
         features: maps ``(waveforms, lengths[, time_masks, frequency_masks])`` to ``(features, frame lengths)``.
-        model: maps those to ``(logits, lengths, intermediates)``.
+        model: maps features to ``(logits, lengths, intermediates)``.
     """
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Returns ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
+        """Return ``(batch, time, vocabulary)`` logits, ``(batch,)`` frames, and the model's intermediates."""
         features, lengths = self.features(
             batch["waveforms"], batch["waveform_lengths"], batch.get("time_masks"), batch.get("frequency_masks")
         )
         return self.model(features, lengths)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Mean over the utterances, in float32 (float64 where the model is)."""
+        """Return the mean loss over the utterances, in float32 (float64 if the model is)."""
         self.train()
         logits, lengths, _ = self(batch)
         loss = ctc_loss(logits, batch["tokens"], batch["token_lengths"], lengths).mean()
         return loss if logits.dtype == torch.float64 else loss.float()
 
     def predict(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``log_probs (batch, time, vocabulary)`` float32, ``lengths (batch,)`` frames."""
+        """Return ``log_probs (batch, time, vocabulary)`` float32 and ``lengths (batch,)`` frames."""
         self.eval()
         logits, lengths, _ = self(inputs)
         return {"log_probs": functional.log_softmax(logits.double(), -1).float(), "lengths": lengths}
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs of :meth:`predict`, and ``loss (batch,)``."""
+        """Return the outputs of :meth:`predict`, and ``loss (batch,)``."""
         self.eval()
         logits, lengths, _ = self(batch)
         losses = ctc_loss(logits, batch["tokens"], batch["token_lengths"], lengths)

@@ -1,14 +1,14 @@
-"""Text to text, one token after the other (Sutskever et al. 2014).
+"""Sequence-to-sequence translation, one token after the other (Sutskever et al. 2014).
 
-Token 0 is the boundary: a model sees it before the first token of a translation and says it after the last. So a
+Token 0 is the boundary: a model sees it before the first token of a translation and predicts it after the last. A
 translation of n tokens has n + 1 targets, ``[y1, ..., yn, 0]``, predicted from ``[0, y1, ..., yn]``; padding is not a
 target. The loss of a target under label smoothing (Szegedy et al. 2016, section 7) with a vocabulary of V is
 
     (1 - eps) * -log p(target) + eps / V * sum over all tokens of -log p
     = logsumexp(logits) - (1 - eps) * logits[target] - eps * mean(logits)
 
-in nats, and the loss of a batch is the mean over all its targets. With gradient accumulation a step has the mean of its
-batches' losses: a target in a batch with few of them weighs more than one in a batch with many.
+in nats, and the loss of a batch is the mean over all its targets. With gradient accumulation the loss of a step is the
+mean of the losses of its batches: a target weighs more in a batch with few targets than in one with many.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Seq2Seq(Task):
     monitor: Literal["loss", "bleu", "chrf"] = option("bleu", "metric on validation that selects the best checkpoint")
 
     def amounts(self, batch: Any) -> Any:
-        """Each row's number of targets, ``(batch,)``."""
+        """Return the number of targets of each row, ``(batch,)``."""
         return batch["token_lengths"] + 1
 
     def unfit(self, run: Run, split: Split, learned: Learned) -> Iterator[Flaw]:
@@ -73,27 +73,27 @@ class Seq2Seq(Task):
                 yield Flaw(i, "too long", f"{side.language}: {message}" if side.language else message)
 
     def search(self, run: Run, batch: Any, quick: bool) -> Search:
-        """Beam search, or greedy search if it is asked for or will do."""
+        """Return beam search, or greedy search if ``decoder`` or ``quick`` asks for it."""
         width = 1 if quick or self.decoder == "greedy" else self.beam_width
         return Search(width, self.length_penalty, self.longest(np.asarray(batch["source_lengths"]), run.model.longest))
 
     def longest(self, source_lengths: np.ndarray, positions: int | None = None) -> np.ndarray:
-        """Tokens, without the boundary, that translations of such sources may have.
+        """Return the most tokens of each translation, without the boundary.
 
         Args:
             source_lengths: ``(batch,)`` tokens.
-            positions: of the model, of which the boundary takes one; None: it has no bound.
+            positions: of the model, including one for the boundary; None: unbounded.
         """
         longest = np.floor(self.max_length_ratio * source_lengths).astype(np.int64) + self.max_length_extra
         return longest if positions is None else np.minimum(longest, positions - 1)
 
     def decode(self, outputs: Outputs, target: LearnedTokenizer) -> list[Row]:
         """Decode ``ids (batch, longest)``, ``lengths (batch,)`` and ``scores (batch,)``."""
-        found = zip(outputs["ids"], outputs["lengths"], outputs["scores"], strict=True)
-        return [{"hypothesis": target.decode(ids[:n].tolist()), "score": float(score)} for ids, n, score in found]
+        answers = zip(outputs["ids"], outputs["lengths"], outputs["scores"], strict=True)
+        return [{"hypothesis": target.decode(ids[:n].tolist()), "score": float(score)} for ids, n, score in answers]
 
     def measure(self, rows: Rows) -> dict[str, float]:
-        """``loss`` without smoothing, over all targets of the split; ``bleu``, ``bleu_lc`` and ``chrf``, 0 to 100."""
+        """Compute ``loss`` without smoothing over all targets, and ``bleu``, ``bleu_lc`` and ``chrf``, 0 to 100."""
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         losses, tokens = [row["loss"] for row in rows], [row["tokens"] for row in rows]
         return {
@@ -104,9 +104,9 @@ class Seq2Seq(Task):
         }
 
     def signatures(self) -> dict[str, str]:
-        """The signatures of sacrebleu."""
+        """Return the signatures of sacrebleu."""
         return metrics.signatures()
 
     def detail(self, row: Mapping[str, Any]) -> Row:
-        """chrF of the sentence."""
+        """Return the chrF of the sentence."""
         return {"chrf": round(metrics.chrf([row["reference"]], [row["hypothesis"]]), 2)}

@@ -1,4 +1,4 @@
-"""The TensorFlow twin of the task."""
+"""The TensorFlow twin of sequence-to-sequence translation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toolkit.tasks.tf import Task
 
 
 def smoothed_losses(logits: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Cross entropy of each target with label smoothing, in nats (see the spec's module).
+    """Compute the cross entropy of each target with label smoothing, in nats; see the module of the spec.
 
     Args:
         logits: ``(targets, vocabulary)``.
@@ -29,9 +29,9 @@ def smoothed_losses(logits: tf.Tensor, targets: tf.Tensor, smoothing: float) -> 
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             spread = smoothing / tf.cast(tf.shape(logits)[1], logits.dtype)
-            found = (tf.exp(logits - normalizers[:, None]) - spread) * upstream[:, None]
-            at = tf.stack([tf.range(tf.size(targets)), targets], 1)
-            return tf.tensor_scatter_nd_add(found, at, (smoothing - 1) * upstream)
+            derivative = (tf.exp(logits - normalizers[:, None]) - spread) * upstream[:, None]
+            positions = tf.stack([tf.range(tf.size(targets)), targets], 1)
+            return tf.tensor_scatter_nd_add(derivative, positions, (smoothing - 1) * upstream)
 
         return normalizers - (1 - smoothing) * chosen - smoothing * tf.reduce_mean(logits, -1), gradient
 
@@ -48,7 +48,7 @@ class Seq2Seq(Task):
     """
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
+        """Return ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
         previous = tf.pad(batch["tokens"], [[0, 0], [1, 0]])
         source, lengths = _source(batch)
         return self.model(source, lengths, previous, training=training)
@@ -56,7 +56,7 @@ class Seq2Seq(Task):
     def _target_losses(
         self, batch: dict[str, tf.Tensor], smoothing: float, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss of each target, 0 where there is none, and which are (as 0 and 1); both ``(batch, targets)``."""
+        """Return the losses, 0 at padding, and a mask of the targets as 0 and 1; both ``(batch, targets)``."""
         logits, _ = self(batch, training=training)
         tokens, lengths = tf.cast(batch["tokens"], tf.int32), tf.cast(batch["token_lengths"], tf.int32)
         shape = tf.shape(logits)
@@ -67,30 +67,30 @@ class Seq2Seq(Task):
         return tf.where(real, tf.reshape(losses, shape[:2]), 0.0), tf.cast(real, losses.dtype)
 
     def loss(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Mean over the targets, in float32 (float64 where the model is)."""
+        """Return the mean loss over the targets, in float32 (float64 if the model is)."""
         losses, real = self._target_losses(batch, self.spec.label_smoothing, training=True)
         return tf.reduce_sum(losses) / tf.reduce_sum(real)
 
     def evaluate(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Without dropout and smoothing: ``loss (batch,)``, mean over an example's targets; ``tokens (batch,)``."""
+        """Return ``loss (batch,)``, the mean over an example's targets without smoothing, and ``tokens (batch,)``."""
         losses, real = self._target_losses(batch, 0.0, training=False)
         counts = tf.reduce_sum(real, -1)
         return {"loss": tf.reduce_sum(losses, -1) / counts, "tokens": tf.cast(counts, tf.int32)}
 
     def begin(self, inputs: dict[str, tf.Tensor], width: int) -> dict[str, tf.Tensor]:
-        """State of a search at its start: the encoded sources and ``width`` empty translations of each."""
+        """Return the initial state of a search: the encoded sources with ``width`` empty translations each."""
         source, lengths = _source(inputs)
         return self.model.start(source, lengths, width)
 
     def advance(
         self, state: dict[str, tf.Tensor], tokens: tf.Tensor, parents: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Log-probabilities of the next token.
+        """Compute the log-probabilities of the next token.
 
         Args:
-            state: of :meth:`begin` or of the step before.
-            tokens: ``(batch * width,)``, the rows' last.
-            parents: ``(batch * width,)``, the row of the step before that each continues.
+            state: of :meth:`begin` or of the previous step.
+            tokens: ``(batch * width,)``, the last token of each row.
+            parents: ``(batch * width,)``, the row of the previous step that each row continues.
 
         Returns:
             ``(batch * width, vocabulary)`` float32, and the next state.
@@ -101,5 +101,5 @@ class Seq2Seq(Task):
 
 
 def _source(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """``(batch, source)`` token ids and ``(batch,)`` lengths, as int32."""
+    """Return ``(batch, source)`` token ids and ``(batch,)`` lengths, as int32."""
     return tf.cast(batch["source"], tf.int32), tf.cast(batch["source_lengths"], tf.int32)

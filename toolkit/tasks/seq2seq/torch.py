@@ -1,4 +1,4 @@
-"""The PyTorch twin of the task: a plain ``LightningModule``."""
+"""The PyTorch twin of sequence-to-sequence translation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toolkit.tasks.torch import Task
 
 
 class _SmoothedLosses(torch.autograd.Function):
-    """Its gradient goes over the logits once; PyTorch's own cross entropy takes half as long again."""
+    """Cross entropy whose gradient reads the logits once; torch's own function takes 1.5 times as long."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
@@ -26,13 +26,13 @@ class _SmoothedLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         logits, targets, normalizers = ctx.saved_tensors
-        found = (logits - normalizers[:, None]).exp_().sub_(ctx.smoothing / logits.shape[1])
-        found.mul_(upstream[0][:, None])
-        return found.scatter_add_(1, targets[:, None], (ctx.smoothing - 1) * upstream[0][:, None]), None, None
+        derivative = (logits - normalizers[:, None]).exp_().sub_(ctx.smoothing / logits.shape[1])
+        derivative.mul_(upstream[0][:, None])
+        return derivative.scatter_add_(1, targets[:, None], (ctx.smoothing - 1) * upstream[0][:, None]), None, None
 
 
 def smoothed_losses(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy of each target with label smoothing, in nats (see the spec's module).
+    """Compute the cross entropy of each target with label smoothing, in nats; see the module of the spec.
 
     Args:
         logits: ``(targets, vocabulary)``.
@@ -55,13 +55,13 @@ class Seq2Seq(Task):
     """
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
+        """Return ``(batch, targets, vocabulary)`` logits and the model's intermediates."""
         previous = functional.pad(batch["tokens"], (1, 0))
         source, lengths = _source(batch)
         return self.model(source, lengths, previous)
 
     def _target_losses(self, batch: dict[str, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
-        """Loss of each target, 0 where there is none, and which are; both ``(batch, targets)``."""
+        """Return the losses, 0 at padding, and a mask of the targets; both ``(batch, targets)``."""
         logits, _ = self(batch)
         tokens, lengths = batch["tokens"], batch["token_lengths"]
         targets = functional.pad(tokens * valid_frames(lengths, tokens.shape[1]), (0, 1))
@@ -71,31 +71,31 @@ class Seq2Seq(Task):
         return losses.masked_fill(~real, 0.0), real
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Mean over the targets, in float32 (float64 where the model is)."""
+        """Return the mean loss over the targets, in float32 (float64 if the model is)."""
         self.train()
         losses, real = self._target_losses(batch, self.spec.label_smoothing)
         return losses.sum() / real.sum()
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Without dropout and smoothing: ``loss (batch,)``, mean over an example's targets; ``tokens (batch,)``."""
+        """Return ``loss (batch,)``, the mean over an example's targets without smoothing, and ``tokens (batch,)``."""
         self.eval()
         losses, real = self._target_losses(batch, 0.0)
         counts = real.sum(-1)
         return {"loss": losses.sum(-1) / counts, "tokens": counts.int()}
 
     def begin(self, inputs: dict[str, Tensor], width: int) -> dict[str, Tensor]:
-        """State of a search at its start: the encoded sources and ``width`` empty translations of each."""
+        """Return the initial state of a search: the encoded sources with ``width`` empty translations each."""
         self.eval()
         source, lengths = _source(inputs)
         return self.model.start(source, lengths, width)
 
     def advance(self, state: dict[str, Tensor], tokens: Tensor, parents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log-probabilities of the next token.
+        """Compute the log-probabilities of the next token.
 
         Args:
-            state: of :meth:`begin` or of the step before.
-            tokens: ``(batch * width,)``, the rows' last.
-            parents: ``(batch * width,)``, the row of the step before that each continues.
+            state: of :meth:`begin` or of the previous step.
+            tokens: ``(batch * width,)``, the last token of each row.
+            parents: ``(batch * width,)``, the row of the previous step that each row continues.
 
         Returns:
             ``(batch * width, vocabulary)`` float32, and the next state.
@@ -106,5 +106,5 @@ class Seq2Seq(Task):
 
 
 def _source(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """``(batch, source)`` token ids and ``(batch,)`` lengths, as int64, which PyTorch indexes by."""
+    """Return ``(batch, source)`` token ids and ``(batch,)`` lengths, as int64, which indexing requires."""
     return batch["source"].long(), batch["source_lengths"].long()
