@@ -95,7 +95,7 @@ def test_a_run_leaves_everything_that_the_design_names(whole, backend):
     assert results["parameters"] == sum(
         v.size for k, v in last(folder)["model"].items() if not k.endswith(("running_mean", "running_var"))
     )
-    for name in ("config.yaml", "environment.json", "run.log", "tokenizer", "checkpoints/index.json"):
+    for name in ("config.yaml", "environment.json", "run.log", "learned", "checkpoints/index.json"):
         assert (folder / name).exists(), name
     assert list((folder / "tensorboard").glob("events*"))
     predicted = [json.loads(line) for line in (folder / "predictions" / "test.jsonl").read_text().splitlines()]

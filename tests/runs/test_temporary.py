@@ -28,7 +28,8 @@ def temporary():
 def test_a_finished_run_leaves_nothing_behind(backend, overrides, backends, trained, temporary, tmp_path):
     arguments = trained.arguments("image_classification", *overrides, f"backend={backend}", f"run_dir={tmp_path}")
     environment = {"TMPDIR": str(temporary), "TOOLKIT_CACHE": str(tmp_path / "cache")}
-    backends[backend].run("toolkit.run", *arguments, env=environment)
+    done = backends[backend].run("toolkit.run", *arguments, env=environment)
+    assert "Traceback" not in done.stderr
     assert json.loads((tmp_path / "results.json").read_text())["metrics"]
     assert list(temporary.iterdir()) == []
 

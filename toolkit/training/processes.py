@@ -9,7 +9,6 @@ signal.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import json
@@ -22,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,8 @@ def own_temporary_folder() -> None:
     generated code. For commands, which own their process; a process that is itself killed leaves the folder.
     """
     folder = tempfile.mkdtemp(prefix="toolkit-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # after multiprocessing has removed its own folder in it, whichever was registered first
+    util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=-1000)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 

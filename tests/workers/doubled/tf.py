@@ -1,4 +1,4 @@
-"""Twice the arrays, in TensorFlow."""
+"""Double arrays, in TensorFlow."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Twice the arrays, in PyTorch."""
+"""Double arrays, in PyTorch."""
 
 import torch
 
