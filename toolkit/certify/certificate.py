@@ -93,11 +93,11 @@ class Certificate:
 
     @property
     def allowed_drift(self) -> float:
-        """Of the float32 losses from step 4 on."""
+        """Limit for the float32 losses from step 4 on."""
         return self._allowed(self.floor.values())
 
     def allowed_relay_drift(self, name: str) -> float:
-        """Of the float32 losses of a relay, from the second step after the change on."""
+        """Limit for the float32 losses of a relay, from the second step after the change on."""
         return self._allowed([*self.floor.values(), self.relay_floor.get(name, [])])
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""How far twins may part, with the derivation of every figure. They are never loosened to get green.
+"""Limits for the difference of twins, with the derivation of every figure. They are never loosened to get green.
 
 Two gates, because float32 cannot tell a mismatch of meaning from rounding that training magnifies: in float64 every
 mismatch that was ever met here stands out by powers of ten, and float32 is held to what each framework does to itself.

@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def pruning(self) -> bool:
-        """Whether trials can be pruned: one objective that is measured during training, one seed."""
+        """Tell if trials can be pruned: one objective that is measured during training, one seed."""
         objectives = self.objectives
         return len(objectives) == 1 and objectives[0].name.startswith("validation.") and self.sweep.seeds == 1
 

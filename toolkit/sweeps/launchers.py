@@ -41,7 +41,7 @@ class Launcher(Protocol):
         """Start ``toolkit.run`` with these words; ``log`` takes what it says, ``slot`` is below ``jobs``."""
 
     def again(self, handle: str) -> Process | None:
-        """What an earlier sweep has started and left; None where there is nothing of it."""
+        """Find a job that an earlier sweep started and left; None if there is none."""
 
     def close(self) -> None: ...
 
@@ -125,7 +125,7 @@ def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
 
 
 def stop_file(log: Path) -> Path:
-    """What asks a job on another machine to save and end."""
+    """Path of the file that asks a job on another machine to save and end."""
     return log.with_suffix(".stop")
 
 

@@ -63,7 +63,7 @@ class Display:
             self.live.update(table(self.sweep, {one.job.name: latest(one.rows) for one in running}))
 
     def say(self, line: str) -> None:
-        """Of no need on a terminal, whose table has it."""
+        """Do nothing: on a terminal the table shows it."""
         if not self.live:
             print(line, flush=True)
 
@@ -268,13 +268,13 @@ def numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def logarithmic(sweep: State, key: str, values: Sequence[float]) -> bool:
-    """Whether an axis wants powers of ten: it was sought by its logarithm, or spans much."""
+    """Tell if an axis needs powers of ten: it was searched by its logarithm, or spans orders of magnitude."""
     sought = any(axis["key"] == key and axis["log"] for axis in sweep.identity.get("axes", ()))
     return min(values) > 0 and (sought or max(values) / min(values) >= 30)
 
 
 def marks(values: Sequence[float], logs: bool) -> list[float] | None:
-    """What is written below an axis: the values where they are few, short and apart; round ones on a logarithmic axis;
+    """Choose the ticks of an axis: the values where they are few, short and apart; round ones on a logarithmic axis;
     None where matplotlib chooses well."""
     tried = sorted(set(values))
     heights = scaled([math.log(value) for value in tried] if logs else tried)
@@ -409,7 +409,7 @@ def important(sweep: State, done: Sequence[Trial]) -> Any:
 
 
 def curves(sweep: State, folder: Path) -> Any:
-    """What the task monitors, or the loss, over the steps of every run."""
+    """Plot the first objective, or the loss, over the steps of every run."""
     from matplotlib.ticker import MaxNLocator
 
     metric = sweep.objectives[0].name.partition(".")[2] or "loss"

@@ -24,7 +24,7 @@ TRIES = 5  # to open a database that another sweep may be making at this moment
 
 
 class Search(Protocol):
-    """What names the trials."""
+    """Source of the trials."""
 
     shown: int  # trials that there will be
 
@@ -32,10 +32,10 @@ class Search(Protocol):
         """Number and parameters of the next trial; None: there are no more."""
 
     def tell(self, number: int, values: Sequence[float] | None, pruned: bool = False) -> None:
-        """What a trial came to; None: it failed, or was pruned."""
+        """Take the result of a trial; None: it failed, or was pruned."""
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """What it has come to so far; returns whether it is hopeless."""
+        """Take an intermediate result; return True if the trial should be pruned."""
 
 
 def search(
@@ -170,14 +170,14 @@ def _opened(optuna: Any, spec: Optuna, folder: Path, directions: Sequence[str], 
 
 
 def _seed(spec: Optuna, uid: str, earlier: int) -> int:
-    """Of a sampler that begins after so many trials: it must not draw what was drawn before, nor what others draw."""
+    """Seed of a sampler that begins after a number of trials, so that it repeats no draw of any sampler."""
     if spec.storage is None:
         return spec.seed + earlier
     return zlib.crc32(f"{spec.seed} {uid} {earlier}".encode())
 
 
 def _suggested(trial: Any, axis: Axis) -> str:
-    """What the sampler wants of an axis; what it wanted, where the trial has been asked before."""
+    """Ask the sampler for a value of an axis; it repeats its answer if the trial was asked before."""
     if axis.values and not axis.ordered:
         return str(trial.suggest_categorical(axis.key, axis.values))
     if axis.values:  # by its place

@@ -134,7 +134,7 @@ class Trial:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Of a sample; not a number where one of the values is none."""
+    """Standard deviation of a sample; NaN if one of the values is not finite."""
     return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
@@ -205,7 +205,7 @@ def load(folder: Path) -> State | None:
 
 
 def results(folder: Path) -> dict[str, Any] | None:
-    """What a job's run came to; None before its end."""
+    """Results of a job's run; None before its end."""
     try:
         return json.loads((folder / "results.json").read_text("utf-8"))
     except FileNotFoundError:
@@ -222,7 +222,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def last_line(log: Path) -> str:
-    """What a job said last."""
+    """Last line of a job's output."""
     try:
         lines: Sequence[str] = log.read_text("utf-8", "replace").split("\n")
     except OSError:

@@ -1,4 +1,4 @@
-"""What a training changes, and a checkpoint holds: its progress, and the state of its engine."""
+"""The mutable state of a training, which a checkpoint holds: its progress, and the state of its engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tensors = dict[str, np.ndarray]
 
 @dataclass
 class Progress(Position):
-    """How far a run has come; ``state.json`` holds all of it.
+    """Progress of a run; ``state.json`` holds all of it.
 
     Args:
         best, best_step: best value of the monitored metric, and the step that reached it.
@@ -39,7 +39,7 @@ class Progress(Position):
 
 @dataclass
 class State:
-    """What an engine holds, by canonical name: weights, moments of the optimizer, and averaged weights, if any."""
+    """Arrays of an engine, by canonical name: weights, moments of the optimizer, and averaged weights, if any."""
 
     model: Tensors
     optimizer: Tensors

@@ -1,4 +1,4 @@
-"""What a training writes to; ``toolkit/runs/folder.py`` implements it."""
+"""The contract of the log and the checkpoints of a training; ``toolkit/runs/folder.py`` implements it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loop asks of a training split; ``corpus.Data`` and ``stream.Stream`` implement it."""
+"""The contract of a training split; ``data.split.Data`` and ``data.stream.Stream`` implement it."""
 
 from __future__ import annotations
 

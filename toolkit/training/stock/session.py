@@ -1,4 +1,4 @@
-"""What ``trainer=stock`` adds to Lightning's ``Trainer`` and Keras' ``fit``."""
+"""The additions of ``trainer=stock`` to Lightning's ``Trainer`` and Keras' ``fit``."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ MEND = (
 
 
 class Strategy(Protocol):
-    """What differs between one device and several in a training step."""
+    """Parts of a training step that differ between one device and several."""
 
     link: tf.distribute.Strategy
     parts: int  # devices in all

@@ -28,7 +28,7 @@ WAIT = timedelta(days=1)
 
 
 class Strategy(Protocol):
-    """What differs between one device and several in a training step."""
+    """Parts of a training step that differ between one device and several."""
 
     @property
     def sharded(self) -> bool:
