@@ -83,7 +83,7 @@ def _mnist_damage(path: Path, damage: str) -> None:
         ("missing", "found no train-labels-idx1-ubyte, with .gz or without"),
         ("truncated", "train-images-idx3-ubyte.gz: damaged or truncated"),
         ("short", "promises 23,520 values, only 23,519 are there"),
-        ("fewer", "30 pictures, but 29 classes in train-labels-idx1-ubyte.gz"),
+        ("fewer", "30 images, but 29 classes in train-labels-idx1-ubyte.gz"),
         ("swapped", "begins with bytes 00 00 08 01, expected 00 00 08 03"),
         ("no gzip", "train-images-idx3-ubyte.gz: cannot be read"),
         ("bomb", "promises 2147483647 x 2147483647 x 2147483647 values"),

@@ -56,5 +56,5 @@ def _file() -> Path:
     package = importlib.util.find_spec("sklearn")
     folder = package and next(iter(package.submodule_search_locations or ()), None)
     if not folder or not (file := Path(folder) / FILE).is_file():
-        raise DataError("dataset=digits needs scikit-learn, which holds the pictures: pip install scikit-learn")
+        raise DataError("dataset=digits needs scikit-learn, which holds the images: pip install scikit-learn")
     return file

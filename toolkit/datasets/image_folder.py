@@ -38,7 +38,7 @@ class ImageFolder(ImageDataset):
 
     def check(self) -> Iterator[tuple[str, str]]:
         if not self.path:
-            yield "path", "is missing: give the folder of your pictures, dataset.path=FOLDER"
+            yield "path", "is missing: give the folder of your images, dataset.path=FOLDER"
         if self.validation_fraction + self.test_fraction >= 1:
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
@@ -54,7 +54,7 @@ class ImageFolder(ImageDataset):
 
 
 def _read(root: Path) -> Iterator[Example | Problem]:
-    if problem := unusable(root, "pictures", "a folder of pictures for each class"):
+    if problem := unusable(root, "images", "a folder of images for each class"):
         yield problem
         return
     splits = _split_folders(root)
@@ -77,7 +77,7 @@ def _split(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     for file in _files(folder):
         if file.suffix.lower() in FORMATS:
             yield Problem(
-                "no class", name_in(root, file), "a picture beside the folders of the classes, expected it in one"
+                "no class", name_in(root, file), "an image beside the folders of the classes, expected it in one"
             )
     if not classes or {split_of(c) for c in classes} <= set(SPLITS):
         names = ", ".join(c.name for c in classes) or "no folder"
@@ -87,11 +87,11 @@ def _split(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     any_image = any(isinstance(item, Example) for content in items.values() for item in content)
     if not any_image:
         # Carving this split from the training split would hide the mistake.
-        yield Problem("empty split", where, "found no picture in its classes, expected at least one", fatal=True)
+        yield Problem("empty split", where, "found no image in its classes, expected at least one", fatal=True)
     for class_folder, content in items.items():
         yield from content
         if not content and any_image:
-            yield Problem("empty class", name_in(root, class_folder), "found no picture in it, expected at least one")
+            yield Problem("empty class", name_in(root, class_folder), "found no image in it, expected at least one")
 
 
 def _class(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
@@ -110,7 +110,7 @@ def _image(root: Path, path: Path, text: str, split: str) -> Example | Problem:
         return Problem("bad name", ascii(where), "expected a name in UTF-8 without control characters: rename it")
     if path.suffix.lower() not in FORMATS:
         kinds = ", ".join(sorted(FORMATS))
-        return Problem("not a picture", where, f"named {path.suffix or 'without suffix'}, expected one of {kinds}")
+        return Problem("not an image", where, f"named {path.suffix or 'without suffix'}, expected one of {kinds}")
     if path.exists() and not path.is_file():
         return Problem("not a file", where, "neither a file nor a link to one")
     return labelled_image(where, split, text, path, where)

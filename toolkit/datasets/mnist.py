@@ -163,7 +163,7 @@ def local(root: Path, names: Sequence[str]) -> Iterator[Example | Problem]:
             yield Problem("damaged file", split, error.problems[0], fatal=True)
             continue
         if shape[0] != len(classes):
-            message = f"{shape[0]:,} pictures, but {len(classes):,} classes in {labels.name}, expected as many"
+            message = f"{shape[0]:,} images, but {len(classes):,} classes in {labels.name}, expected as many"
             yield Problem("damaged file", images.name, message, fatal=True)
             continue
         yield from labelled(split, 0, classes.tolist(), names, Later(functools.partial(read, images, 3)), images)

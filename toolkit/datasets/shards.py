@@ -82,7 +82,7 @@ class ImageShards(ImageDataset):
         yield from _require_path(self)
 
     def shards(self, split: str, cache: Path) -> Shards:
-        return in_folder(self.path, {"picture": self.image, "class": self.label}, "picture", split)
+        return in_folder(self.path, {"image": self.image, "class": self.label}, "image", split)
 
     def example(self, split: str, row: Row) -> Example | Problem:
         label = row.fields["class"]

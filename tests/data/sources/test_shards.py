@@ -20,7 +20,7 @@ SIZES = (7, 5, 9, 4)  # records of the training shards
 WANTED = {
     "speech": ({"recording": AUDIO, "transcript": TEXT}, "recording"),
     "translation": ({"source": ("en",), "target": ("de",)}, None),
-    "images": ({"picture": IMAGE, "class": LABEL}, "picture"),
+    "images": ({"image": IMAGE, "class": LABEL}, "image"),
 }
 
 

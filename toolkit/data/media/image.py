@@ -52,7 +52,7 @@ _UPRIGHT = {
 }
 
 
-class BadPicture(Undecodable):
+class BadImage(Undecodable):
     """Error of an image that cannot be used."""
 
 
@@ -72,7 +72,7 @@ def decode(
         ``(height, width, channels)`` uint8.
 
     Raises:
-        BadPicture: empty, not an image, truncated, damaged, too large, animated, or with pixels of unknown scale.
+        BadImage: empty, not an image, truncated, damaged, too large, animated, or with pixels of unknown scale.
     """
     if isinstance(content, np.ndarray):
         pixels = content.reshape(*content.shape[:2], -1)
@@ -80,7 +80,7 @@ def decode(
             return np.ascontiguousarray(pixels)
         return _to_array(_pillow().fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size, channels)
     if not content:
-        raise BadPicture("empty", "the file has 0 bytes")
+        raise BadImage("empty", "the file has 0 bytes")
     image = _open(content, name, max_pixels)
     try:
         if size:
@@ -88,7 +88,7 @@ def decode(
         image.load()
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
         return _to_array(image.transpose(_pillow().Transpose[turn]) if turn else image, size, channels)
-    except BadPicture:
+    except BadImage:
         raise
     except MemoryError:
         raise
@@ -111,33 +111,31 @@ def _open(data: bytes, name: str, max_pixels: int) -> Any:
     """Open an image without decoding its pixels."""
     library = _pillow()
     if data[:4] == b"RIFF" and len(data) < (declared := 8 + int.from_bytes(data[4:8], "little")):
-        raise BadPicture("truncated", f"the header promises {declared:,} bytes, the file has {len(data):,}")
+        raise BadImage("truncated", f"the header promises {declared:,} bytes, the file has {len(data):,}")
     try:
         image = library.open(io.BytesIO(data), formats=list(_SUFFIXES))
         width, height = image.size
     except library.DecompressionBombError:
-        raise BadPicture(
-            "too large", f"the header promises more than {2 * library.MAX_IMAGE_PIXELS:,} pixels"
-        ) from None
+        raise BadImage("too large", f"the header promises more than {2 * library.MAX_IMAGE_PIXELS:,} pixels") from None
     except library.UnidentifiedImageError:
         raise _not_an_image(data, name) from None
     except Exception as error:
         raise _damage("its header cannot be read", error) from None
     if width * height > max_pixels:
         message = f"{width} x {height} pixels, expected at most {max_pixels:,} of them (dataset.max_pixels)"
-        raise BadPicture("too large", message)
+        raise BadImage("too large", message)
     # A camera's MPO is a JPEG followed by previews.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise BadPicture("animated", f"a {image.format} file of several pictures, expected one")
+        raise BadImage("animated", f"a {image.format} file of several images, expected one")
     return image
 
 
-def _not_an_image(data: bytes, name: str) -> BadPicture:
+def _not_an_image(data: bytes, name: str) -> BadImage:
     suffix = PurePath(name).suffix.lower()
-    expected = FORMATS.get(suffix, "a picture")
+    expected = FORMATS.get(suffix, "an image")
     if all(byte in b"\t\n\r" or byte >= 32 for byte in data[:512]) and _is_utf8(data[:512]):
-        return BadPicture("mislabelled", f"named {suffix or 'without suffix'} but holds text, expected {expected}")
-    return BadPicture("not a picture", f"begins with bytes {data[:4].hex(' ')}, expected {expected}")
+        return BadImage("mislabelled", f"named {suffix or 'without suffix'} but holds text, expected {expected}")
+    return BadImage("not an image", f"begins with bytes {data[:4].hex(' ')}, expected {expected}")
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -148,9 +146,9 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _damage(what: str, error: Exception) -> BadPicture:
+def _damage(what: str, error: Exception) -> BadImage:
     reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    return BadPicture("truncated" if "truncated" in reason.lower() else "damaged", f"{what}: {reason}")
+    return BadImage("truncated" if "truncated" in reason.lower() else "damaged", f"{what}: {reason}")
 
 
 def _to_array(image: Any, size: int | None, channels: int | None) -> np.ndarray:
@@ -174,9 +172,7 @@ def _to_grey_or_rgb(image: Any) -> Any:
         values = np.asarray(image).astype(np.uint32)
         return library.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise BadPicture(
-            "unknown scale", f"pixels of 32 bits (mode {image.mode}), expected 8 or 16: save it with 8 bits"
-        )
+        raise BadImage("unknown scale", f"pixels of 32 bits (mode {image.mode}), expected 8 or 16: save it with 8 bits")
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
         image = library.new("RGBA", foreground.size, "white")
