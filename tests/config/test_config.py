@@ -434,12 +434,20 @@ def package(tmp_path, monkeypatch):
         "my_package/models.py",
         """\
         import os
+        from typing import ClassVar
         from toolkit.models.conformer_ctc.spec import ConformerCTC
         from toolkit.config.spec import option, spec
+        from toolkit.models.spec import Model
 
         @spec
-        class Mine:
+        class Baseless:
+            \"\"\"A model without the base class of models.\"\"\"
+
+        @spec
+        class Mine(Model):
             \"\"\"A model.\"\"\"
+            input: ClassVar[str] = "audio"
+            output: ClassVar[str] = "frames"
             name: str = option(doc="what it is called")
             size: int = option(3, "how large", ge=1)
 
@@ -477,6 +485,12 @@ def test_a_spec_of_ones_own_package_is_built_when_the_package_is_allowed(package
     assert lines == [
         "model.name: not given (text: what it is called); give model.name=...",
         "model.size: found 0, expected at least 1",
+    ]
+
+
+def test_a_model_without_the_base_class_of_models_is_refused(package):
+    assert refused(PLAIN, "allow=[my_package]", "++model._target_=my_package.models.Baseless") == [
+        "model._target_: my_package.models.Baseless is not a subclass of toolkit.models.spec.Model"
     ]
 
 

@@ -155,7 +155,7 @@ def test_every_depth_of_the_messages_exists() -> None:
         assert not list(problems(spec)) and len(spec.blocks()) == (depth - 2) // 3
 
 
-def test_pictures_that_do_not_fit_are_refused() -> None:
+def test_images_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.patch: found 4 with images of 30 x 28, expected a divisor of both"):
         ViT().parameters((30, 28, 1), 10)
     with pytest.raises(ConfigError, match=r"found images of 3 x 9, expected at least 4 x 4; set features\.size"):

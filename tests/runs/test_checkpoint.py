@@ -196,7 +196,7 @@ def test_a_checkpoint_names_no_file_outside_of_it(tmp_path, name):
         checkpoint.load(path)
 
 
-@pytest.mark.parametrize("blob", [b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"format": 3, "sha256": 3}'])
+@pytest.mark.parametrize("blob", [b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"format": 4, "sha256": 3}'])
 def test_a_state_of_another_shape_is_named(tmp_path, blob):
     path = checkpoint.save(tmp_path, state(), Progress(step=1), 1)
     (path / "state.json").write_bytes(blob)

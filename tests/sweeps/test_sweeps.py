@@ -19,6 +19,8 @@ from toolkit.errors import ConfigError
 from toolkit.sweeps import driver, page, search, state
 from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Job, Objective, State, Trial
+from toolkit.tasks.classification.spec import Classification
+from toolkit.tasks.ctc.spec import CTC
 
 
 def begun(folder):
@@ -370,8 +372,8 @@ def test_ranking_puts_what_is_not_a_number_last():
     def trial(number, value, status="done"):
         return Trial(number, {}, [Job(str(number), state=status)], [[value]])
 
-    for name, best in (("validation.wer", 2), ("validation.accuracy", 1)):
-        sweep = State("u", [], {}, "x", [], [Objective.named(name)], 4)
+    for task, name, best in ((CTC(), "validation.wer", 2), (Classification(), "validation.accuracy", 1)):
+        sweep = State("u", [], {}, "x", [], [Objective.named(name, task)], 4)
         sweep.trials = [trial(0, math.nan), trial(1, 0.9), trial(2, 0.1), trial(3, 0.0, "failed")]
         assert next(t.number for t in sweep.ranked()) == best
         assert {t.number for t in sweep.ranked()[2:]} == {0, 3}
@@ -379,7 +381,7 @@ def test_ranking_puts_what_is_not_a_number_last():
 
 def test_a_page_is_made_of_anything(tmp_path):
     """Of nothing, one trial, objectives that are no numbers, values that a plot would take for formulas."""
-    objectives = [Objective.named("validation.loss")]
+    objectives = [Objective.named("validation.loss", Classification())]
     for values in ([], [0.5], [math.nan, math.inf], [0.5, 0.5, 0.5, 0.5 + 1e-12], [1.0, 2.0, 3.0, 4.0]):
         sweep = State("u", [], {}, "x", ["a", "b"], objectives, len(values))
         for number, value in enumerate(values):
@@ -393,7 +395,9 @@ def test_a_page_is_made_of_anything(tmp_path):
 def sought(key, word, values):
     """A search over one range, of which some trials are done."""
     axis = compose.axes([f"{key}={word}"], [])[1][0]
-    sweep = State("u", [], {"axes": [asdict(axis)]}, "x", [key], [Objective.named("validation.accuracy")], 9)
+    sweep = State(
+        "u", [], {"axes": [asdict(axis)]}, "x", [key], [Objective.named("validation.accuracy", Classification())], 9
+    )
     for number, value in enumerate(values):
         sweep.trials.append(Trial(number, {key: str(value)}, [Job(str(number), state="done")], [[0.5 + 0.01 * number]]))
     return sweep
@@ -422,7 +426,7 @@ def test_a_parameter_is_drawn_on_the_scale_on_which_it_was_sought(word, values, 
 
 def test_plots_say_percent_where_tables_do_and_name_torch_first():
     for name, said in (("validation.accuracy", "50 %"), ("validation.loss", "0.5"), ("parameters", "0.5")):
-        sweep = State("u", [], {}, "x", ["backend"], [Objective.named(name)], 2)
+        sweep = State("u", [], {}, "x", ["backend"], [Objective.named(name, Classification())], 2)
         for number, backend in enumerate(("tf", "torch")):
             sweep.trials.append(Trial(number, {"backend": backend}, [Job(str(number), state="done")], [[0.1 + number]]))
         axes = page.against(sweep, sweep.trials).axes[0]
@@ -441,7 +445,7 @@ def test_few_trials_tell_nothing_of_importance():
 
 def test_a_page_has_short_numbers():
     axis = {"optimizer.lr": "0.0016051911333587634"}
-    sweep = State("u", [], {}, "x", list(axis), [Objective.named("validation.loss")], 1)
+    sweep = State("u", [], {}, "x", list(axis), [Objective.named("validation.loss", Classification())], 1)
     sweep.trials = [Trial(0, axis, [Job("0", state="done")], [[0.5]])]
     assert "<td>0.001605</td>" in page.trials(sweep)
     assert "0.0016051911333587634" in page.as_csv(sweep, {}, Path("s"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 from toolkit.config import build
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
 from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
-from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
+from toolkit.config.source import BASES, OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.config.spec import is_spec, option, out_of_bounds, problems
 from toolkit.errors import ConfigError
 
@@ -213,6 +213,9 @@ class _Reader:
             kind = build.find(node["_target_"], self.composed.allow, PACKAGES[group])
         except ConfigError as error:
             self.found += [f"{group}._target_: {line}" for line in error.problems]
+            return _BAD
+        if group in BASES and BASES[group] not in {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}:
+            self.found.append(f"{group}._target_: {node['_target_']} is not a subclass of {BASES[group]}")
             return _BAD
         return self.spec(group, {key: value for key, value in node.items() if key != "_target_"}, kind)
 

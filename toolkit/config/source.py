@@ -49,6 +49,11 @@ PACKAGES = {  # group -> package of the toolkit's specs
     "sweep": "toolkit.sweeps",
     "launcher": "toolkit.sweeps",
 }
+BASES = {  # group -> base class of its specs, by name: config imports nothing above it
+    "dataset": "toolkit.data.source.Source",
+    "model": "toolkit.models.spec.Model",
+    "task": "toolkit.tasks.spec.Task",
+}
 GROUPS = ("recipe", "backend", *PACKAGES)
 OF_A_SWEEP = ("sweep", "launcher", "ranges", "seeds", "objectives")  # not in the config of a run
 PARTS = tuple(group for group in PACKAGES if group not in OF_A_SWEEP)  # groups of a run
