@@ -11,19 +11,10 @@ from safetensors.numpy import load_file
 
 from tests.support import tiny
 from tests.support.made import tone_folder
+from tests.support.speech_runs import SHORT
 from toolkit.runs import checkpoint
 
 BACKENDS = ("torch", "tf")
-SHORT = [
-    "model.layers=1",
-    "trainer.batch_budget=8",
-    "trainer.max_epochs=4",
-    "trainer.validate_every=2",
-    "trainer.log_every=1",
-    "trainer.show=2",
-    "schedule.warmup_steps=4",
-    "trainer.checkpoint_every=100",
-]
 
 
 @pytest.fixture(scope="module")
