@@ -3,7 +3,7 @@
 import toolkit
 
 folder = toolkit.train(["recipe=asr", "backend=torch"])
-model = toolkit.load(folder, backend="tf")
+model = toolkit.load(folder)  # with backend="tf": in another process
 model(["a.wav"])
 """
 
@@ -31,7 +31,8 @@ def train(overrides: Sequence[str]) -> Path:
         the run folder.
 
     Raises:
-        UserError: bad config or data, or a run that failed; with every problem.
+        UserError: bad config or data, with every problem, or a run that failed. The processes of a run on several
+            devices print the problems of the data on standard error.
         Interrupted: a signal asked the run to stop; it left a checkpoint.
     """
     from toolkit.runs import start

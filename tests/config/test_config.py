@@ -539,6 +539,16 @@ assert not found, found
 # --- building ---
 
 
+def test_the_other_backend_in_one_process_is_refused_by_that_name():
+    code = """
+from toolkit.config import build
+build.isolate("torch")
+print(build.missing("tf"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("backend=tf: this process uses the other backend")
+
+
 def test_a_twin_that_is_missing_is_named(tmp_path, monkeypatch):
     from toolkit.config.spec import spec
 

@@ -1,10 +1,12 @@
 """Training splits that are read during training: pools, processes, bad records, and resumed runs."""
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from types import SimpleNamespace
 
@@ -62,6 +64,20 @@ def through(found, run, engine=None, at=None, steps=30):
             stands = (at.epoch, at.batch, dict(at.stream))
             yield stands, [part.split.ids[i] for i in positions], collator(positions, at.epoch)
             at.step, at.batch = at.step + 1, at.batch + 1
+
+
+def test_a_sample_of_bad_examples_alone_is_refused(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "images", "tar", (3,))
+    with tarfile.open(next(folder.glob("train*"))) as file:
+        members = [(member, file.extractfile(member).read()) for member in file.getmembers()]
+    with tarfile.open(next(folder.glob("train*")), "w") as file:
+        for member, content in members:
+            content = b"no image" if member.name.endswith(".png") else content
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    run = config.check(arguments("images", folder, "dataset.on_bad=drop"))
+    with pytest.raises(DataError, match="found no usable example among the first 3"):
+        Reader(run, columns_of(run)).sample()
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

@@ -2,12 +2,20 @@
 
 import json
 import shutil
+import tempfile
 
 import pytest
 
 from tests.support import made
 from tests.support.backend import BACKENDS
 from tests.support.trained import RECIPES, data_of
+from toolkit.config import schema
+from toolkit.data import pipeline
+from toolkit.data.columns.column import columns_of
+from toolkit.data.columns.label import Classes
+from toolkit.data.split import Learned
+from toolkit.errors import ConfigError
+from toolkit.inference.predictor import Predictor
 
 BY_DATA = {data_of(recipe): recipe for recipe in RECIPES}
 INPUTS = {"speech": "test/*.wav", "images": "test/*/*.png"}
@@ -123,6 +131,27 @@ def test_an_earlier_run_is_measured_on_any_split_and_data(run, backends, tmp_pat
     words = [f"evaluate={folder}", f"dataset.path={other}", f"run_dir={tmp_path / 'b'}"]
     backends["torch"].run("toolkit.run", *words, env=cache)
     assert len((tmp_path / "b" / "predictions" / "test.jsonl").read_text().splitlines()) == 4
+    refused = backends["torch"].run("toolkit.run", f"evaluate={folder}", f"run_dir={folder}", env=cache, code=2)
+    assert f"run_dir: {folder} holds a run" in refused.stderr
+
+
+def test_one_text_in_place_of_a_list_is_refused():
+    with pytest.raises(ConfigError, match=r"inputs: found 'a\.wav', expected a list: \['a\.wav'\]"):
+        Predictor(None, None, None, None)("a.wav")
+
+
+def test_decoded_inputs_are_removed_with_the_answers(tmp_path, monkeypatch):
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
+    folder = made.FOLDERS["images"][1](tmp_path / "images", train=2, validation=2, test=2)
+    run = schema.check(["recipe=image_classification", "dataset=image_folder", f"dataset.path={folder}"])
+    columns = columns_of(run)
+    learned = Learned(None, Classes(["a"]), None, None, {})
+    monkeypatch.setattr(pipeline, "fitting", lambda run, columns, split, learned: (split, []))
+    found = pipeline.questions(run, columns, [str(next(folder.glob("test/*/*.png")))], learned)
+    assert len(found.split) == 1 and len(list((tmp_path / "cache").iterdir())) == 1
+    del found
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_usage(predict):

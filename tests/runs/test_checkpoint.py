@@ -204,6 +204,16 @@ def test_a_state_of_another_shape_is_named(tmp_path, blob):
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize(
+    "version, hint", [(1, "an older version of the toolkit reads it"), (3, "commit 7879d9e"), (9, "update the toolkit")]
+)
+def test_another_format_is_named_with_what_reads_it(tmp_path, version, hint):
+    path = checkpoint.save(tmp_path, state(), Progress(step=1), 1)
+    (path / "state.json").write_text(json.dumps({"format": version}))
+    with pytest.raises(DataError, match=f"found format {version}, expected 4; .*{hint}"):
+        checkpoint.load(path)
+
+
 # --- which one is taken ---
 
 

@@ -4,9 +4,24 @@ from types import SimpleNamespace
 
 import pytest
 
-from toolkit.runs import job
+import toolkit
+from toolkit.errors import ConfigError, Interrupted, RunError
+from toolkit.runs import job, start
 from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.training.progress import Progress
+
+
+def test_overrides_of_a_sweep_are_not_trained_as_one_run():
+    with pytest.raises(ConfigError, match="found overrides of a sweep"):
+        toolkit.train(["recipe=asr", "seeds=3"])
+
+
+@pytest.mark.parametrize("code, error", [(130, Interrupted), (1, RunError)])
+def test_exit_codes_of_several_processes_become_errors(monkeypatch, code, error):
+    monkeypatch.setattr(start, "start", lambda run, overrides: code)
+    with pytest.raises(error) as caught:
+        toolkit.train(["recipe=asr", "trainer.devices=2"])
+    assert caught.value.code == code
 
 
 def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ arguments
   KEY=VALUE               any override of toolkit.run but backend, resume, evaluate and trainer.precision
 
 flags
-  --config-dir FOLDER     more groups and recipes, laid out as conf/
+  --config-dir FOLDER     more options and recipes: GROUP/NAME.yaml, recipe/NAME.yaml
 
 exit codes
   0 certified   1 the twins differ, or a training failed   2 bad config or data

@@ -28,6 +28,7 @@ inputs
 overrides
   backend=torch|tf          the framework; default: that of the training run
   task.FIELD=VALUE          decoding, such as task.decoder=beam
+  allow=[PACKAGE]           use specs from a package of your own
   dataset.on_bad=drop       skip bad inputs, with a message
   trainer.batch_examples=N  batch size
 

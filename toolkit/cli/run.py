@@ -5,14 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import toolkit
 from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 SUMMARY = "train a recipe and evaluate it"
 USAGE = """\
@@ -27,7 +23,7 @@ overrides (every field of every component is one; --cfg job shows them all)
   dataset.path=FOLDER             your own or local data
   optimizer.lr=NUMBER             learning rate
   trainer.max_steps=N             length in steps; also trainer.max_epochs=N; the first limit reached ends the run
-  trainer.precision=32|bf16|16    precision
+  trainer.precision=64|32|bf16|16 precision
   trainer.devices=N               split each batch over N devices; the result is that of one
   trainer.checkpoint_every=STEPS  checkpoint interval, in steps
   seed=N                          random seed
@@ -43,7 +39,7 @@ overrides (every field of every component is one; --cfg job shows them all)
 flags, after the overrides
   --cfg job                       print the composed config and stop
   -m                              sweep: one run for each combination of comma-separated values; docs/guide/sweeps.md
-  --config-dir FOLDER             more groups and recipes, laid out as conf/
+  --config-dir FOLDER             more options and recipes: GROUP/NAME.yaml, recipe/NAME.yaml
   --info, --hydra-help            Hydra's own
 
 exit codes

@@ -121,6 +121,8 @@ def missing(backend: str) -> str | None:
     absent = [name for name in FRAMEWORKS[backend] if name not in sys.modules and not importlib.util.find_spec(name)]
     if not absent:
         return None
+    if _Finder.hidden.intersection(absent):
+        return f"backend={backend}: this process uses the other backend, and one process uses one; use another process"
     return f'backend={backend} needs {", ".join(absent)}, not installed here: pip install "toolkit[{backend}]"'
 
 

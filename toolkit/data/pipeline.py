@@ -7,11 +7,11 @@ together and, by the dataset's ``on_bad``, refuse the data or drop and count the
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import shutil
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -319,7 +319,7 @@ class Questions:
 def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learned) -> Questions:
     """Decode and check a user's inputs.
 
-    Files are decoded into a folder that is removed when the process ends.
+    Files are decoded into a temporary folder that is removed with the returned object.
 
     Args:
         run: the run's specs.
@@ -343,18 +343,14 @@ def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learne
         elif not item.blank:
             sound.append((item.origin, value))
     origins = [origin for origin, _ in sound]
+    cache = Path(tempfile.mkdtemp(prefix="toolkit-"))
     with progress() as bars:
-        decoded = column.decode([value for _, value in sound], origins, _temporary_folder(), bars)
+        decoded = column.decode([value for _, value in sound], origins, cache, bars)
     problems += [Problem(flaw.kind, origins[flaw.position], flaw.message, flaw.fatal) for flaw in decoded.flaws]
     names = [origins[i] for i in decoded.positions]
     split, bad = fitting(run, columns, Split("inputs", names, names, decoded.values), learned)
     answered = {origin for origin, blank in order if blank}.union(split.ids)
     places = enumerate((origin, blank) for origin, blank in order if origin in answered)
-    return Questions(split, problems + bad, tuple((i, origin) for i, (origin, blank) in places if blank))
-
-
-def _temporary_folder() -> Path:
-    """Create a folder that is removed when the process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="toolkit-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    found = Questions(split, problems + bad, tuple((i, origin) for i, (origin, blank) in places if blank))
+    weakref.finalize(found, shutil.rmtree, cache, ignore_errors=True)
+    return found

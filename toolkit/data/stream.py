@@ -145,6 +145,11 @@ class Reader:
         self._open.clear()
         split, problems = self.gather(examples)
         judge(problems, self.dataset.on_bad, "the first examples of the stream")
+        if not len(split):
+            raise DataError(
+                f"train: found no usable example among the first {len(examples)}, from which tokenizer and features "
+                "are learned; mend them, or set dataset.sample to read more"
+            )
         return split
 
     def gather(self, examples: Sequence[Example | Problem | None]) -> tuple[Split, list[Problem]]:

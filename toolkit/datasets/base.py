@@ -137,10 +137,13 @@ class PairDataset(Source, TextFields):
             yield "target", f"found {self.target}, which is dataset.source too, expected another language"
 
     def flaw(self, example: Example) -> tuple[str, str]:
-        sides = [value for side in SIDES if isinstance(value := example.values[side], Sentence)]
+        if self.max_ratio is None:
+            return "", ""
+        values = [example.values[side] for side in SIDES]
+        sides = [value if isinstance(value, Sentence) else Sentence(str(value), "") for value in values]
         short, long = sorted(len(side.text) for side in sides)
-        if self.max_ratio is not None and long > self.max_ratio * short:
-            lengths = ", ".join(f"{len(side.text)} characters {side.language}" for side in sides)
+        if long > self.max_ratio * short:
+            lengths = ", ".join(f"{len(side.text)} characters {side.language}".rstrip() for side in sides)
             return "length ratio", f"{lengths}, expected at most {self.max_ratio:g} times as many (dataset.max_ratio)"
         return "", ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.data import pipeline
@@ -11,6 +12,7 @@ from toolkit.data.columns.column import Columns
 from toolkit.data.pipeline import Questions
 from toolkit.data.problems import judge
 from toolkit.data.split import Data, Learned, batched
+from toolkit.errors import ConfigError
 from toolkit.tasks.spec import Row
 from toolkit.training.engine import Engine
 from toolkit.training.evaluation import Evaluation, decode, evaluate
@@ -46,8 +48,11 @@ class Predictor:
             blank line gets a blank answer.
 
         Raises:
+            ConfigError: ``inputs`` is one text or path, not a list.
             DataError: an input cannot be used; lists every problem. ``dataset.on_bad=drop`` leaves such inputs out.
         """
+        if isinstance(inputs, str | Path):
+            raise ConfigError(f"inputs: found {str(inputs)!r}, expected a list: [{str(inputs)!r}]")
         questions = self.questions(inputs)
         judge(questions.problems, self.run.dataset.on_bad, "a prediction")
         return self.answer(questions)

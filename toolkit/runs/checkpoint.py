@@ -280,7 +280,9 @@ def _facts(folder: Path) -> dict[str, Any]:
         facts = json.loads(_read(path))
         version = facts["format"]
         if version != FORMAT:  # before its fields, whose names differ between formats
-            hint = f"commit {EARLIER[version]} of the toolkit reads it" if version in EARLIER else "update the toolkit"
+            hint = "update the toolkit" if version > FORMAT else "an older version of the toolkit reads it"
+            if version in EARLIER:
+                hint = f"commit {EARLIER[version]} of the toolkit reads it"
             raise DataError(f"{path}: found format {version}, expected {FORMAT}; {hint}")
         if facts["sha256"][STATE] != _digest(facts):
             raise ValueError("its checksum differs")

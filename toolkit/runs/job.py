@@ -202,7 +202,7 @@ def _source(run: Run) -> Path | None:
     if run.resume == "auto":
         return here
     named = run.evaluate or run.resume
-    if here and (named is None or here.resolve() != Path(named).resolve()):
+    if here and (run.evaluate or named is None or here.resolve() != Path(named).resolve()):
         raise ConfigError(f"run_dir: {here} holds a run; set resume=auto to continue it, or choose another folder")
     if named is None:
         return None

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.config import build, schema
+from toolkit.config import build, compose, schema
 from toolkit.config.schema import Run
-from toolkit.errors import RunError
+from toolkit.errors import ConfigError, Interrupted, RunError
 from toolkit.training import processes
 
 
@@ -37,7 +37,12 @@ def start(run: Run, overrides: Sequence[str], folders: Sequence[Path] = ()) -> i
 
 def train(overrides: Sequence[str]) -> Path:
     """Execute the run that overrides describe and return its folder; see :func:`toolkit.train`."""
+    if compose.swept(overrides):
+        raise ConfigError("found overrides of a sweep, expected one run; start sweeps with toolkit sweep")
     run = schema.check(overrides)
-    if code := start(run, overrides):
+    code = start(run, overrides)
+    if code > 128:  # the processes of a run on several devices saved a checkpoint after a signal
+        raise Interrupted(code - 128, run.run_dir)
+    if code:
         raise RunError(f"{run.run_dir}: the run ended with exit code {code}")
     return Path(run.run_dir)

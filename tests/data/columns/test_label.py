@@ -20,6 +20,12 @@ def learned(names: list[str], folder: Path) -> Classes:
     return LABEL.load(folder)
 
 
+@pytest.mark.parametrize("value", [None, float("nan"), " "])
+def test_no_value_is_no_class(value: object) -> None:
+    assert LABEL.check(value)[1:] == ("no class", "found no name of a class")
+    assert LABEL.check(7) == ("7", "", "")
+
+
 def test_classes_are_in_numeric_order_then_by_name(tmp_path: Path) -> None:
     classes = learned(["10", "cat", "9", "2", "Dog", "cat", DECOMPOSED, "-1"], tmp_path)
     assert classes.names == ["2", "9", "10", "-1", "Dog", "cat", COMPOSED]

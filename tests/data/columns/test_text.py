@@ -17,12 +17,26 @@ from tests.support import bad_pairs
 from tests.support.corpora import WordsSpec, both_stages, learned, prepare
 from tests.support.pair_runs import GOOD, MOST, run_of
 from toolkit.data.columns.column import columns_of
-from toolkit.data.columns.text import Tokens
+from toolkit.data.columns.text import Text, Tokens
+from toolkit.data.example import Example
 from toolkit.data.pipeline import questions, usable
 from toolkit.data.split import Data, Learned, Split, batch_fields, batched, encoded
 from toolkit.datasets.parallel_text import ParallelText
 from toolkit.errors import DataError
 from toolkit.tokenizers.sentencepiece.spec import SentencePiece
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), ""])
+def test_no_value_is_no_text(value: object, small: ParallelText) -> None:
+    column = Text("text", "target", small, None)
+    assert column.check(value)[1] == column.check("")[1] != ""
+    assert column.check("ab")[1] == ""
+
+
+@pytest.mark.parametrize("ratio, kind", [(None, ""), (3.0, "length ratio")])
+def test_sentences_may_be_plain_strings(small: ParallelText, ratio: float | None, kind: str) -> None:
+    dataset = dataclasses.replace(small, max_ratio=ratio)
+    assert dataset.flaw(Example("1", "train", {"source": "a", "target": "abcd"}, "here"))[0] == kind
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ training split, measures the length of an example, and pads batches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -283,6 +284,11 @@ def mismatches(columns: Mapping[str, type[Column[Any]]], run: Run) -> Iterator[t
     if (run.model.input, run.model.output) != (run.task.input, run.task.output):
         mapping = f"found {type(run.model).__name__}, which maps {run.model.input} to {run.model.output}"
         yield "model", f"{mapping}; task {task} needs {run.task.input} to {run.task.output}"
+
+
+def absent(value: object) -> bool:
+    """Tell whether a source gave no value: None, or NaN, which readers of tables give for an empty cell."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def selected(values: Any, kept: Sequence[int], **others: Any) -> Any:

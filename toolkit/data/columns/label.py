@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from toolkit.data.batch import Batch, Fields
-from toolkit.data.columns.column import Column, Decoded, Flaw, Question, selected
+from toolkit.data.columns.column import Column, Decoded, Flaw, Question, absent, selected
 from toolkit.data.problems import nearest
 from toolkit.errors import DataError, reading
 
@@ -144,7 +144,7 @@ class Label(Column[LabelValues]):
         return "labels"
 
     def check(self, value: object) -> tuple[object, str, str]:
-        name = unicodedata.normalize("NFC", str(value))
+        name = "" if absent(value) else unicodedata.normalize("NFC", str(value))
         return (name, "", "") if name.strip() else (name, "no class", "found no name of a class")
 
     def decode(self, values: Sequence[str], wheres: Sequence[str], cache: Any, progress: Any) -> Decoded[LabelValues]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.config.spec import option, spec
 from toolkit.data.batch import Batch, Fields, pad, widths
-from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, Role, selected
+from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, Role, absent, selected
 from toolkit.data.example import Sentence
 from toolkit.data.sources.lines import BOM, read_lines, split_lines
 
@@ -172,7 +172,7 @@ class Text(Column[TextValues]):
 
     def check(self, value: object) -> tuple[object, str, str]:
         """Check a string or a :class:`Sentence`, and clean it."""
-        sentence = value if isinstance(value, Sentence) else Sentence(str(value), "")
+        sentence = value if isinstance(value, Sentence) else Sentence("" if absent(value) else str(value), "")
         kind, message = bad_text(sentence.text)
         if kind:
             return value, kind, f"{sentence.language}: {message}" if sentence.language else message

@@ -155,7 +155,8 @@ class Image:
             examples: ``(batch,)`` positions in the split.
 
         Returns:
-            the fields ``boxes``, ``flips``, ``erased``, ``partners`` and ``shares`` of ``toolkit.data.batch.IMAGES``.
+            the fields ``boxes``, ``flips``, ``erased``, ``partners`` and ``shares`` of
+            ``toolkit.data.columns.image.AUGMENTATION``.
         """
         count = len(examples)
         drawn = {
