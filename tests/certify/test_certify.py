@@ -303,7 +303,7 @@ def test_float32_is_held_to_fixed_limits_and_then_to_the_floor() -> None:
 
 
 def test_a_jump_of_one_course_of_either_framework_is_no_mismatch() -> None:
-    """Of recipe=asr one course in seven is suddenly 2e-5 off."""
+    """One course in seven of recipe=asr departs by 2e-5 at once."""
     calm, jump = [1.0] * 5, [1.0] * 4 + [1 + 2e-5]
     assert judged(jump, calm, calm, [calm, calm]).passed
     assert judged(jump, calm, calm, [jump, calm]).passed

@@ -1,4 +1,4 @@
-"""Recordings of one's own: layouts, and how they are split."""
+"""A user's recordings: layouts, and how they are split."""
 
 from __future__ import annotations
 

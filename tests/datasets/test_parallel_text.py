@@ -1,4 +1,4 @@
-"""Parallel corpora of one's own: layouts, languages, and how they are split."""
+"""A user's parallel corpora: layouts, languages, and how they are split."""
 
 from __future__ import annotations
 

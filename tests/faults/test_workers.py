@@ -106,6 +106,6 @@ def test_a_batch_that_cannot_be_made_names_its_example(program, backend):
     assert process.returncode == 1, told
     assert out == "[0, 1, 2, 3]\n"
     assert told.splitlines()[-1] == (
-        "train: ValueError: a picture of no size; the batch at hand: u7. The last checkpoint is whole"
+        "train: ValueError: an image of no size; the batch at hand: u7. The last checkpoint is whole"
     )
-    assert "Traceback" in told and 'raise ValueError("a picture of no size")' in told
+    assert "Traceback" in told and 'raise ValueError("an image of no size")' in told

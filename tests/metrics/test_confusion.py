@@ -11,7 +11,7 @@ from toolkit.metrics.confusion import image
 
 
 def dark(png: bytes) -> np.ndarray:
-    """Where a picture has the blue of a share of one."""
+    """Where an image has the blue of a share of one."""
     from PIL import Image
 
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)

@@ -54,7 +54,7 @@ def test_batch_norm_of_pictures_is_pytorchs(backend: str, dtype: str, limit: flo
 @pytest.mark.parametrize("backend", ["torch", "tf"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_one_value_a_channel_normalises_to_the_shift(backend: str, dtype: str, found: dict[str, Arrays]) -> None:
-    """The last batch of an epoch may be one picture, of which a deep network leaves one pixel."""
+    """The last batch of an epoch may be one image, of which a deep network leaves one pixel."""
     y, gradient, variance = (found[backend][f"alone/{dtype}/{name}"] for name in ("y", "gradient", "variance"))
     assert np.isfinite(y).all() and not gradient.any()
     assert np.unique(y).size == 3  # the three shifts

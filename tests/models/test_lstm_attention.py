@@ -77,7 +77,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def said(steps: int) -> list[list[int]]:
-    """What each row of the walk has said by then, the boundary first."""
+    """The words of each row of the walk so far, the boundary first."""
     rows: list[list[int]] = [[]] * len(WALK[0][0])
     for parents, tokens in WALK[:steps]:
         rows = [[*rows[p], t] for p, t in zip(parents, tokens, strict=True)]

@@ -1,4 +1,4 @@
-"""What a run takes over from an earlier one."""
+"""State that a run takes over from an earlier one."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What the tests demand of every recipe, option and component, whatever it is; none is named here.
+"""Demands of the tests on every recipe, option and component, whatever it is; none is named here.
 
     check_recipe(name, trained)      a small run on both backends: it learns, both alike, and its folder is complete
     check_option(group, name)        a run with it can be made on each backend, and its folder gives the run again

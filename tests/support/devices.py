@@ -31,7 +31,7 @@ RECIPES = {
     "speech": ("asr", ["model=conformer_ctc", "task.decoder=greedy", *ODD]),
     # a loss that is a mean over tokens
     "translation": ("translation", ["task.decoder=beam", "model.attention_dropout=0.1", *HALVES]),
-    # batch norm over pictures, crops and flips
+    # batch norm over images, crops and flips
     "images": ("image_classification", ["features.crop=pad", *ODD, "trainer.checkpoint_every=2", "schedule=constant"]),
 }
 # what shares the weights too has to know from where a model's parts are called: the other models, and other ways
@@ -130,7 +130,7 @@ def begun(process, run):
 
 
 def joined(ranks):
-    """What the loop needs of the engines of so many processes, each of which is a thread here."""
+    """The engines of several processes as the loop needs them; each is a thread here."""
     sent, barrier = [np.zeros(0)] * ranks, threading.Barrier(ranks)
 
     def total(rank, values):

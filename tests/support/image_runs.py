@@ -1,4 +1,4 @@
-"""What the tests of images share: a dataset of a folder, a run around it, what the splits hold."""
+"""Parts that the tests of images share: a dataset of a folder, a run around it, the contents of the splits."""
 
 from __future__ import annotations
 

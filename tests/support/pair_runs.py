@@ -1,4 +1,4 @@
-"""What the tests of sentence pairs share: a run on them, what the splits hold."""
+"""Parts that the tests of sentence pairs share: a run on them, the contents of the splits."""
 
 from __future__ import annotations
 

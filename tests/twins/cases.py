@@ -162,7 +162,7 @@ def random(row: int, stream: int = SEED) -> np.random.Generator:
 
 
 def learned_features(features: Any, values: Iterable[np.ndarray]) -> Arrays:
-    """What features learn from values."""
+    """The state that features learn from values."""
     with tempfile.TemporaryDirectory() as folder:
         features.learn(values, Path(folder))
         return features.load(Path(folder))

@@ -72,7 +72,7 @@ MUTANTS = {
 
 
 def cases() -> list[Case]:
-    """What the workers compute for all mutants."""
+    """The results of the workers for all mutants."""
     return [case for name in MUTANTS for case in cases_of(name)]
 
 

@@ -86,7 +86,7 @@ def _answers(case: cases.Case, task: Any, batch: dict[str, tf.Tensor]) -> cases.
 
 
 def _steps(task: Any, inputs: dict[str, tf.Tensor], case: cases.Case) -> dict[str, tf.Tensor]:
-    """What a search is told at every step."""
+    """Arguments of a search at every step."""
     begin, advance = task.begin, task.advance
     if case.graph:
         begin, advance = (tf.function(method, reduce_retracing=True) for method in (begin, advance))

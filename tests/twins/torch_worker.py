@@ -60,7 +60,7 @@ def _answers(case: cases.Case, task: Any, batch: dict[str, torch.Tensor]) -> cas
 
 
 def _steps(task: Any, inputs: dict[str, torch.Tensor], rows: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """What a search is told at every step."""
+    """Arguments of a search at every step."""
     state, found = task.begin(inputs, cases.BEAM), []
     for tokens, parents in cases.walk(rows):
         log_probs, state = task.advance(state, torch.from_numpy(tokens), torch.from_numpy(parents))

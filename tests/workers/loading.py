@@ -40,7 +40,7 @@ class Collator:
 
     def __call__(self, batch: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         if CHANGE == "bad" and 7 in batch:
-            raise ValueError("a picture of no size")
+            raise ValueError("an image of no size")
         time.sleep(0.02 if batch[0] < 8 or CHANGE == "bad" else 60)
         return {"example": batch}
 

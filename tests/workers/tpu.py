@@ -1,4 +1,4 @@
-"""What a TPU would do, without one: ``python -m tests.workers.tpu JOB PRECISION MODEL...``, a JSON object a model."""
+"""The steps of a TPU, without one: ``python -m tests.workers.tpu JOB PRECISION MODEL...``, a JSON object a model."""
 
 from __future__ import annotations
 

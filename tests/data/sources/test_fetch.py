@@ -17,7 +17,7 @@ from toolkit.errors import DataError
 
 
 def test_empty_package_lists_are_fetched_without_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A stand-in for apt-get that knows packages only after an update into lists of one's own."""
+    """A stand-in for apt-get that knows packages only after an update into its own lists."""
     script = tmp_path / "bin/apt-get"
     script.parent.mkdir()
     script.write_text(

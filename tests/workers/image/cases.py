@@ -1,4 +1,4 @@
-"""What the workers of the image features and their test share."""
+"""Parts that the workers of the image features and their test share."""
 
 from __future__ import annotations
 

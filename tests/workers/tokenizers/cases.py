@@ -1,4 +1,4 @@
-"""What the workers of the tokenizers share: the lines and the tokenizers of a JSON text, and their twins."""
+"""Parts that the workers of the tokenizers share: the lines and the tokenizers of a JSON text, and their twins."""
 
 from __future__ import annotations
 

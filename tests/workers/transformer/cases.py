@@ -1,4 +1,4 @@
-"""What the workers of the Transformer and its test share."""
+"""Parts that the workers of the Transformer and its test share."""
 
 from __future__ import annotations
 
