@@ -1,7 +1,7 @@
 """``scripts/soak KILLS [SEED]``: runs that are killed again and again, held against twins that nothing disturbed.
 
-A third of the kills fall at a random step of those that are left of the course, a fifth at a random moment of the
-start-up; the others are aimed at a save, a validation or the final evaluation, which are short. A twin has no loader
+A third of the kills are aimed at a random one of the remaining steps, a fifth at a random moment of the start-up, the
+others at a save, a validation or the final evaluation, which are short. A twin has no loader
 workers, whether the run has any or not. Some processes are started from the command line, framework and all; most are
 forked from one that has imported the framework already.
 """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class BiLSTMCTC(BiLSTM, Model):
     """A linear layer on the Bidirectional LSTM encoder gives the logits of CTC.
 
-    The defaults have 2.4 M parameters.
+    The defaults have 2.3 M parameters.
     """
 
     input: ClassVar[str] = "audio"
