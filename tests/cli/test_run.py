@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.support import tiny
 from tests.support.made import tone_folder
-from tests.support.speech_runs import SHORT
+from tests.support.speech_runs import arguments
 from toolkit.runs import checkpoint
 
 BACKENDS = ("torch", "tf")
@@ -31,12 +30,6 @@ def cache(tmp_path_factory):
         del os.environ["TOOLKIT_CACHE"]
     else:
         os.environ["TOOLKIT_CACHE"] = before
-
-
-def arguments(data, folder, backend, *overrides, model="conformer_ctc"):
-    fixed = ["recipe=asr", f"backend={backend}", "dataset=audio_folder", f"dataset.path={data}", f"run_dir={folder}"]
-    small = tiny.components(*fixed, f"model={model}")
-    return [*fixed, f"model={model}", *small, *SHORT, *overrides]
 
 
 @pytest.fixture(scope="module")

@@ -90,10 +90,10 @@ def predicted(run, split="test"):
 
 
 @pytest.mark.parametrize("domain", ["speech", pytest.param("translation", marks=pytest.mark.long)])
-def test_a_run_of_static_shapes_is_measured_alike_without_them_by_the_other_backend(folder, domain, tmp_path):
-    devices.train(folder, domain, "torch", tmp_path / "run", "trainer.static_shapes=true")
+def test_a_run_of_static_shapes_is_measured_alike_without_them_by_the_other_backend(backends, folder, domain, tmp_path):
+    devices.train(backends, folder, domain, "torch", tmp_path / "run", "trainer.static_shapes=true")
     words = ["trainer.static_shapes=false", f"evaluate={tmp_path / 'run'}"]
-    devices.train(folder, domain, "tf", tmp_path / "again", *words)
+    devices.train(backends, folder, domain, "tf", tmp_path / "again", *words)
     ours, theirs = predicted(tmp_path / "run"), predicted(tmp_path / "again")
     assert [row["hypothesis"] for row in ours] == [row["hypothesis"] for row in theirs]
     for row, other in zip(ours, theirs, strict=True):

@@ -4,8 +4,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import threading
 from types import SimpleNamespace
@@ -264,7 +262,18 @@ def test_processes_that_cannot_share_the_lanes_are_refused(sizes, devices, tmp_p
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def train(backends):
+    """A function that does a run, and returns what it printed."""
+
+    def train(domain, backend, folder, run, *overrides, code=0):
+        words = arguments(domain, folder, f"backend={backend}", f"run_dir={run}", *overrides)
+        return backends[backend].run("toolkit.run", *words, code=code)
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
     """A function that gives the folder of the data and the run of a domain and backend, made once."""
     base = tmp_path_factory.mktemp("stream")
 
@@ -278,14 +287,6 @@ def trained(tmp_path_factory):
         return data, run
 
     return trained
-
-
-def train(domain, backend, folder, run, *overrides, code=0):
-    words = arguments(domain, folder, f"backend={backend}", f"run_dir={run}", *overrides)
-    command = [sys.executable, "-m", "toolkit.run", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
 
 
 def steps(run):
@@ -308,7 +309,7 @@ def test_both_backends_train_alike_on_a_stream(trained, domain):
 
 
 @pytest.mark.parametrize("first, then", [("torch", "torch"), ("torch", "tf"), ("tf", "tf")])
-def test_a_killed_run_goes_on_in_the_middle_of_a_pool(trained, first, then, tmp_path):
+def test_a_killed_run_goes_on_in_the_middle_of_a_pool(train, trained, first, then, tmp_path):
     data, whole = trained("speech", first)
     run = tmp_path / "run"
     shutil.copytree(whole, run)
@@ -321,14 +322,14 @@ def test_a_killed_run_goes_on_in_the_middle_of_a_pool(trained, first, then, tmp_
     np.testing.assert_allclose(steps(run), steps(whole), rtol=0 if first == then else 1e-8)
 
 
-def test_two_processes_have_the_trajectory_of_one_on_a_stream(trained, tmp_path):
+def test_two_processes_have_the_trajectory_of_one_on_a_stream(train, trained, tmp_path):
     data, whole = trained("speech", "torch")
     train("speech", "torch", data, tmp_path / "run", "trainer.devices=2")
     assert seen(tmp_path / "run") == seen(whole)
     np.testing.assert_allclose(steps(tmp_path / "run"), steps(whole), rtol=1e-8)
 
 
-def test_a_bad_record_on_the_way_leaves_a_checkpoint_before_it(tmp_path):
+def test_a_bad_record_on_the_way_leaves_a_checkpoint_before_it(train, tmp_path):
     folder = made.shard_folder(tmp_path / "data", "images", "parquet", (8, 8, 8))
     for path in folder.glob("train-0000[12]*"):  # the first shard alone is left whole: it may come last
         rows = made.records("images", 8)

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.backend import BACKENDS, ROOT, Backends
 from tests.workers import encoders
 
-ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(scope="module", params=["torch", "tf"])
-def report(request: pytest.FixtureRequest) -> dict[str, Any]:
-    env = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "tests.workers.encoders", request.param]
-    worker = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert worker.returncode == 0, worker.stderr[-3000:]
-    return json.loads(worker.stdout.splitlines()[-1])
+@pytest.fixture(scope="module", params=BACKENDS)
+def report(request: pytest.FixtureRequest, backends: Backends) -> dict[str, Any]:
+    done = backends[request.param].run("tests.workers.encoders", request.param, cwd=ROOT)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_the_encoder_computes_what_the_head_sees(report: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -200,15 +200,15 @@ class Backends:
         for backend in self._started.values():
             backend.close()
 
-    def compute(self, worker: str, function: str, given: Arrays) -> dict[str, Arrays]:
+    def compute(self, worker: str, function: str, given: Arrays, names: Sequence[str] = BACKENDS) -> dict[str, Arrays]:
         """Run a function of ``tests/workers/WORKER/{torch,tf}.py``, both at the same time: backend -> named arrays."""
         folder = self._folder / f"{worker}.{function}.{len(list(self._folder.iterdir()))}"
         folder.mkdir()
         np.savez(folder / "given.npz", **given)  # type: ignore[arg-type]
         jobs = {}
-        for backend in BACKENDS:
+        for backend in names:
             words = (f"tests.workers.{worker}.{backend}", function, folder / "given.npz", folder / f"{backend}.npz")
             jobs[backend] = self[backend].start("tests.workers.call", *words, cwd=ROOT)
         for backend, job in jobs.items():
             assert job.wait(500) == 0, f"{worker}.{function} with {backend}:\n{job.stderr[-TAIL:]}"
-        return {backend: dict(np.load(folder / f"{backend}.npz")) for backend in BACKENDS}
+        return {backend: dict(np.load(folder / f"{backend}.npz")) for backend in names}

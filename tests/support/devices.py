@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -70,16 +69,9 @@ def command(folder, domain, backend, run, *overrides):
     return [sys.executable, "-m", "toolkit.run", *fixed, *small, *own, *always, f"run_dir={run}", *overrides]
 
 
-def train(folder, domain, backend, run, *overrides, environment=(), code=0):
-    done = subprocess.run(
-        command(folder, domain, backend, run, *overrides),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | dict(environment),
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+def train(backends, folder, domain, backend, run, *overrides, code=0):
+    words = command(folder, domain, backend, run, *overrides)[2:]
+    return backends[backend].run(*words, code=code)
 
 
 def logged(run):

@@ -21,13 +21,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def single(folder):
+def single(backends, folder):
     """A function that gives the run of a domain and backend on one device, made once."""
 
     def single(domain, backend):
         run = folder / f"{domain}-{backend}"
         if not run.exists():
-            train(folder, domain, backend, run)
+            train(backends, folder, domain, backend, run)
         return run
 
     return single
@@ -36,17 +36,17 @@ def single(folder):
 @pytest.mark.parametrize(
     "backend, how", [("torch", "trainer.devices=2"), ("torch", "trainer=fsdp"), ("tf", "trainer.devices=2")]
 )
-def test_two_devices_have_the_trajectory_of_one(folder, single, backend, how, tmp_path):
-    done = train(folder, "speech", backend, tmp_path / "two", how)
+def test_two_devices_have_the_trajectory_of_one(backends, folder, single, backend, how, tmp_path):
+    done = train(backends, folder, "speech", backend, tmp_path / "two", how)
     assert_same(single("speech", backend), tmp_path / "two")
     assert done.stdout.count("run folder: ") == 1 and done.stderr == ""
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
-def test_two_devices_that_share_the_weights_have_the_trajectory_of_one(folder, name, tmp_path):
-    train(folder, name, "torch", tmp_path / "one")
-    train(folder, name, "torch", tmp_path / "two", "trainer=fsdp")
+def test_two_devices_that_share_the_weights_have_the_trajectory_of_one(backends, folder, name, tmp_path):
+    train(backends, folder, name, "torch", tmp_path / "one")
+    train(backends, folder, name, "torch", tmp_path / "two", "trainer=fsdp")
     assert_same(tmp_path / "one", tmp_path / "two")
 
 
@@ -70,11 +70,11 @@ def benchmarked(folder, words, devices):
     return [int(np.load(file)) for file in sorted(folder.glob("held-*"))]
 
 
-def test_what_two_devices_share_one_of_the_other_backend_goes_on_with(folder, single, tmp_path):
-    train(folder, "images", "torch", tmp_path / "two", "trainer=fsdp")
+def test_what_two_devices_share_one_of_the_other_backend_goes_on_with(backends, folder, single, tmp_path):
+    train(backends, folder, "images", "torch", tmp_path / "two", "trainer=fsdp")
     assert_same(single("images", "torch"), tmp_path / "two")
     run = half(tmp_path / "two", tmp_path / "half")
-    train(folder, "images", "tf", run, "resume=auto")
+    train(backends, folder, "images", "tf", run, "resume=auto")
     assert_same(single("images", "torch"), run)
 
 
@@ -82,15 +82,15 @@ def test_what_two_devices_share_one_of_the_other_backend_goes_on_with(folder, si
 @pytest.mark.parametrize(
     "backend, how", [("torch", "trainer.devices=2"), ("torch", "trainer=fsdp"), ("tf", "trainer.devices=2")]
 )
-def test_two_devices_go_on_with_a_run_of_one(folder, single, backend, how, tmp_path):
+def test_two_devices_go_on_with_a_run_of_one(backends, folder, single, backend, how, tmp_path):
     run = half(single("translation", backend), tmp_path / "run")
-    done = train(folder, "translation", backend, run, "resume=auto", how)
+    done = train(backends, folder, "translation", backend, run, "resume=auto", how)
     assert "trainer.devices 1 -> 2" in done.stdout and "at step 2" in done.stdout
     assert_same(single("translation", backend), run)
 
 
 @pytest.mark.parametrize("trainer", ["ddp", pytest.param("fsdp", marks=pytest.mark.long)])
-def test_a_killed_process_ends_the_run_and_one_device_goes_on(folder, single, trainer, tmp_path):
+def test_a_killed_process_ends_the_run_and_one_device_goes_on(backends, folder, single, trainer, tmp_path):
     """torch's run of two processes; TensorFlow has one, whose end is that of any run (test_run.py)."""
     arguments = command(folder, "images", "torch", tmp_path, f"trainer={trainer}", "trainer.max_steps=100000")
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -102,12 +102,12 @@ def test_a_killed_process_ends_the_run_and_one_device_goes_on(folder, single, tr
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
 
     run = half(tmp_path, tmp_path / "half")
-    train(folder, "images", "torch", run, "resume=auto")
+    train(backends, folder, "images", "torch", run, "resume=auto")
     assert_same(single("images", "torch"), run)
 
 
 @pytest.mark.long
-def test_several_machines_in_tf_and_one_device_goes_on(folder, single, tmp_path):
+def test_several_machines_in_tf_and_one_device_goes_on(backends, folder, single, tmp_path):
     """Two processes, each of which stands for a machine."""
     ports = free_ports(2)
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
@@ -127,7 +127,7 @@ def test_several_machines_in_tf_and_one_device_goes_on(folder, single, tmp_path)
     assert found[1][0] == "", "only the first shows what they do"
 
     run = half(tmp_path / "run", tmp_path / "half")
-    train(folder, "images", "tf", run, "resume=auto", "trainer.nodes=1")
+    train(backends, folder, "images", "tf", run, "resume=auto", "trainer.nodes=1")
     assert_same(single("images", "tf"), run)
 
 

@@ -28,16 +28,23 @@ def data(tmp_path_factory):
         yield made.tone_folder(tmp_path_factory.mktemp("tones"))
 
 
-def run(data, folder, backend, *overrides):
-    return speech_runs.run(data, folder, backend, *OWN, *overrides, model="bilstm_ctc")
+@pytest.fixture(scope="module")
+def run(backends, data):
+    """A function that does a run."""
+
+    def run(folder, backend, *overrides):
+        words = speech_runs.arguments(data, folder, backend, *OWN, *overrides, model="bilstm_ctc")
+        return backends[backend].run("toolkit.run", *words)
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def whole(run, tmp_path_factory):
     """backend -> the folder of a run with averaged weights."""
     folders = {backend: tmp_path_factory.mktemp(f"ema_{backend}") / "run" for backend in BACKENDS}
     for backend, folder in folders.items():
-        run(data, folder, backend)
+        run(folder, backend)
     return folders
 
 
@@ -71,25 +78,25 @@ def test_the_averages_of_the_backends_begin_alike(whole):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_averages_are_measured(data, whole, backend, tmp_path):
-    run(data, tmp_path / "again", backend, f"evaluate={whole[backend]}")
-    run(data, tmp_path / "raw", backend, f"evaluate={whole[backend]}", "trainer.ema_decay=null")
+def test_the_averages_are_measured(run, whole, backend, tmp_path):
+    run(tmp_path / "again", backend, f"evaluate={whole[backend]}")
+    run(tmp_path / "raw", backend, f"evaluate={whole[backend]}", "trainer.ema_decay=null")
     assert measured(tmp_path / "again") == measured(whole[backend])
     assert measured(tmp_path / "raw")["loss"] != pytest.approx(measured(whole[backend])["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_run_that_goes_on_has_the_same_averages(data, whole, backend, tmp_path):
-    run(data, tmp_path, backend, "trainer.max_epochs=2")
-    run(data, tmp_path, backend, "resume=auto")
+def test_a_run_that_goes_on_has_the_same_averages(run, whole, backend, tmp_path):
+    run(tmp_path, backend, "trainer.max_epochs=2")
+    run(tmp_path, backend, "resume=auto")
     (weights, averages), (others, theirs) = steps(tmp_path)[-1], steps(whole[backend])[-1]
     assert all(np.array_equal(weights[name], others[name]) for name in others)
     assert all(np.array_equal(averages[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_stock_loop_averages_too(data, whole, backend, tmp_path):
-    run(data, tmp_path, backend, "trainer=stock", "trainer.max_epochs=1")
+def test_the_stock_loop_averages_too(run, whole, backend, tmp_path):
+    run(tmp_path, backend, "trainer=stock", "trainer.max_epochs=1")
     stock, neutral = steps(tmp_path), steps(whole[backend])
     for (_, ours), (_, theirs) in zip(stock, neutral[: len(stock)], strict=True):
         for name in theirs:

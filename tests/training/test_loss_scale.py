@@ -1,8 +1,6 @@
 """float16: the rule of the loss scale, whole trainings of both backends, and what one takes over from the other."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -87,7 +85,7 @@ def folder(tmp_path_factory):
     scope="module",
     params=["images-resnet", *(pytest.param(domain, marks=pytest.mark.long) for domain in ("translation", "speech"))],
 )
-def found(request, folder):
+def found(backends, request, folder):
     """backend -> what the job has found; of each domain the model with most kinds of layers."""
     results, middle = {}, ""
     for backend in BACKENDS:
@@ -96,13 +94,7 @@ def found(request, folder):
         length = ["trainer.max_steps=20", "trainer.checkpoint_every=1", "trainer.accumulate=2", "schedule=constant"]
         words = devices.command(folder, request.param, backend, here / "run", *length)[3:]
         words = [word for word in words if word != "task.decoder=beam"]
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.workers.half", str(here), middle, *words],
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
+        backends[backend].run("tests.workers.half", here, middle, *words, timeout=600)
         results[backend] = dict(np.load(here / "found.npz"))
         middle = str(results[backend]["middle"])
     return results
@@ -147,10 +139,10 @@ def assert_consistent(at):
 @pytest.mark.parametrize(
     "backend, how", [("torch", "trainer.devices=2"), ("torch", "trainer=fsdp"), ("tf", "trainer.devices=2")]
 )
-def test_two_devices_leave_out_the_steps_of_one(folder, backend, how, tmp_path):
+def test_two_devices_leave_out_the_steps_of_one(backends, folder, backend, how, tmp_path):
     own = ["trainer.precision=16", "trainer.max_steps=8", "schedule=constant"]
     for run, number in ((tmp_path / "one", "trainer.devices=1"), (tmp_path / "two", how)):
-        devices.train(folder, "images-vit", backend, run, *own, number)
+        devices.train(backends, folder, "images-vit", backend, run, *own, number)
     one, two = (devices.logged(tmp_path / run) for run in ("one", "two"))
     assert 0 < len(one) < 8, "no step was left out"
     np.testing.assert_allclose(two, one, rtol=ROUNDING)

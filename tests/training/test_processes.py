@@ -36,10 +36,10 @@ def test_a_signal_reaches_every_process_once(folder, tmp_path):
     assert len(logged(tmp_path)) == int(stopped.removeprefix("step-"))
 
 
-def test_bad_data_are_said_once(folder, tmp_path):
+def test_bad_data_are_said_once(backends, folder, tmp_path):
     nowhere = f"dataset.path={tmp_path / 'nowhere'}"
     began = time.monotonic()
-    done = train(folder, "images", "torch", tmp_path / "run", "trainer.devices=2", nowhere, code=2)
+    done = train(backends, folder, "images", "torch", tmp_path / "run", "trainer.devices=2", nowhere, code=2)
     assert time.monotonic() - began < processes.GRACE, "the other process waits for the first"
     assert done.stderr.count("no such folder") == 1 and "Traceback" not in done.stderr, done.stderr
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import traceback
 import typing
@@ -23,8 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-import toolkit
 from tests.support import tiny
+from tests.support.backend import BACKENDS, ROOT, Backends
 from toolkit.config import source as recipe_source
 from toolkit.config.spec import is_spec, problems
 from toolkit.data.batch import Batch, Fields, pad
@@ -38,8 +35,6 @@ from toolkit.layers import parameters as weights
 
 Arrays = dict[str, np.ndarray]
 
-ROOT = Path(toolkit.__file__).parent
-BACKENDS = ("torch", "tf")
 VOCABULARY = 29
 SEED = 11
 EPOCH = 3
@@ -62,7 +57,7 @@ SECONDS = (1.4, 0.7, 2.0, 1.05)  # of the made utterances
 def components(group: str) -> dict[str, type]:
     """Folder -> the component's spec class, for every folder of ``models``, ``features`` or ``tasks``."""
     found = {}
-    for path in sorted(ROOT.glob(f"{group}/*/spec.py")):
+    for path in sorted(ROOT.glob(f"toolkit/{group}/*/spec.py")):
         module = importlib.import_module(f"toolkit.{group}.{path.parent.name}.spec")
         specs = [c for c in vars(module).values() if is_spec(c) and c.__module__ == module.__name__]
         inner = {type(field.default) for kind in specs for field in dataclasses.fields(kind)}
@@ -75,7 +70,7 @@ def components(group: str) -> dict[str, type]:
 def columns() -> dict[str, type[Column[Any]]]:
     """Kind -> class, for every file of ``data/columns``."""
     found: dict[str, type[Column[Any]]] = {}
-    for path in sorted(ROOT.glob("data/columns/*.py")):
+    for path in sorted(ROOT.glob("toolkit/data/columns/*.py")):
         if path.stem in ("__init__", "column"):
             continue
         module = importlib.import_module(f"toolkit.data.columns.{path.stem}")
@@ -478,10 +473,10 @@ def answers(task: Any, evaluated: Mapping[str, np.ndarray], predicted: Mapping[s
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
-def run(cases: list[Case], folder: Path) -> None:
+def run(backends: Backends, cases: list[Case], folder: Path) -> None:
     """Run the cases in both frameworks at the same time; :func:`result` has what they gave."""
     (folder / "cases.json").write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
-    start_workers("models", folder)
+    start_workers(backends, "models", folder)
 
 
 def result(folder: Path, backend: str, case: str) -> Arrays:
@@ -531,21 +526,15 @@ def check_kept(given: Arrays, kept: Arrays) -> None:
         assert np.array_equal(array, kept[name]) and kept[name].flags.c_contiguous, name
 
 
-def start_workers(job: str, folder: Path) -> None:
+def start_workers(backends: Backends, job: str, folder: Path) -> None:
     """Run the function ``job`` of both workers on ``folder``.
 
     Raises:
         AssertionError: a worker failed; with the end of what it wrote.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
-    logs = {backend: folder / f"{job}.{backend}.log" for backend in BACKENDS}
-    workers = {}
-    for backend, log in logs.items():
-        command = [sys.executable, "-m", f"tests.twins.{backend}_worker", job, str(folder)]
-        with log.open("w") as out:
-            workers[backend] = subprocess.Popen(command, cwd=ROOT.parent, env=environment, stdout=out, stderr=out)
-    for backend, worker in workers.items():
-        assert worker.wait() == 0, f"the {backend} worker failed:\n{logs[backend].read_text()[-4000:]}"
+    started = {name: backends[name].start(f"tests.twins.{name}_worker", job, folder, cwd=ROOT) for name in BACKENDS}
+    for name, worker in started.items():
+        assert worker.wait(1500) == 0, f"the {name} worker failed:\n{worker.stderr[-4000:]}"
 
 
 # --- parts by themselves ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.backend import Backends
 from tests.support.made import once
 from tests.twins import cases
 from tests.twins.compare import first_difference, float32_limit, float64_limit
@@ -15,9 +16,9 @@ EVERY = pytest.mark.parametrize("model, task", PAIRS)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Path:
     every = [case for model in cases.components("models") for case in cases.answers_of(model)]
-    return once(tmp_path_factory, "answers", lambda folder: cases.run(every, folder))
+    return once(tmp_path_factory, "answers", lambda folder: cases.run(backends, every, folder))
 
 
 @EVERY

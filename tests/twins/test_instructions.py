@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.backend import Backends
 from tests.twins import cases
 from tests.twins.compare import first_difference, float32_limit, float64_limit
 
@@ -36,7 +37,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with pytest.MonkeyPatch.context() as patch:
         for key, value in (INSTRUCTIONS[name] | {"TF_ENABLE_ONEDNN_OPTS": onednn}).items():
             patch.setenv(key, value)
-        cases.run(every, folder)
+        with Backends(folder / "backends") as backends:
+            cases.run(backends, every, folder)
     return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.backend import Backends
 from tests.support.made import once
 from tests.twins import cases, mutants
 from tests.twins.cases import Arrays, Case
@@ -18,10 +19,10 @@ EVERY = pytest.mark.parametrize("model", MODELS)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the results of all models: two processes in all, because starting one takes longer than what it computes."""
     every = [case for model in MODELS for case in cases.cases_of(model)] + mutants.cases()
-    return once(tmp_path_factory, "models", lambda folder: cases.run(every, folder))
+    return once(tmp_path_factory, "models", lambda folder: cases.run(backends, every, folder))
 
 
 def twins(folder: Path, model: str, kind: str) -> tuple[Arrays, Arrays]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.backend import Backends
 from tests.support.made import once
 from tests.twins import cases, tolerances
 from tests.twins.compare import distance
@@ -17,8 +18,8 @@ Parts = dict[str, dict[str, np.ndarray]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return once(tmp_path_factory, "parts", lambda folder: cases.start_workers("parts", folder))
+def folder(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return once(tmp_path_factory, "parts", lambda folder: cases.start_workers(backends, "parts", folder))
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,7 @@ def work(order: Order) -> None:
     os.environ.update(order["environment"])
     tempfile.tempdir = None  # the server's may be cached
     sys.argv[1:] = order["arguments"]
+    sys.path.insert(0, order["cwd"])  # as python -m does
     for name in (order["module"], f"{order['module']}.__main__"):
         if "__path__" not in vars(sys.modules.get(name, sys)):  # a package stays, its __main__ is run
             sys.modules.pop(name, None)
