@@ -57,3 +57,24 @@ def place(tmp_path, monkeypatch):
     work.mkdir()
     monkeypatch.chdir(work)
     return work
+
+
+# files that take longest, begun first: with the others' help a worker would else be busy with one of them at the end
+LONGEST = (
+    "training/test_devices",
+    "twins/test_models",
+    "certify/test_certify",
+    "training/test_loss_scale",
+    "tasks/test_seq2seq",
+    "training/test_tpu",
+    "faults/test_disk",
+    "sweeps/test_sweeps",
+    "data/test_stream",
+    "runs/test_resume",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first."""
+    order = {f"tests/{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))

@@ -6,11 +6,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests.support.backend import ROOT
 from tests.support.devices import OTHERS, assert_same, begun, command, half, own_cache, train
 
 
@@ -50,24 +50,17 @@ def test_two_devices_that_share_the_weights_have_the_trajectory_of_one(backends,
     assert_same(tmp_path / "one", tmp_path / "two")
 
 
-def test_each_of_two_devices_holds_half_of_what_one_does(folder, single, tmp_path):
+def test_each_of_two_devices_holds_half_of_what_one_does(backends, folder, single, tmp_path):
+    """In bytes after a step."""
     words = command(folder, "images", "torch", single("images", "torch"))[3:]
-    one = benchmarked(tmp_path / "one", words, 1)
-    copies = benchmarked(tmp_path / "copies", [*words, "trainer=ddp"], 2)
-    parts = benchmarked(tmp_path / "parts", [*words, "trainer=fsdp"], 2)
-    (whole,) = one
-    assert copies == [whole, whole]
-    assert sum(parts) == whole and max(parts) < 0.55 * whole
-
-
-def benchmarked(folder, words, devices):
-    """Bytes that each process holds after a step, in the order of the ranks."""
-    folder.mkdir()
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if devices == 2 else []
-    script = ["benchmarks/devices.py", "--train", str(folder), "1", *words]
-    done = subprocess.run([sys.executable, *start, *script], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return [int(np.load(file)) for file in sorted(folder.glob("held-*"))]
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    backends["torch"].run("benchmarks.devices", "--train", one, 1, *words, cwd=ROOT)
+    two.mkdir()
+    torchrun = ("--standalone", "--nproc-per-node", 2, "benchmarks/devices.py", "--train", two, 1)
+    backends["torch"].run("torch.distributed.run", *torchrun, *words, "trainer=fsdp", cwd=ROOT)
+    (whole,), parts = ([int(np.load(file)) for file in sorted(run.glob("held-*"))] for run in (one, two))
+    assert len(parts) == 2 and sum(parts) == whole and max(parts) < 0.55 * whole
 
 
 def test_what_two_devices_share_one_of_the_other_backend_goes_on_with(backends, folder, single, tmp_path):

@@ -1,9 +1,6 @@
 """``trainer=tpu`` as far as it goes without a TPU: the step under XLA, the rows of replicas, what is refused."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -25,36 +22,35 @@ def every(kind):
 NEAR = {"32": 1e-5, "bf16": 0.05}
 
 
-def worker(job, precision, *models):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.workers.tpu", job, precision, *models],
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+@pytest.fixture(scope="module")
+def worker(backends):
+    """A function that does a job of ``tests.workers.tpu`` with a model, and returns what it found."""
+
+    def worker(job, precision, model):
+        return json.loads(backends["tf"].run("tests.workers.tpu", job, precision, model, timeout=500).stdout)
+
+    return worker
 
 
 @every("audio")  # a loss with a loop
-def test_the_step_under_xla_is_the_step(model):
+def test_the_step_under_xla_is_the_step(worker, model):
     """Forward, loss, gradients, statistics, the optimizer's update and the averages, with dropout and augmentation."""
-    (found,) = worker("xla", "64", model)
+    found = worker("xla", "64", model)
     assert found["steps"] < FLOAT64 and found["held"] < FLOAT64, found
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("precision", NEAR)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_step_under_xla_is_near_in_less_precision(model, precision):
-    (found,) = worker("xla", precision, model)
+def test_the_step_under_xla_is_near_in_less_precision(worker, model, precision):
+    found = worker("xla", precision, model)
     assert found["steps"] < NEAR[precision], found
 
 
 @every("image")  # a batch norm across the devices
-def test_replicas_that_are_given_their_rows_have_the_trajectory_of_one_device(model):
+def test_replicas_that_are_given_their_rows_have_the_trajectory_of_one_device(worker, model):
     """Two logical CPUs in the place of a TPU's cores; one trace for each of two shapes."""
-    (found,) = worker("parts", "64", model)
+    found = worker("parts", "64", model)
     assert found["steps"] < FLOAT64 and found["held"] < FLOAT64, found
     assert found["traces"] == 2
 
@@ -66,16 +62,12 @@ def test_replicas_that_are_given_their_rows_have_the_trajectory_of_one_device(mo
         ("nowhere", "trainer.strategy: found tpu, but no TPU answers as 'nowhere': "),
     ],
 )
-def test_where_there_is_no_tpu_one_line_says_so_before_the_data_are_read(name, said, tmp_path):
+def test_where_there_is_no_tpu_one_line_says_so_before_the_data_are_read(backends, name, said, tmp_path, monkeypatch):
     words = ["recipe=asr", "backend=tf", "trainer=tpu", f"run_dir={tmp_path / 'run'}"]
-    environment = {key: value for key, value in os.environ.items() if key != "TPU_NAME"}
-    environment |= {"TPU_NAME": name} if name else {}
-    environment["TOOLKIT_CACHE"] = str(tmp_path / "cache")
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    environment = {"TOOLKIT_CACHE": str(tmp_path / "cache")} | ({"TPU_NAME": name} if name else {})
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "toolkit.run", *words], capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert done.returncode == 2, done.stderr
+    done = backends["tf"].run("toolkit.run", *words, env=environment, code=2)
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(said), done.stderr
     assert "trainer=mirrored" in done.stderr and "docs/guide/devices.md" in done.stderr
     assert time.monotonic() - began < 60 and not (tmp_path / "cache").exists()
