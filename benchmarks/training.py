@@ -78,7 +78,7 @@ def bare_tf(engine: Any, run: Run, batches: list[Any]) -> Callable[[], None]:
     def step(batch: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = task.loss(batch)
-        gradients, _ = clip(tape.gradient(loss, variables), run.trainer.clip_norm or float("inf"))
+        gradients, _ = clip(tape.gradient(loss, variables), run.trainer.clip_norm)
         optimizer.apply(gradients, variables)
         return loss
 

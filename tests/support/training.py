@@ -64,7 +64,7 @@ class Engine:
         guess = (batch["example"] + int(1e6 * abs(self.weight[0]))) % 3
         return {"loss": guess * 1.0, "guess": guess}
 
-    def averaged(self):
+    def with_averages(self):
         return nullcontext()
 
     def total(self, values):

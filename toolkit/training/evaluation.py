@@ -55,7 +55,7 @@ def decode(run: Run, engine: Engine, data: Data, target: Any, final: bool = True
         planned = planned[engine.rank :: engine.ranks]
     batches = engine.batches(data.collator, planned, 0)
     rows: list[tuple[int, dict[str, Any]]] = []
-    with naming_examples(data.split), engine.averaged():
+    with naming_examples(data.split), engine.with_averages():
         for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
             rows += answers(run, engine, batch, target, data.split.target is not None, quick=not final)
     # with sharded weights every process has all rows: those of rank 0 count, so that no last bit lets decisions differ

@@ -64,7 +64,7 @@ class StockSession(Session):
         self._use(self.train, self.planned()[self.progress.batch : self.progress.batch + 1])
         if not math.isfinite(loss):
             raise self._not_finite()
-        self.engine.average()
+        self.engine.update_averages()
         self._count_step(loss)
         self._losses.append(loss)
         if self.progress.step % self.trainer.log_every == 0:
