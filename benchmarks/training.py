@@ -38,6 +38,7 @@ from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
 from toolkit.training.progress import Progress
+from toolkit.training.session import Session
 from toolkit.training.stock.session import StockSession
 
 EPOCHS = 2  # in a round
@@ -143,7 +144,8 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
         return time.perf_counter() - began
 
     def neutral() -> None:
-        loop.fit(neutral_run, engine, train, small, parts.learned.target, RunFolder(here / "loop"), Progress())
+        target, recorder = parts.learned.target, RunFolder(here / "loop")
+        loop.fit(Session(neutral_run, engine, train, small, target, recorder, Progress()))
 
     def stock() -> float:
         session = Timed(stock_run, engine, train, small, parts.learned.target, RunFolder(here / "stock"), Progress())

@@ -14,6 +14,7 @@ from toolkit.schedules.cosine.spec import Cosine
 from toolkit.training import loop
 from toolkit.training.engine import NonFinite, StepResult
 from toolkit.training.progress import Progress, State
+from toolkit.training.session import Session
 from toolkit.training.spec import Trainer
 
 
@@ -102,7 +103,7 @@ def fit(path, engine, at=None, train=TRAIN, **trainer):
     folder = RunFolder(path)
     at = at or Progress()
     try:
-        loop.fit(run(**trainer), engine, train, VALID, TARGET, folder, at)
+        loop.fit(Session(run(**trainer), engine, train, VALID, TARGET, folder, at))
     finally:
         folder.close()
     return at

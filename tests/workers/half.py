@@ -64,6 +64,7 @@ class Trainings:
         from toolkit.runs.folder import RunFolder
         from toolkit.training import loop
         from toolkit.training.progress import Progress
+        from toolkit.training.session import Session
 
         run, engine = self.engine_of("16")
         at = Progress(scale=2.0**26)
@@ -72,7 +73,8 @@ class Trainings:
             at = earlier.progress
         goes = RunFolder(self.folder / name)
         data = self.parts.data
-        loop.fit(run, engine, data["train"], data["validation"], self.parts.learned.target, goes, at)
+        target = self.parts.learned.target
+        loop.fit(Session(run, engine, data["train"], data["validation"], target, goes, at))
         state = engine.state()
         arrays = (*state.model.values(), *state.optimizer.values())
         self.found[name] = np.concatenate([array.ravel() for array in arrays])

@@ -29,6 +29,7 @@ from toolkit.training import loop
 from toolkit.training import processes as ranks
 from toolkit.training.engine import Engine
 from toolkit.training.progress import Progress
+from toolkit.training.session import Session
 from toolkit.training.stock.session import StockSession
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, progress: 
         engine.fit_stock(StockSession(run, engine, train, valid, parts.learned.target, folder, progress))
     else:  # also a stock run that was killed after its last step and before its last validation
         with contextlib.closing(train):
-            loop.fit(run, engine, train, valid, parts.learned.target, folder, progress)
+            loop.fit(Session(run, engine, train, valid, parts.learned.target, folder, progress))
     engine.total(np.zeros(1))  # a barrier: the last checkpoint is complete before any process reads it
     seconds = time.perf_counter() - start
     for line in train.notes():
