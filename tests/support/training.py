@@ -74,8 +74,10 @@ class Engine:
     def state(self):
         return State({"w": self.weight.copy()}, {"step": np.array([len(self.seen)])})
 
-    def load(self, state):
+    def load_weights(self, state):
         self.weight = state.model["w"]
+
+    load = load_weights
 
 
 def data(examples, seed=0):

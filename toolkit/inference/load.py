@@ -44,5 +44,5 @@ def load(
     columns = columns_of(run)
     learned = pipeline.load(columns, best.path / checkpoint.LEARNED)
     engine = job.load_engine(run, learned)
-    job.put(engine, best)
+    job.load_checkpoint(engine, best, weights_only=True)
     return Predictor(run, columns, learned, engine)

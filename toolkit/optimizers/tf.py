@@ -113,7 +113,7 @@ def set_state(optimizer: Optimizer, slots: Sequence[Slot], state: Mapping[str, n
     """Load a state that :func:`get_state` of either backend returned.
 
     Raises:
-        ConfigError: names or shapes do not fit.
+        ValueError: names or shapes differ from the optimizer's.
     """
     trained = _trained(slots)
     check_state(state, {slot.name: _shape(slot) for slot in trained}, optimizer.spec.moments)

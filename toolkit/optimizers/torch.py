@@ -77,7 +77,7 @@ def set_state(optimizer: Optimizer, model: nn.Module, state: Mapping[str, np.nda
     """Load a state that :func:`get_state` of either backend returned.
 
     Raises:
-        ConfigError: names or shapes do not fit.
+        ValueError: names or shapes differ from the optimizer's.
     """
     trained = dict(_trained(model))
     moments = optimizer.spec.moments

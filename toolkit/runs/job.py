@@ -233,12 +233,12 @@ def _earlier(run: Run, config: Mapping[str, Any], folder: RunFolder) -> Checkpoi
 
 
 def _take_over(run: Run, engine: Engine, earlier: Checkpoint, start: Progress, folder: RunFolder) -> Progress:
-    """Load a checkpoint into the engine.
+    """Continue from a checkpoint: load it into the engine; if the run resumes, make it or its best one this folder's.
 
     Returns:
         the checkpoint's progress, with the facts of ``start``.
     """
-    put(engine, earlier)
+    load_checkpoint(engine, earlier, weights_only=not run.resume)
     if run.resume and not isinstance(folder, Onlooker):
         if folder.checkpoints.resolve() == earlier.path.parent.resolve():
             # a run may have been killed after the checkpoint and before the index, or the last checkpoint is damaged
@@ -249,16 +249,24 @@ def _take_over(run: Run, engine: Engine, earlier: Checkpoint, start: Progress, f
     return replace(earlier.progress, facts=start.facts)
 
 
-def put(engine: Engine, earlier: Checkpoint) -> None:
+def load_checkpoint(engine: Engine, earlier: Checkpoint, weights_only: bool) -> None:
     """Load a checkpoint into the engine.
 
+    Args:
+        engine: of the run.
+        earlier: the checkpoint.
+        weights_only: the engine evaluates: it need not have the optimizer of the checkpoint.
+
     Raises:
-        ConfigError: the checkpoint belongs to another model.
+        ConfigError: the checkpoint belongs to another model or optimizer.
     """
     try:
-        engine.load(earlier.state)
+        if weights_only:
+            engine.load_weights(earlier.state)
+        else:
+            engine.load(earlier.state)
     except ValueError as error:
-        raise ConfigError(f"{earlier.path}: does not fit this model: {error}") from error
+        raise ConfigError(f"{earlier.path}: does not fit this run: {error}") from error
 
 
 def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, progress: Progress) -> dict[str, float]:
@@ -299,7 +307,7 @@ def _finish(
     """Evaluate the best checkpoint on every split except ``train``; write predictions, results and a summary."""
     if not run.evaluate and checkpoint.find(folder.checkpoints, "best"):
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
-        put(engine, best)
+        load_checkpoint(engine, best, weights_only=True)
         progress = best.progress
     predictor = Predictor(run, parts.columns, parts.learned, engine)
     metrics, table, milliseconds = results.measure(predictor, parts.data, folder)

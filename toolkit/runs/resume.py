@@ -131,9 +131,9 @@ def misfits(run: Run, changed: Changes, earlier: Checkpoint, learned: Learned) -
     try:
         if run.resume and not lines:
             check_state(earlier.state.optimizer, trained, run.optimizer.moments)
-    except ConfigError as error:
+    except ValueError as error:
         why = describe(changed, ["optimizer"]) or "no field of the optimizer changed"
-        lines.append(f"{why}: the checkpoint does not fit this optimizer: {'; '.join(error.problems)}")
+        lines.append(f"{why}: the checkpoint does not fit this optimizer: {error}")
     return lines
 
 

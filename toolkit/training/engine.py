@@ -109,7 +109,14 @@ class Engine(Protocol):
         """Copy weights, moments and averages. If ``sharded``, only rank 0 gets the arrays."""
 
     def load(self, state: State) -> None:
-        """Overwrite weights, moments and averages.
+        """Overwrite weights, moments and averages, to train on.
+
+        Raises:
+            ValueError: names or shapes differ from the model's or the optimizer's.
+        """
+
+    def load_weights(self, state: State) -> None:
+        """Overwrite weights and averages, to evaluate: the optimizer may be another one.
 
         Raises:
             ValueError: names or shapes differ from the model's.

@@ -247,8 +247,11 @@ class TensorFlowEngine:
         return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.slots), averages)
 
     def load(self, state: State) -> None:
-        layers.set_weights(self.model, state.model)
+        self.load_weights(state)
         optimizers.set_state(self.optimizer, self.slots, state.optimizer)
+
+    def load_weights(self, state: State) -> None:
+        layers.set_weights(self.model, state.model)
         self.averages.load(state)
 
 

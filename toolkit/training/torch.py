@@ -182,8 +182,11 @@ class TorchEngine:
         return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.model), averages)
 
     def load(self, state: State) -> None:
-        layers.set_weights(self.model, state.model)
+        self.load_weights(state)
         optimizers.set_state(self.optimizer, self.model, state.optimizer)
+
+    def load_weights(self, state: State) -> None:
+        layers.set_weights(self.model, state.model)
         self.averages.load(state)
 
 

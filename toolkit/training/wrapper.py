@@ -78,3 +78,6 @@ class EngineWrapper:
 
     def load(self, state: State) -> None:
         self.engine.load(state)
+
+    def load_weights(self, state: State) -> None:
+        self.engine.load_weights(state)
