@@ -26,7 +26,6 @@ from toolkit.runs import checkpoint, results, resume
 from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.training import loop
-from toolkit.training import processes as ranks
 from toolkit.training.engine import Engine
 from toolkit.training.progress import Progress
 from toolkit.training.session import Session
@@ -53,22 +52,19 @@ class Parts:
     fingerprint: str
 
 
-def execute(run: Run, config: Mapping[str, Any], overrides: list[str]) -> int:
+def execute(run: Run, config: Mapping[str, Any], overrides: list[str], rank: int | None = None) -> None:
     """Execute a run, from its data to its results.
 
     Args:
         run: checked specs.
         config: the same as plain data, for the run folder.
         overrides: the command line.
-
-    Returns:
-        the exit code.
+        rank: see :func:`toolkit.training.processes.own_rank`.
 
     Raises:
         UserError: bad data, or a failed run; existing files stay.
     """
     start = time.perf_counter()
-    rank = ranks.started(run)
     folder = Onlooker(Path(run.run_dir)) if rank else RunFolder(Path(run.run_dir))
     with contextlib.closing(folder):
         # rank 0 connects after it has prepared the data, and the other ranks wait for it here; TPUs connect first, so
@@ -77,7 +73,6 @@ def execute(run: Run, config: Mapping[str, Any], overrides: list[str]) -> int:
         engine, parts, progress = _set_up(run, config, overrides, folder, link)
         speed = {} if run.evaluate else _train(run, engine, parts, folder, progress)
         _finish(run, engine, parts, folder, progress, speed, start)
-    return 0
 
 
 def _set_up(

@@ -167,7 +167,7 @@ def _several_devices(trainer: Trainer) -> dict[str, Any]:
 
 
 def _environment() -> Any:
-    """Return what started the processes of the run, by the rule of ``processes.started``.
+    """Return what started the processes of the run, by the rule of ``processes.own_rank``.
 
     Lightning's own guess depends on more, such as the name of the Slurm job.
     """
