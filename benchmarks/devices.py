@@ -59,10 +59,10 @@ def train(folder: Path, steps: int, overrides: list[str]) -> None:
 
     prepared = Onlooker(Path(run.run_dir))
     parts = job.prepare(run, prepared)
-    recorded = Recorded(job.load_engine(run, parts.learned), steps)
+    recorded = Recorded(job.build_engine(run, parts.learned), steps)
     target = parts.learned.target
     with contextlib.suppress(StopIteration):
-        loop.fit(Session(run, recorded, parts.data["train"], parts.data["validation"], target, prepared, Progress()))
+        loop.fit(Session(run, recorded, parts.train, parts.data["validation"], target, prepared, Progress()))
     if run.backend == "torch":
         np.save(folder / f"held-{recorded.rank}.npy", memory(recorded.engine))
     if not recorded.rank:

@@ -127,7 +127,7 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
     here = Path(temporary.name)
     run = config.check([f"recipe={recipe}", f"backend={backend}", f"run_dir={here}", *overrides])
     parts = job.prepare(run, RunFolder(here))
-    engine = job.load_engine(run, parts.learned)
+    engine = job.build_engine(run, parts.learned)
     train, valid = shortened(run, engine, parts), parts.data["validation"]
     few = valid.split.select([0])
     small = Data(few, dataclasses.replace(valid.plan, lengths=valid.plan.lengths[:1]), valid.collator)

@@ -36,7 +36,7 @@ class Trainings:
         from toolkit.runs import job
 
         run = replace(self.given, trainer=replace(self.given.trainer, precision=precision))
-        return run, job.load_engine(run, self.parts.learned)
+        return run, job.build_engine(run, self.parts.learned)
 
     def steps(self) -> None:
         """Take three steps in either precision, then one that overflows, and one more."""

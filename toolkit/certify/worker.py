@@ -128,7 +128,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     learned = pipeline.load(columns_of(run), Path(settings["learned"]) / checkpoint.LEARNED)
     probe = build.load_module("toolkit.certify", training.backend)
     probe.prepare(training.threads)
-    engine = job.load_engine(run, learned)
+    engine = job.build_engine(run, learned)
     progress = Progress()
     if training.after:
         earlier = checkpoint.choose(folder / f"half-{training.after}", "last", print)

@@ -41,7 +41,7 @@ def connect(run: Run) -> tf.distribute.Strategy:
     return devices_of(run.trainer)
 
 
-def load_engine(run: Run, learned: Learned, link: tf.distribute.Strategy | None = None) -> Engine:
+def build_engine(run: Run, learned: Learned, link: tf.distribute.Strategy | None = None) -> Engine:
     """Build the engine of a run.
 
     Args:
@@ -70,7 +70,7 @@ class TensorFlowEngine:
     are made when they are first called.
 
     Args:
-        run, learned, link: see :func:`load_engine`.
+        run, learned, link: see :func:`build_engine`.
     """
 
     sharded = False

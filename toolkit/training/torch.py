@@ -43,7 +43,7 @@ def connect(run: Run) -> lightning.Fabric:
     return fabric
 
 
-def load_engine(run: Run, learned: Learned, link: lightning.Fabric | None = None) -> Engine:
+def build_engine(run: Run, learned: Learned, link: lightning.Fabric | None = None) -> Engine:
     """Build the engine of a run.
 
     Args:
@@ -67,7 +67,7 @@ class TorchEngine:
     """One process of a torch run (see :class:`toolkit.training.engine.Engine`).
 
     Args:
-        run, learned, link: see :func:`load_engine`.
+        run, learned, link: see :func:`build_engine`.
     """
 
     def __init__(self, run: Run, learned: Learned, link: lightning.Fabric | None = None) -> None:
