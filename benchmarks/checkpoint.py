@@ -43,8 +43,8 @@ def main(recipe: str, backend: str, saves: int, overrides: list[str]) -> None:
     run = config.check([f"recipe={recipe}", f"backend={backend}", f"run_dir={here}", *overrides])
     folder = RunFolder(here)
     parts = job.prepare(run, folder)
-    engine = job.load_engine(run, parts.learned)
-    folder.describe(config.plain(run), [])
+    engine = job.build_engine(run, parts.learned)
+    folder.write_config(config.plain(run), [])
     train, every = parts.data["train"], run.trainer.checkpoint_every
     accumulate = run.trainer.accumulate
 

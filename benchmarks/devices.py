@@ -55,13 +55,14 @@ def train(folder: Path, steps: int, overrides: list[str]) -> None:
     from toolkit.runs.folder import Onlooker
     from toolkit.training import loop
     from toolkit.training.progress import Progress
+    from toolkit.training.session import Session
 
     prepared = Onlooker(Path(run.run_dir))
     parts = job.prepare(run, prepared)
-    recorded = Recorded(job.load_engine(run, parts.learned), steps)
-    data, target = parts.data, parts.learned.target
+    recorded = Recorded(job.build_engine(run, parts.learned), steps)
+    target = parts.learned.target
     with contextlib.suppress(StopIteration):
-        loop.fit(run, recorded, data["train"], data["validation"], target, prepared, Progress())
+        loop.fit(Session(run, recorded, parts.train, parts.data["validation"], target, prepared, Progress()))
     if run.backend == "torch":
         np.save(folder / f"held-{recorded.rank}.npy", memory(recorded.engine))
     if not recorded.rank:

@@ -38,6 +38,7 @@ from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
 from toolkit.training.progress import Progress
+from toolkit.training.session import Session
 from toolkit.training.stock.session import StockSession
 
 EPOCHS = 2  # in a round
@@ -78,7 +79,7 @@ def bare_tf(engine: Any, run: Run, batches: list[Any]) -> Callable[[], None]:
     def step(batch: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = task.loss(batch)
-        gradients, _ = clip(tape.gradient(loss, variables), run.trainer.clip_norm or float("inf"))
+        gradients, _ = clip(tape.gradient(loss, variables), run.trainer.clip_norm)
         optimizer.apply(gradients, variables)
         return loss
 
@@ -126,7 +127,7 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
     here = Path(temporary.name)
     run = config.check([f"recipe={recipe}", f"backend={backend}", f"run_dir={here}", *overrides])
     parts = job.prepare(run, RunFolder(here))
-    engine = job.load_engine(run, parts.learned)
+    engine = job.build_engine(run, parts.learned)
     train, valid = shortened(run, engine, parts), parts.data["validation"]
     few = valid.split.select([0])
     small = Data(few, dataclasses.replace(valid.plan, lengths=valid.plan.lengths[:1]), valid.collator)
@@ -143,7 +144,8 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
         return time.perf_counter() - began
 
     def neutral() -> None:
-        loop.fit(neutral_run, engine, train, small, parts.learned.target, RunFolder(here / "loop"), Progress())
+        target, recorder = parts.learned.target, RunFolder(here / "loop")
+        loop.fit(Session(neutral_run, engine, train, small, target, recorder, Progress()))
 
     def stock() -> float:
         session = Timed(stock_run, engine, train, small, parts.learned.target, RunFolder(here / "stock"), Progress())

@@ -82,7 +82,7 @@ def clipping() -> Any:
 
 def decay() -> Any:
     """Of biases and scales too."""
-    return mock.patch("toolkit.optimizers.tf.decays", lambda name, shape: True)
+    return mock.patch("toolkit.optimizers.tf.decays", lambda shape: True)
 
 
 def moments() -> Any:

@@ -57,9 +57,9 @@ def live(path: Path) -> None:
             checkpoint.point(folder.checkpoints, found.path.name, at)
         folder.rewind(at)
         run = stand_ins.run(max_epochs=2, validate_every=1, checkpoint_every=2, keep=1, show=0)
-        loop.fit(run, engine, TRAIN, VALID, stand_ins.TARGET, folder, at)
+        loop.fit(Session(run, engine, TRAIN, VALID, stand_ins.TARGET, folder, at))
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
-        folder.results({"step": best.progress.step, "weight": float(best.state.model["w"][0])})
+        folder.write_results({"step": best.progress.step, "weight": float(best.state.model["w"][0])})
     finally:
         folder.close()
 

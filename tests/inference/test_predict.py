@@ -135,6 +135,19 @@ def test_an_earlier_run_is_measured_on_any_split_and_data(run, backends, tmp_pat
     assert f"run_dir: {folder} holds a run" in refused.stderr
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_answers_alike_with_another_optimizer(trained, backends, predict, tmp_path, backend):
+    folder = trained.run("asr", backend)  # with AdamW, whose moments SGD does not keep
+    cache = {"TOOLKIT_CACHE": str(tmp_path / "cache")}
+    words = [f"evaluate={folder}", "optimizer=sgd", f"run_dir={tmp_path / 'run'}"]
+    backends[backend].run("toolkit.run", *words, env=cache)
+    found, before = (json.loads((path / "results.json").read_text()) for path in (tmp_path / "run", folder))
+    assert found["metrics"] == before["metrics"]
+    file = sorted(trained.data("speech").glob(INPUTS["speech"]))[0]
+    answers = [predict(folder, *more, file, backend=backend).stdout for more in (["optimizer=sgd"], [])]
+    assert answers[0] == answers[1]
+
+
 def test_one_text_in_place_of_a_list_is_refused():
     with pytest.raises(ConfigError, match=r"inputs: found 'a\.wav', expected a list: \['a\.wav'\]"):
         Predictor(None, None, None, None)("a.wav")

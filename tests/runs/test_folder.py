@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from inspect import isfunction
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from tensorboardX.proto import event_pb2
 from tests.support.backend import ROOT
 from toolkit.errors import RunError
 from toolkit.runs import checkpoint
-from toolkit.runs.folder import RunFolder
+from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.training.progress import Progress, State
 
 
@@ -25,16 +26,15 @@ def steps(path):
 
 def test_a_resumed_run_drops_later_rows_and_the_one_that_a_kill_cut_off(tmp_path):
     folder = RunFolder(tmp_path)
-    at = Progress(step=2)
     for step in (1, 2, 3):
         folder.record(step, 0, "train", {"loss": 1.0})
         if step == 2:
-            folder.save(State({}, {}), at, 1)
+            saved = folder.save(State({}, {}), Progress(step=2), 1)
     folder.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 4, "epo')
     folder = RunFolder(tmp_path)
-    folder.rewind(at)
+    folder.rewind(checkpoint.load(saved).progress)
     folder.record(3, 0, "train", {"loss": 2.0})
     folder.close()
     assert steps(tmp_path) == [1, 2, 3]
@@ -63,6 +63,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"run_dir: .*file.run cannot be written"):
         RunFolder(tmp_path / "file" / "run")
+
+
+def test_a_rank_that_must_not_write_has_every_method_and_writes_nothing(tmp_path):
+    methods = {name for name, value in vars(RunFolder).items() if isfunction(value) and not name.startswith("_")}
+    assert "write_results" in methods
+    assert methods <= vars(Onlooker).keys(), "it would write as the first rank does"
+    folder = Onlooker(tmp_path)
+    folder.say("hello")
+    folder.write_results({})
+    assert not list(tmp_path.iterdir())
 
 
 # --- one run at a time ---
@@ -128,8 +138,14 @@ def test_where_there_are_no_locks_it_is_said(tmp_path, monkeypatch, capsys, miss
 
 def test_logs_are_on_the_disk_before_the_checkpoint_that_knows_their_length(tmp_path, monkeypatch):
     synced: list[object] = []
+    saved: list[Progress] = []
+
+    def save(folder, state, progress, keep, about):
+        synced.append("checkpoint")
+        saved.append(progress)
+
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
-    monkeypatch.setattr(checkpoint, "save", lambda *args: synced.append("checkpoint"))
+    monkeypatch.setattr(checkpoint, "save", save)
     folder = RunFolder(tmp_path)
     folder.say("hello")
     folder.record(1, 0, "train", {"loss": 1.0})
@@ -138,7 +154,8 @@ def test_logs_are_on_the_disk_before_the_checkpoint_that_knows_their_length(tmp_
     folder.close()
     before = synced[: synced.index("checkpoint")]
     assert {(tmp_path / name).stat().st_ino for name in ("run.log", "metrics.jsonl")} <= set(before)
-    assert at.log_bytes == {"metrics.jsonl": (tmp_path / "metrics.jsonl").stat().st_size}
+    assert saved[0].log_bytes == {"metrics.jsonl": (tmp_path / "metrics.jsonl").stat().st_size}
+    assert not at.log_bytes, "the caller's own is left as it is"
 
 
 def test_a_row_that_the_disk_refuses_names_the_log(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeyp
     monkeypatch.setattr(job.checkpoint, "point", write)
     monkeypatch.setattr(job.checkpoint, "adopt", write)
     found = SimpleNamespace(path=tmp_path / "checkpoints" / "step-00000002", state=None, progress=Progress(step=2))
-    engine = SimpleNamespace(load=lambda state: None)
+    engine = SimpleNamespace(load=lambda state: None, load_weights=lambda state: None)
     assert job._take_over(SimpleNamespace(resume="auto"), engine, found, Progress(), Onlooker(tmp_path)).step == 2
     with pytest.raises(AssertionError, match="two processes"):
         job._take_over(SimpleNamespace(resume="auto"), engine, found, Progress(), RunFolder(tmp_path))

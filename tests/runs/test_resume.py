@@ -45,8 +45,10 @@ class Engine(stand_ins.Engine):
         moments = {f"{m}.{name}": np.zeros(shape) for m in self.moments for name, shape in trained.items()}
         return State(model, moments | {"step": np.array([len(self.seen)]), "exp_avg_sq_scale": np.ones(1)})
 
-    def load(self, state):
+    def load_weights(self, state):
         self.weight = np.array([next(iter(state.model.values())).flat[0]])
+
+    load = load_weights
 
 
 class Task(stand_ins.Task):
@@ -83,12 +85,12 @@ def train(arguments, monkeypatch):
     """A function that does the run of a command line, and returns the engine that did it."""
 
     def train(folder, *overrides, **plan):
-        def load(run, learned, link):
+        def build(run, learned, link):
             engines.append(Engine(run, learned, **plan))
             return engines[-1]
 
         engines = []
-        monkeypatch.setattr(job, "load_engine", load)
+        monkeypatch.setattr(job, "build_engine", build)
         run = config.check([*arguments, f"run_dir={folder}", *overrides])
         job.execute(replace(run, task=Task()), config.plain(run), list(overrides))
         return engines[0]
@@ -213,18 +215,18 @@ def test_what_the_config_tells_is_refused_before_the_data_is_read(train, earlier
 @pytest.mark.parametrize("field", ["resume", "evaluate"])
 def test_other_features_are_refused_unless_they_are_accepted(whole, field):
     before, now = ({"features": {"_target_": "toolkit.features.LogMel", "mels": mels}} for mels in (80, 40))
-    found = replace(last(whole), about=replace(last(whole).about, config=before))
+    found, changed = last(whole), resume.changes(before, now)
     run = SimpleNamespace(resume=None, evaluate=None, accept=(), seed=0, trainer=SimpleNamespace(accumulate=1))
     setattr(run, field, "a folder")
     with pytest.raises(ConfigError, match=r"features.mels 80 -> 40; accept=\[features\]") as caught:
-        resume.check(run, now, found)
+        resume.check(run, changed, found)
     assert len(caught.value.problems) == 1
     run.accept = ("dataset",)
     with pytest.raises(ConfigError, match=r"features.mels 80 -> 40"):
-        resume.check(run, now, found)
+        resume.check(run, changed, found)
     run.accept = ("features",)
-    resume.check(run, now, found)
-    assert resume.learned_anew(run, now, found) == ({"features"} if field == "resume" else set())
+    resume.check(run, changed, found)
+    assert resume.learned_anew(run, changed) == ({"features"} if field == "resume" else set())
 
 
 def test_all_that_is_refused_is_listed_at_once(train, earlier):

@@ -14,6 +14,7 @@ from toolkit.schedules.cosine.spec import Cosine
 from toolkit.training import loop
 from toolkit.training.engine import NonFinite, StepResult
 from toolkit.training.progress import Progress, State
+from toolkit.training.session import Session
 from toolkit.training.spec import Trainer
 
 
@@ -64,7 +65,7 @@ class Engine:
         guess = (batch["example"] + int(1e6 * abs(self.weight[0]))) % 3
         return {"loss": guess * 1.0, "guess": guess}
 
-    def averaged(self):
+    def with_averages(self):
         return nullcontext()
 
     def total(self, values):
@@ -73,8 +74,10 @@ class Engine:
     def state(self):
         return State({"w": self.weight.copy()}, {"step": np.array([len(self.seen)])})
 
-    def load(self, state):
+    def load_weights(self, state):
         self.weight = state.model["w"]
+
+    load = load_weights
 
 
 def data(examples, seed=0):
@@ -102,7 +105,7 @@ def fit(path, engine, at=None, train=TRAIN, **trainer):
     folder = RunFolder(path)
     at = at or Progress()
     try:
-        loop.fit(run(**trainer), engine, train, VALID, TARGET, folder, at)
+        loop.fit(Session(run(**trainer), engine, train, VALID, TARGET, folder, at))
     finally:
         folder.close()
     return at

@@ -15,7 +15,7 @@ from tests.support.backend import Backends
 from toolkit.decoding.autoregressive import Hypothesis, beam_search, greedy, penalty
 from toolkit.metrics import text as metrics
 from toolkit.tasks.seq2seq.spec import Seq2Seq
-from toolkit.training.evaluation import answers
+from toolkit.training.evaluation import answer_batch
 
 Model = Callable[[int, tuple[int, ...]], np.ndarray]  # (example, tokens so far) -> log-probabilities
 
@@ -257,7 +257,7 @@ def answered(engine: Engine, task: Seq2Seq, lengths: np.ndarray, quick: bool, lo
     """Answers to a batch of examples 7 and 3, by example."""
     run: Any = SimpleNamespace(task=task, model=SimpleNamespace(longest=longest))
     batch = {"example": np.array([7, 3]), "source_lengths": lengths}
-    return dict(answers(run, engine, batch, Tokenizer(), labelled=True, quick=quick))  # type: ignore[arg-type]
+    return dict(answer_batch(run, engine, batch, Tokenizer(), labelled=True, quick=quick))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("decoder, quick, width", [("beam", False, 4), ("beam", True, 1), ("greedy", False, 1)])

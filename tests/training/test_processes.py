@@ -63,7 +63,7 @@ def checked(*words):
     ],
 )
 def test_a_process_knows_which_it_is(words, environment, expected):
-    assert processes.started(checked(*words), environment) == expected
+    assert processes.own_rank(checked(*words), environment) == expected
 
 
 SRUN = """#!/bin/bash
@@ -101,7 +101,7 @@ def test_the_scripts_for_slurm_start_what_a_process_takes_itself_for(tmp_path, n
     words = started[0][0]
     assert words[:2] == ["-m", "toolkit.run"] and f"backend={backend}" in words
     run = checked(*(word for word in words[2:] if not word.startswith("recipe=")))
-    assert [processes.started(run, told) for _, told in started] == list(range(4 * count))
+    assert [processes.own_rank(run, told) for _, told in started] == list(range(4 * count))
     if backend == "tf":
         cluster = json.loads(started[0][1]["TF_CONFIG"])["cluster"]
         assert cluster == {"worker": [f"host{n}:19567" for n in (1, 2, 3, 4)]}
@@ -111,10 +111,10 @@ def test_the_scripts_for_slurm_start_what_a_process_takes_itself_for(tmp_path, n
 @pytest.mark.parametrize("words", [[], ["trainer.devices=3"]])
 def test_another_number_of_processes_is_refused(words, by):
     with pytest.raises(ConfigError, match=f"{by}: started as one of 2 processes"):
-        processes.started(checked(*words), {by: "2", "RANK": "0"})
+        processes.own_rank(checked(*words), {by: "2", "RANK": "0"})
 
 
 @pytest.mark.parametrize("backend, how", [("torch", "torchrun --nnodes 2"), ("tf", "TF_CONFIG")])
 def test_several_machines_are_started_by_something_else(backend, how):
     with pytest.raises(ConfigError, match=how):
-        processes.launched(checked("trainer.nodes=2", f"backend={backend}"))
+        processes.must_launch(checked("trainer.nodes=2", f"backend={backend}"), None)

@@ -12,6 +12,7 @@ from toolkit.errors import Interrupted
 from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.training import loop
 from toolkit.training.progress import Progress
+from toolkit.training.session import Session
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
@@ -44,7 +45,7 @@ def test_all_processes_end_after_the_step_in_which_one_was_asked_to(rank, tmp_pa
     engine.folder = tmp_path
     folder = Onlooker(tmp_path) if rank else RunFolder(tmp_path)
     with pytest.raises(Interrupted) as caught:
-        loop.fit(run(validate_every=99), engine, TRAIN, VALID, None, folder, Progress())
+        loop.fit(Session(run(validate_every=99), engine, TRAIN, VALID, None, folder, Progress()))
     folder.close()
     assert caught.value.code == 143 and len(engine.seen) == 3
     assert len(engine.waited) == (rank == 0), "they wait until the first has saved"

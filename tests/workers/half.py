@@ -36,7 +36,7 @@ class Trainings:
         from toolkit.runs import job
 
         run = replace(self.given, trainer=replace(self.given.trainer, precision=precision))
-        return run, job.load_engine(run, self.parts.learned)
+        return run, job.build_engine(run, self.parts.learned)
 
     def steps(self) -> None:
         """Take three steps in either precision, then one that overflows, and one more."""
@@ -64,6 +64,7 @@ class Trainings:
         from toolkit.runs.folder import RunFolder
         from toolkit.training import loop
         from toolkit.training.progress import Progress
+        from toolkit.training.session import Session
 
         run, engine = self.engine_of("16")
         at = Progress(scale=2.0**26)
@@ -72,7 +73,8 @@ class Trainings:
             at = earlier.progress
         goes = RunFolder(self.folder / name)
         data = self.parts.data
-        loop.fit(run, engine, data["train"], data["validation"], self.parts.learned.target, goes, at)
+        target = self.parts.learned.target
+        loop.fit(Session(run, engine, data["train"], data["validation"], target, goes, at))
         state = engine.state()
         arrays = (*state.model.values(), *state.optimizer.values())
         self.found[name] = np.concatenate([array.ravel() for array in arrays])

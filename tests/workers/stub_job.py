@@ -39,7 +39,7 @@ def install() -> None:
     sys.meta_path.insert(0, Finder())
 
 
-def execute(run: Any, config: Any, overrides: list[str]) -> int:
+def execute(run: Any, config: Any, overrides: list[str], rank: int | None) -> None:
     folder = Path(run.run_dir)
     hold(folder)
     facts = {"pid": os.getpid(), "group": os.getpgrp(), "keras": os.environ.get("KERAS_BACKEND")}
@@ -52,7 +52,6 @@ def execute(run: Any, config: Any, overrides: list[str]) -> int:
     if run.seed == 9:
         wait_for_signals(folder)
     measure(run, folder)
-    return 0
 
 
 def hold(folder: Path) -> None:

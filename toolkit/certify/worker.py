@@ -128,7 +128,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
     learned = pipeline.load(columns_of(run), Path(settings["learned"]) / checkpoint.LEARNED)
     probe = build.load_module("toolkit.certify", training.backend)
     probe.prepare(training.threads)
-    engine = job.load_engine(run, learned)
+    engine = job.build_engine(run, learned)
     progress = Progress()
     if training.after:
         earlier = checkpoint.choose(folder / f"half-{training.after}", "last", print)
@@ -167,6 +167,7 @@ def _train(
 ) -> None:
     """Train over the parent's batches until the last step is recorded."""
     from toolkit.training import loop
+    from toolkit.training.session import Session
 
     lengths = dict(np.load(folder / "plan.npz"))
     plan = Plan(
@@ -182,12 +183,12 @@ def _train(
         Packed(folder, "train", batch_fields(columns_of(run), "training")),
     )
     with contextlib.suppress(_Done):
-        loop.fit(run, watched, data, data, None, half, progress)
+        loop.fit(Session(run, watched, data, data, None, half, progress))
 
 
 def _decode(run: Run, engine: Engine, target: Any, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
     """Decode the test batches with the final weights of the first of ``DECODING``."""
-    from toolkit.training.evaluation import answers
+    from toolkit.training.evaluation import answer_batch
 
     path = folder / "checkpoints"
     if name == DECODING[0]:
@@ -197,7 +198,7 @@ def _decode(run: Run, engine: Engine, target: Any, folder: Path, name: str, sett
     rows = {}
     packed = Packed(folder, "test", batch_fields(columns_of(run), "evaluation"))
     for batch in engine.batches(packed, batches, 0):
-        for example, row in answers(run, engine, batch, target, labelled=True, quick=False):
+        for example, row in answer_batch(run, engine, batch, target, labelled=True, quick=False):
             rows[example] = {"hypothesis": row["hypothesis"], "score": row["score"]}
     (folder / f"decoded-{name}.json").write_text(json.dumps(rows), "utf-8")
 

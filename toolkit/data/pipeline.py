@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,11 +229,18 @@ def groups(columns: Columns) -> list[str]:
     return list(dict.fromkeys(folder.partition("/")[0] for folder in folders))
 
 
-def learn(columns: Columns, train: Split, folder: Path) -> None:
-    """Learn tokenizer, classes and features from the training split, and write them to a run folder."""
+def learn(columns: Columns, train: Split, folder: Path, chosen: Collection[str] | None = None) -> None:
+    """Learn tokenizer, classes and features from the training split.
+
+    Args:
+        columns: the run's columns.
+        train: the training split.
+        folder: gets a folder for each of :func:`groups`.
+        chosen: groups to learn; None: all.
+    """
     together: dict[str, list[tuple[Column[Any], Any]]] = {}
     for column, values in ((columns.input, train.input), (columns.target, train.target)):
-        if column.folder:
+        if column.folder and (chosen is None or column.folder.partition("/")[0] in chosen):
             together.setdefault(column.folder, []).append((column, values))
     for name, parts in together.items():
         (folder / name).mkdir(parents=True, exist_ok=True)

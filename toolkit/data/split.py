@@ -11,6 +11,7 @@ import numpy as np
 
 from toolkit.data.batch import Batch, Collate, Fields, Static
 from toolkit.data.columns.column import Batcher, Column, Columns
+from toolkit.data.exchange import Ranks
 from toolkit.data.plan import Plan, padding_efficiency, rounded
 from toolkit.data.position import Position
 from toolkit.data.problems import Report
@@ -117,13 +118,13 @@ class Data:
         steps = trainer.max_epochs * math.ceil(len(self.plan) / trainer.accumulate)
         return min(steps, trainer.max_steps or steps)
 
-    def turn(self, engine: Any, at: Position) -> None:
+    def turn(self, engine: Ranks, at: Position) -> None:
         """Move to the next epoch if this one has no batch left."""
         at.stream = {}
         if at.batch >= len(self.plan):
             at.epoch, at.batch = at.epoch + 1, 0
 
-    def part(self, engine: Any, at: Position) -> Data:
+    def part(self, engine: Ranks, at: Position) -> Data:
         """Return the examples that the next batches are taken from."""
         return self
 

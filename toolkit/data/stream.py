@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, fields, replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from toolkit.data import exchange, pipeline
 from toolkit.data.batch import Batch, Collate, Fields
 from toolkit.data.columns.column import Columns
 from toolkit.data.example import Example
+from toolkit.data.exchange import Ranks
 from toolkit.data.pipeline import cache_folder, fitting
 from toolkit.data.plan import columns
 from toolkit.data.position import Position
@@ -35,7 +35,9 @@ from toolkit.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
+    from toolkit.training.spec import Trainer
 
+Record = Example | Problem | None  # a record of a shard, converted; None: it is skipped
 Place = list[int]  # in a lane: number of the shard, number of the record in it
 # fields of a dataset that do not change its batches
 NO_MATTER = ("path", "on_bad", "split", "sample", "lanes", "repeats")
@@ -45,6 +47,19 @@ MEND = (
     "by accept=[dataset]"
 )
 NUMBERS = 1 << 24  # the n-th pool of an epoch numbers its examples from n times this; the numbers key the augmentation
+
+
+@dataclass(frozen=True)
+class PoolExamples:
+    """The examples of a pool, those of all processes.
+
+    Args:
+        name: of the split that is streamed.
+        ids: of the examples.
+    """
+
+    name: str
+    ids: list[str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class Pool:
         read: number of records read, bad ones included; 0: the epoch is over.
     """
 
-    split: Any
+    split: PoolExamples
     collator: Collate
     held: tuple[int, int]
     planned: list[np.ndarray]
@@ -105,7 +120,7 @@ class Reader:
                 "processes cannot share alike; make more shards, or give a multiple of the processes as dataset.lanes"
             )
         self.stopped = threading.Event()  # set to stop the prefetch
-        self._open: dict[int, tuple[Any, Iterator[Any]]] = {}
+        self._open: dict[int, tuple[tuple[int, Place], Iterator[tuple[Record, Place]]]] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -113,12 +128,12 @@ class Reader:
         listed = [f"{s.where if s.size is not None else s.url} {s.size}" for s in self.shards.files]
         return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
-    def take(self, epoch: int, lane: int, place: Place, count: int) -> tuple[list[Any], Place]:
+    def take(self, epoch: int, lane: int, place: Place, count: int) -> tuple[list[Record], Place]:
         """Read the next records of a lane and the place after them; fewer than ``count`` at its end."""
         key, rows = self._open.pop(lane, (None, iter(())))
         if key != (epoch, place):
             rows = self._rows(epoch, lane, place)
-        examples: list[Any] = []
+        examples: list[Record] = []
         for example, after in rows:
             examples.append(example)
             place = after
@@ -127,7 +142,7 @@ class Reader:
                 return examples, place
         return examples, [len(range(lane, len(self.shards.files), self.lanes)), 0]
 
-    def _rows(self, epoch: int, lane: int, place: Place) -> Iterator[tuple[Any, Place]]:
+    def _rows(self, epoch: int, lane: int, place: Place) -> Iterator[tuple[Record, Place]]:
         rng = np.random.Generator(np.random.Philox(key=[self.run.seed, epoch]))
         order = rng.permutation(len(self.shards.files))[lane :: self.lanes].tolist()
         first, start = place
@@ -152,27 +167,25 @@ class Reader:
             )
         return split
 
-    def gather(self, examples: Sequence[Example | Problem | None]) -> tuple[Split, list[Problem]]:
+    def gather(self, examples: Sequence[Record]) -> tuple[Split, list[Problem]]:
         """Make a split of the usable examples, and list the problems of the others."""
         return pipeline.gather(self.dataset, self.columns, [example for example in examples if example is not None])
 
 
 class Stream:
-    """A streamed training split, with the methods of :class:`toolkit.data.split.Data`.
+    """A streamed training split (see :class:`toolkit.training.split.TrainingSplit`).
 
     Args:
         reader: of its shards.
         learned: the state that the run learned.
     """
 
-    split = None
-
     def __init__(self, reader: Reader, learned: Learned) -> None:
         self.reader, self.run, self.learned = reader, reader.run, learned
         self.dropped: Counter[str] = Counter()
         self.lines: list[str] = []
         self._pool: tuple[Any, Pool] | None = None
-        self._ahead: tuple[Any, Future[_PoolPart]] | None = None
+        self._ahead: tuple[tuple[int, list[Place]], Future[_PoolPart]] | None = None
         self._earlier: int | None = None  # examples of the finished pools; None before the first pool
 
     @property
@@ -185,7 +198,8 @@ class Stream:
     def describe(self) -> str:
         return f"a stream of {len(self.reader.shards.files):,} shards"
 
-    def steps(self, trainer: Any) -> int:
+    def steps(self, trainer: Trainer) -> int:
+        assert trainer.max_steps is not None  # the trainer requires it of a stream
         return trainer.max_steps
 
     def position(self, at: Position, accumulate: int) -> int:
@@ -199,7 +213,7 @@ class Stream:
     def efficiency(self) -> float | None:
         return None
 
-    def turn(self, engine: Any, at: Position) -> None:
+    def turn(self, engine: Ranks, at: Position) -> None:
         """Move to the next pool if this one has no batch left, and after the last pool to the next epoch.
 
         Raises:
@@ -218,7 +232,7 @@ class Stream:
                 return
             at.batch, at.stream = 0, {"pool": at.stream.get("pool", 0) + 1, "places": pool.after}
 
-    def part(self, engine: Any, at: Position) -> Pool:
+    def part(self, engine: Ranks, at: Position) -> Pool:
         """Return the current pool, and prefetch the next one."""
         key = (at.epoch, at.stream)
         if self._pool and self._pool[0] == key:
@@ -244,14 +258,14 @@ class Stream:
             yield "left out of the stream: " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
         yield from (f"    {line}" for line in self.lines)
 
-    def _next_part(self, engine: Any, epoch: int, places: list[Place]) -> _PoolPart:
+    def _next_part(self, engine: Ranks, epoch: int, places: list[Place]) -> _PoolPart:
         ahead, self._ahead = self._ahead, None
         if ahead is None:
             return self._read(engine, epoch, places)
         part = ahead[1].result()  # even if it is another pool: the thread reads from the same files
         return part if ahead[0] == (epoch, places) else self._read(engine, epoch, places)
 
-    def _read(self, engine: Any, epoch: int, places: list[Place]) -> _PoolPart:
+    def _read(self, engine: Ranks, epoch: int, places: list[Place]) -> _PoolPart:
         """Read this process's part of a pool."""
         each = max(1, self.run.dataset.pool // self.reader.lanes)
         try:
@@ -269,18 +283,18 @@ class Stream:
             [[len(examples), after, rows[lane]] for lane, (examples, after) in taken.items()], data, report
         )
 
-    def _local_lanes(self, engine: Any) -> range:
+    def _local_lanes(self, engine: Ranks) -> range:
         """Return the lanes of this process."""
         lanes, ranks = self.reader.lanes, engine.ranks
         return range(engine.rank * lanes // ranks, (engine.rank + 1) * lanes // ranks)
 
-    def _data(self, examples: Sequence[Any]) -> tuple[Data, Report]:
+    def _data(self, examples: Sequence[Record]) -> tuple[Data, Report]:
         split, problems = self.reader.gather(examples)
         split, more = fitting(self.run, self.reader.columns, split, self.learned)
         report = judge([*problems, *more], self.run.dataset.on_bad, "this stream")
         return batched(self.run, self.reader.columns, split, self.learned, training=True), report
 
-    def _spare(self, engine: Any, epoch: int) -> Data:
+    def _spare(self, engine: Ranks, epoch: int) -> Data:
         """Read one example for a process whose lanes have none while others have, since it must compute something."""
         lanes = self._local_lanes(engine)
         for lane in [*lanes, *(lane for lane in range(self.reader.lanes) if lane not in lanes)]:
@@ -294,7 +308,7 @@ class Stream:
                     break
         raise RunError("train: its shards hold no usable example")
 
-    def _exchange(self, engine: Any, local: _PoolPart, at: Position) -> Pool:
+    def _exchange(self, engine: Ranks, local: _PoolPart, at: Position) -> Pool:
         """Exchange the parts of all processes, and return the pool.
 
         Raises:
@@ -325,7 +339,7 @@ class Stream:
         trainer = self.run.trainer
         key = [self.run.seed, at.epoch, number]
         planned = columns(lengths, starts, trainer.batch_budget, trainer.batch_examples, key) if rows else []
-        split = SimpleNamespace(name="train", ids=[row[0] for row in rows])
+        split = PoolExamples("train", [row[0] for row in rows])
         return Pool(split, collator, span, planned, [after for _, after, _ in lanes], sum(n for n, *_ in lanes))
 
 

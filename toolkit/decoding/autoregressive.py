@@ -17,7 +17,7 @@ BOUNDARY = 0
 Hypothesis = tuple[list[int], float]
 # (last tokens of the rows, for each row the row of the previous step that it continues) -> (rows, vocabulary)
 # log-probabilities
-Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Advance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,20 @@ class Search:
     length_penalty: float
     longest: np.ndarray
 
-    def run(self, step: Step) -> dict[str, np.ndarray]:
+    def run(self, advance: Advance) -> dict[str, np.ndarray]:
         """Run the search.
 
         Args:
-            step: advances ``width`` hypotheses of each example.
+            advance: advances ``width`` hypotheses of each example.
 
         Returns:
             ``ids (batch, tokens)`` int64 without boundary, padded with 0, their ``lengths (batch,)``, and ``scores
             (batch,)``, normalised log-probabilities.
         """
         if self.width == 1:
-            answers = greedy(step, self.longest, self.length_penalty)
+            answers = greedy(advance, self.longest, self.length_penalty)
         else:
-            answers = beam_search(step, self.longest, self.width, self.length_penalty)
+            answers = beam_search(advance, self.longest, self.width, self.length_penalty)
         counts = np.array([len(ids) for ids, _ in answers], np.int64)
         ids = np.zeros((len(answers), int(counts.max(initial=0))), np.int64)
         for row, (tokens, _) in zip(ids, answers, strict=True):
@@ -65,11 +65,11 @@ def penalty(tokens: Any, alpha: float) -> Any:
     return ((5.0 + tokens) / 6.0) ** alpha
 
 
-def greedy(step: Step, longest: np.ndarray, alpha: float) -> list[Hypothesis]:
+def greedy(advance: Advance, longest: np.ndarray, alpha: float) -> list[Hypothesis]:
     """Take the most likely token at each step, until it is the boundary; ties are broken by the lower token.
 
     Args:
-        step: advances one hypothesis of each example.
+        advance: advances one hypothesis of each example.
         longest: ``(batch,)`` most tokens; after them only the boundary is allowed.
         alpha: see :func:`penalty`; it changes only the score.
 
@@ -82,7 +82,7 @@ def greedy(step: Step, longest: np.ndarray, alpha: float) -> list[Hypothesis]:
     ids = np.zeros((batch, int(longest.max(initial=0)) + 1), np.int64)
     scores, lengths, running = np.zeros(batch), np.zeros(batch, np.int64), np.ones(batch, bool)
     for n in range(ids.shape[1]):
-        log_probs = step(last.astype(np.int32), rows.astype(np.int32))
+        log_probs = advance(last.astype(np.int32), rows.astype(np.int32))
         last = np.where(running & (n < longest), log_probs.argmax(-1), BOUNDARY)
         scores[running] += log_probs[rows, last].astype(np.float64)[running]
         ids[:, n] = last
@@ -94,7 +94,7 @@ def greedy(step: Step, longest: np.ndarray, alpha: float) -> list[Hypothesis]:
     return [(row[:n].tolist(), float(score)) for row, n, score in zip(ids, lengths, scores, strict=True)]
 
 
-def beam_search(step: Step, longest: np.ndarray, width: int, alpha: float) -> list[Hypothesis]:
+def beam_search(advance: Advance, longest: np.ndarray, width: int, alpha: float) -> list[Hypothesis]:
     """Beam search with a length penalty, for a whole batch.
 
     Each step extends every running hypothesis by every token and ranks these candidates of an example by their
@@ -107,7 +107,7 @@ def beam_search(step: Step, longest: np.ndarray, width: int, alpha: float) -> li
     then the one that finished first, so the result does not depend on a platform's sort.
 
     Args:
-        step: advances ``width`` hypotheses of each example.
+        advance: advances ``width`` hypotheses of each example.
         longest: ``(batch,)`` most tokens; after them only the boundary is allowed.
         width: hypotheses that run at the same time.
         alpha: see :func:`penalty`.
@@ -124,7 +124,7 @@ def beam_search(step: Step, longest: np.ndarray, width: int, alpha: float) -> li
     finished: list[Hypothesis] = [([], -np.inf)] * batch
     for n in range(ids.shape[2]):  # tokens so far
         rows = examples * width + parents
-        log_probs = step(last.ravel().astype(np.int32), rows.ravel().astype(np.int32))
+        log_probs = advance(last.ravel().astype(np.int32), rows.ravel().astype(np.int32))
         ending, tokens, continuing = _candidates(log_probs, width)
         continuing[np.repeat(n >= longest, width)] = -np.inf
         # the candidates of a row are in order, the boundary before equal ones

@@ -15,7 +15,7 @@ from toolkit.data.split import Data, Learned, batched
 from toolkit.errors import ConfigError
 from toolkit.tasks.spec import Row
 from toolkit.training.engine import Engine
-from toolkit.training.evaluation import Evaluation, decode, evaluate
+from toolkit.training.evaluation import Evaluation, answer_split, evaluate
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -66,7 +66,7 @@ class Predictor:
         rows = []
         if len(questions.split):
             data = batched(self.run, self.columns, questions.split, self.learned, training=False)
-            rows = decode(self.run, self.engine, data, self.learned.target)
+            rows = answer_split(self.run, self.engine, data, self.learned.target)
         for place, name in questions.blank:
             rows.insert(place, {"id": name, "hypothesis": "", "score": 0.0})
         return rows

@@ -96,6 +96,6 @@ def _draw(parameter: Parameter, seed: int, name: str) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def decays(name: str, shape: tuple[int, ...]) -> bool:
+def decays(shape: tuple[int, ...]) -> bool:
     """Tell whether weight decay applies to a parameter: to matrices and kernels, not to biases and scales."""
     return len(shape) >= 2

@@ -25,7 +25,10 @@ def bind(model: nn.Module, seed: int) -> None:
 
 
 def set_step(model: nn.Module, step: int) -> None:
-    """Set the number of the next micro-batch of the run in every dropout of ``model``."""
+    """Set the number of the next micro-batch of the run in every dropout of ``model``.
+
+    If a dropout is torch's own, this also seeds torch's generators, which draw its masks.
+    """
     native = None
     for module in model.modules():
         if isinstance(module, Dropout):

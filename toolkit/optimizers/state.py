@@ -16,8 +16,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from toolkit.errors import ConfigError
-
 SHOWN = 5  # problems named in a message
 
 
@@ -39,7 +37,7 @@ def check_state(
         moments: names of the moments that this optimizer keeps.
 
     Raises:
-        ConfigError: a name is missing or unexpected, or a shape differs.
+        ValueError: a name is missing or unexpected, or a shape differs.
     """
     expected = {f"{moment}.{name}": tuple(shape) for name, shape in shapes.items() for moment in moments}
     expected["step"] = (1,)
@@ -56,5 +54,4 @@ def check_state(
     ]
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        headline = "the checkpoint's optimizer state does not fit this model and optimizer"
-        raise ConfigError(problems[:SHOWN] + more, headline)
+        raise ValueError("; ".join(problems[:SHOWN] + more))

@@ -46,16 +46,16 @@ class Optimizer(keras.optimizers.Optimizer):
     Args:
         spec: has ``lr``, ``weight_decay`` and ``moments``.
         slots: ``canonical_variables(model)``; untrained ones are ignored.
+        summed: the gradients that it gets are already summed over all devices, as clipping requires.
     """
 
-    def __init__(self, spec: Any, slots: Sequence[Slot]) -> None:
+    def __init__(self, spec: Any, slots: Sequence[Slot], summed: bool = False) -> None:
         super().__init__(learning_rate=float(spec.lr))
-        self.spec = spec
+        self.spec, self.summed = spec, summed
         self.moments: dict[str, list[keras.Variable]] = {}
-        self.summed = False  # True if the gradients are already summed over all devices, as clipping requires
         trained = _trained(slots)
         self.build([slot.variable for slot in trained])
-        self.decayed = frozenset(i for i, slot in enumerate(trained) if decays(slot.name, _shape(slot)))
+        self.decayed = frozenset(i for i, slot in enumerate(trained) if decays(_shape(slot)))
 
     def build(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
@@ -113,7 +113,7 @@ def set_state(optimizer: Optimizer, slots: Sequence[Slot], state: Mapping[str, n
     """Load a state that :func:`get_state` of either backend returned.
 
     Raises:
-        ConfigError: names or shapes do not fit.
+        ValueError: names or shapes differ from the optimizer's.
     """
     trained = _trained(slots)
     check_state(state, {slot.name: _shape(slot) for slot in trained}, optimizer.spec.moments)

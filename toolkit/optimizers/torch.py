@@ -34,9 +34,9 @@ def groups(named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: f
         weight_decay: of the parameters that decay.
     """
     split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in named_parameters:
+    for _, parameter in named_parameters:
         if parameter.requires_grad:
-            split[decays(name, tuple(parameter.shape))].append(parameter)
+            split[decays(tuple(parameter.shape))].append(parameter)
     return [
         {"params": parameters, "weight_decay": weight_decay if decay else 0.0}
         for decay, parameters in split.items()
@@ -77,7 +77,7 @@ def set_state(optimizer: Optimizer, model: nn.Module, state: Mapping[str, np.nda
     """Load a state that :func:`get_state` of either backend returned.
 
     Raises:
-        ConfigError: names or shapes do not fit.
+        ValueError: names or shapes differ from the optimizer's.
     """
     trained = dict(_trained(model))
     moments = optimizer.spec.moments

@@ -14,6 +14,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -72,7 +73,7 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def describe(self, config: Mapping[str, Any], command: list[str]) -> None:
+    def write_config(self, config: Mapping[str, Any], command: list[str]) -> None:
         """Write ``config.yaml`` and ``environment.json``.
 
         Every checkpoint from now on also contains the config, the versions and the files below ``learned/``.
@@ -90,17 +91,15 @@ class RunFolder:
         learned = {file.relative_to(self.path).as_posix(): file.read_bytes() for file in files}
         self._about = About(config, config["backend"], {"python": platform.python_version(), **packages()}, learned)
 
-    def learned(self, contents: Mapping[str, bytes], groups: Iterable[str] | None = None) -> None:
+    def replace_learned(self, contents: Mapping[str, bytes]) -> None:
         """Replace the files below ``learned/``: tokenizer, classes, state of the features.
 
         Args:
             contents: contents of the files, by path relative to the run folder.
-            groups: folders below ``learned/`` that are replaced; None: all.
         """
         folder = self.path / LEARNED
         with writing(folder):
-            for path in [folder] if groups is None else [folder / name for name in groups]:
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(exist_ok=True)
             for name, blob in contents.items():
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +114,7 @@ class RunFolder:
         if self._board is not None:
             with writing(self.path / "tensorboard"):
                 self._board.flush()
-        progress.log_bytes = {name: self._bytes[name] for name in LOGS if name in self._bytes}
+        progress = replace(progress, log_bytes={name: self._bytes[name] for name in LOGS if name in self._bytes})
         return checkpoint.save(self.checkpoints, state, progress, keep, self._about)
 
     def say(self, text: str = "") -> None:
@@ -155,19 +154,19 @@ class RunFolder:
             self._files[name].flush()
         self._bytes[name] = self._bytes.get(name, 0) + len(blob)
 
-    def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    def write_predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the predictions of a split, one JSON object per line."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self.prediction_file(f"{split}.jsonl", text.encode())
+        self.write_prediction_file(f"{split}.jsonl", text.encode())
 
-    def prediction_file(self, name: str, content: bytes) -> None:
+    def write_prediction_file(self, name: str, content: bytes) -> None:
         """Write a file below ``predictions/``."""
         path = self.path / "predictions" / name
         with writing(path, len(content)):
             path.parent.mkdir(exist_ok=True)
             write(path, content)
 
-    def results(self, values: Mapping[str, Any]) -> None:
+    def write_results(self, values: Mapping[str, Any]) -> None:
         """Write ``results.json``."""
         blob = json.dumps(values, indent=1).encode()
         with writing(self.path / "results.json", len(blob)):
@@ -190,8 +189,8 @@ class Onlooker(RunFolder):
     def _nothing(self, *_: Any, **__: Any) -> Any:
         return None
 
-    describe = learned = save = say = rewind = record = record_examples = _nothing
-    predictions = prediction_file = results = close = _nothing
+    write_config = replace_learned = save = say = rewind = record = record_examples = _nothing
+    write_predictions = write_prediction_file = write_results = close = _nothing
 
 
 class _Board:

@@ -18,7 +18,7 @@ from toolkit.config import build
 from toolkit.data import pipeline
 from toolkit.data.columns.column import Columns, columns_of
 from toolkit.data.problems import LISTED, Report
-from toolkit.data.split import Learned, batched
+from toolkit.data.split import Corpus, Data, Learned, batched
 from toolkit.data.stream import Reader, Stream
 from toolkit.errors import ConfigError, DataError, UserError, writing
 from toolkit.inference.predictor import Predictor
@@ -26,9 +26,10 @@ from toolkit.runs import checkpoint, results, resume
 from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.training import loop
-from toolkit.training import processes as ranks
 from toolkit.training.engine import Engine
 from toolkit.training.progress import Progress
+from toolkit.training.session import Session
+from toolkit.training.split import TrainingSplit
 from toolkit.training.stock.session import StockSession
 
 if TYPE_CHECKING:
@@ -41,33 +42,32 @@ class Parts:
 
     Args:
         columns: columns of the task.
-        data: splits by name; train may be a stream.
+        train: training split.
+        data: splits in memory, by name; train too, unless it is a stream.
         learned: tokenizer and state of the features.
         fingerprint: hash of the dataset.
     """
 
     columns: Columns
-    data: dict[str, Any]
+    train: TrainingSplit
+    data: Mapping[str, Data]
     learned: Learned
     fingerprint: str
 
 
-def execute(run: Run, config: Mapping[str, Any], overrides: list[str]) -> int:
+def execute(run: Run, config: Mapping[str, Any], overrides: list[str], rank: int | None = None) -> None:
     """Execute a run, from its data to its results.
 
     Args:
         run: checked specs.
         config: the same as plain data, for the run folder.
         overrides: the command line.
-
-    Returns:
-        the exit code.
+        rank: see :func:`toolkit.training.processes.own_rank`.
 
     Raises:
         UserError: bad data, or a failed run; existing files stay.
     """
     start = time.perf_counter()
-    rank = ranks.started(run)
     folder = Onlooker(Path(run.run_dir)) if rank else RunFolder(Path(run.run_dir))
     with contextlib.closing(folder):
         # rank 0 connects after it has prepared the data, and the other ranks wait for it here; TPUs connect first, so
@@ -76,7 +76,6 @@ def execute(run: Run, config: Mapping[str, Any], overrides: list[str]) -> int:
         engine, parts, progress = _set_up(run, config, overrides, folder, link)
         speed = {} if run.evaluate else _train(run, engine, parts, folder, progress)
         _finish(run, engine, parts, folder, progress, speed, start)
-    return 0
 
 
 def _set_up(
@@ -87,63 +86,85 @@ def _set_up(
     Args:
         run, config, overrides: see :func:`execute`.
         folder: the run folder.
-        link: see :func:`load_engine`.
+        link: see :func:`build_engine`.
 
     Returns:
         the engine, its data, and the progress from which it trains.
     """
-    earlier = _earlier(run, config, folder)
-    parts = prepare(run, folder, earlier, resume.learned_anew(run, config, earlier) if earlier else None)
+    earlier = _earlier(run, folder)
+    changed = resume.changes(earlier.about.config, config) if earlier else {}
+    if earlier:
+        resume.check(run, changed, earlier)
+    parts = prepare(run, folder, earlier, resume.learned_anew(run, changed))
     progress = Progress(facts=_facts(run, parts))
     if earlier:
-        resume.check_model(run, config, earlier, parts.learned)
+        resume.check_model(run, changed, earlier, parts.learned)
         if run.resume:
-            resume.check_data(run, config, earlier, progress.facts)
-    engine = load_engine(run, parts.learned, link)
+            resume.check_data(run, changed, earlier, progress.facts)
+    engine = build_engine(run, parts.learned, link)
     if earlier:
         progress = _take_over(run, engine, earlier, progress, folder)
-    folder.describe(config, overrides)
+    folder.write_config(config, overrides)
     if earlier:
         folder.say(f"{'evaluating' if run.evaluate else 'resuming from'} {earlier.path} at step {progress.step}")
-        if run.resume and (changed := resume.changes(earlier.about.config, config)):
+        if run.resume and changed:
             folder.say(f"changed since the checkpoint: {resume.describe(changed)}")
     return engine, parts, progress
 
 
-def prepare(
-    run: Run, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] | None = None
-) -> Parts:
-    """Fetch, decode and check the data; learn or reload the tokenizer and the features.
+def prepare(run: Run, folder: RunFolder, earlier: Checkpoint | None = None, anew: Collection[str] = ()) -> Parts:
+    """Fetch, decode and check the data; learn or restore the tokenizer and the features.
 
     Args:
         run: the run's specs.
         folder: gets the tokenizer and the state of the features.
-        earlier: checkpoint to load them from.
-        anew: which of "tokenizer" and "features" are learned all the same; None: both.
+        earlier: checkpoint to restore them from; None: learn them.
+        anew: groups that are learned all the same, such as "tokenizer".
+
+    Raises:
+        DataError: lists every problem.
     """
     columns = columns_of(run)
     corpus = pipeline.prepare(run.dataset, columns)
     reader = Reader(run, columns) if run.dataset.streaming and not run.evaluate else None
-    folder.learned({})
-    if anew != set() and not isinstance(folder, Onlooker):
-        pipeline.learn(columns, reader.sample() if reader else corpus.splits["train"], folder.path / LEARNED)
-    if earlier:
-        kept = [name for name in pipeline.groups(columns) if anew is not None and name not in anew]
-        files = {name: blob for name, blob in earlier.about.learned.items() if name.split("/")[1] in kept}
-        folder.learned(files, kept)
-    learned = pipeline.load(columns, folder.path / LEARNED)
+    learned = _learn_or_restore(columns, corpus, reader, folder, earlier, anew)
     corpus = pipeline.usable(run, columns, corpus, learned)
     _report(corpus.report, folder)
     if not run.evaluate and not len(corpus.splits["validation"]):
         raise DataError("validation: found no such split, expected one: it selects the best checkpoint")
-    data = {
+    data = _batched(run, columns, corpus, learned)
+    if reader is None:
+        return Parts(columns, data["train"], data, learned, corpus.fingerprint)
+    del data["train"]
+    return Parts(columns, Stream(reader, learned), data, learned, f"{corpus.fingerprint} {reader.fingerprint}")
+
+
+def _learn_or_restore(
+    columns: Columns,
+    corpus: Corpus,
+    reader: Reader | None,
+    folder: RunFolder,
+    earlier: Checkpoint | None,
+    anew: Collection[str],
+) -> Learned:
+    """Restore what the columns learned from a checkpoint, learn the rest, and keep all of it in the run folder."""
+    groups = pipeline.groups(columns)
+    restored = [group for group in groups if earlier and group not in anew]
+    files = earlier.about.learned if earlier else {}
+    folder.replace_learned({name: blob for name, blob in files.items() if name.split("/")[1] in restored})
+    missing = [group for group in groups if group not in restored]
+    if missing and not isinstance(folder, Onlooker):
+        train = reader.sample() if reader else corpus.splits["train"]
+        pipeline.learn(columns, train, folder.path / LEARNED, missing)
+    return pipeline.load(columns, folder.path / LEARNED)
+
+
+def _batched(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> dict[str, Data]:
+    """Cut every split into batches; only those of a training are augmented."""
+    return {
         name: batched(run, columns, split, learned, name == "train" and not run.evaluate)
         for name, split in corpus.splits.items()
     }
-    if reader is None:
-        return Parts(columns, data, learned, corpus.fingerprint)
-    fingerprint = f"{corpus.fingerprint} {reader.fingerprint}"
-    return Parts(columns, data | {"train": Stream(reader, learned)}, learned, fingerprint)
 
 
 def _report(report: Report, folder: RunFolder) -> None:
@@ -162,7 +183,7 @@ def connect(run: Run) -> Any:
         return build.load_module("toolkit.training", run.backend).connect(run)
 
 
-def load_engine(run: Run, learned: Learned, link: Any = None) -> Engine:
+def build_engine(run: Run, learned: Learned, link: Any = None) -> Engine:
     """Load the framework and build its engine.
 
     Args:
@@ -172,7 +193,7 @@ def load_engine(run: Run, learned: Learned, link: Any = None) -> Engine:
     """
     with _quiet_stderr():
         module = build.load_module("toolkit.training", run.backend)
-        return module.load_engine(run, learned, link)
+        return module.build_engine(run, learned, link)
 
 
 @contextlib.contextmanager
@@ -217,27 +238,25 @@ def _facts(run: Run, parts: Parts) -> dict[str, Any]:
         "dataset": parts.fingerprint,
         "seed": run.seed,
         "accumulate": run.trainer.accumulate,
-        "plan": parts.data["train"].digest,
+        "plan": parts.train.digest,
     }
 
 
-def _earlier(run: Run, config: Mapping[str, Any], folder: RunFolder) -> Checkpoint | None:
-    """Return the checkpoint that the run resumes or evaluates, if the config allows it; None for a fresh start."""
+def _earlier(run: Run, folder: RunFolder) -> Checkpoint | None:
+    """Return the checkpoint that the run resumes or evaluates; None for a fresh start."""
     source = _source(run)
     if source is None:
         return None
-    earlier = checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
-    resume.check(run, config, earlier)
-    return earlier
+    return checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
 
 
 def _take_over(run: Run, engine: Engine, earlier: Checkpoint, start: Progress, folder: RunFolder) -> Progress:
-    """Load a checkpoint into the engine.
+    """Continue from a checkpoint: load it into the engine; if the run resumes, make it or its best one this folder's.
 
     Returns:
         the checkpoint's progress, with the facts of ``start``.
     """
-    put(engine, earlier)
+    load_checkpoint(engine, earlier, weights_only=not run.resume)
     if run.resume and not isinstance(folder, Onlooker):
         if folder.checkpoints.resolve() == earlier.path.parent.resolve():
             # a run may have been killed after the checkpoint and before the index, or the last checkpoint is damaged
@@ -248,16 +267,24 @@ def _take_over(run: Run, engine: Engine, earlier: Checkpoint, start: Progress, f
     return replace(earlier.progress, facts=start.facts)
 
 
-def put(engine: Engine, earlier: Checkpoint) -> None:
+def load_checkpoint(engine: Engine, earlier: Checkpoint, weights_only: bool) -> None:
     """Load a checkpoint into the engine.
 
+    Args:
+        engine: of the run.
+        earlier: the checkpoint.
+        weights_only: the engine evaluates: it need not have the optimizer of the checkpoint.
+
     Raises:
-        ConfigError: the checkpoint belongs to another model.
+        ConfigError: the checkpoint belongs to another model or optimizer.
     """
     try:
-        engine.load(earlier.state)
+        if weights_only:
+            engine.load_weights(earlier.state)
+        else:
+            engine.load(earlier.state)
     except ValueError as error:
-        raise ConfigError(f"{earlier.path}: does not fit this model: {error}") from error
+        raise ConfigError(f"{earlier.path}: does not fit this run: {error}") from error
 
 
 def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, progress: Progress) -> dict[str, float]:
@@ -266,16 +293,16 @@ def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, progress: 
     Returns:
         the training time in seconds and the examples per second, validations included.
     """
-    train, valid = parts.data["train"], parts.data["validation"]
+    train, validation, target = parts.train, parts.data["validation"], parts.learned.target
     steps = train.steps(run.trainer)
     folder.say(f"{run.recipe}, {run.backend}: {train.describe()}, {steps} steps")
     folder.rewind(progress)
     examples, start = train.passed(progress), time.perf_counter()
     if run.trainer.loop == "stock" and progress.step < steps and progress.epoch < run.trainer.max_epochs:
-        engine.fit_stock(StockSession(run, engine, train, valid, parts.learned.target, folder, progress))
+        engine.fit_stock(StockSession(run, engine, parts.data["train"], validation, target, folder, progress))
     else:  # also a stock run that was killed after its last step and before its last validation
         with contextlib.closing(train):
-            loop.fit(run, engine, train, valid, parts.learned.target, folder, progress)
+            loop.fit(Session(run, engine, train, validation, target, folder, progress))
     engine.total(np.zeros(1))  # a barrier: the last checkpoint is complete before any process reads it
     seconds = time.perf_counter() - start
     for line in train.notes():
@@ -298,11 +325,10 @@ def _finish(
     """Evaluate the best checkpoint on every split except ``train``; write predictions, results and a summary."""
     if not run.evaluate and checkpoint.find(folder.checkpoints, "best"):
         best = checkpoint.choose(folder.checkpoints, "best", folder.say)
-        put(engine, best)
+        load_checkpoint(engine, best, weights_only=True)
         progress = best.progress
     predictor = Predictor(run, parts.columns, parts.learned, engine)
     metrics, table, milliseconds = results.measure(predictor, parts.data, folder)
-    train = parts.data["train"]
     summary = {
         "recipe": run.recipe,
         "backend": run.backend,
@@ -311,15 +337,15 @@ def _finish(
         "step": progress.step,
         "epoch": progress.epoch,
         "parameters": results.parameters(run, parts.learned),
-        "padding_efficiency": train.efficiency(),
-        "examples": {name: len(data.split) for name, data in parts.data.items() if data.split},
+        "padding_efficiency": parts.train.efficiency(),
+        "examples": {name: len(data.split) for name, data in parts.data.items() if len(data.split)},
         "metric_signatures": run.task.signatures(),
         **speed,
         **milliseconds,
         "wall_seconds": round(time.perf_counter() - start, 1),
         "dataset_fingerprint": parts.fingerprint,
     }
-    folder.results(summary)
+    folder.write_results(summary)
     if table:
         folder.say(table)
     results.summarize(run.task, summary, folder)

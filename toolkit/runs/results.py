@@ -35,9 +35,9 @@ def measure(
         seconds = time.perf_counter() - start  # the last split counts: by then everything is compiled
         speed["evaluation_ms_per_example"] = round(1000 * seconds / len(split.split), 3)
         metrics[name] = evaluation.metrics
-        folder.predictions(name, (row | task.detail(row) for row in evaluation.rows))
+        folder.write_predictions(name, (row | task.detail(row) for row in evaluation.rows))
         for file, content in task.files(evaluation.rows).items():
-            folder.prediction_file(f"{name}_{file}", content)
+            folder.write_prediction_file(f"{name}_{file}", content)
         table = task.table(evaluation.rows) if name == "test" else table
     return metrics, table, speed
 

@@ -24,7 +24,7 @@ from toolkit.runs.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
 
-LEARNED = ("tokenizer", "features")  # groups whose components learn from the training split
+LEARNING_GROUPS = ("tokenizer", "features")  # groups whose components learn from the training split
 HEADLINE = "the config does not match this checkpoint:"
 Changes = dict[str, tuple[Any, Any]]  # key -> value at the checkpoint, value now
 FACTS = {"seed": "seed", "accumulate": "trainer.accumulate"}  # entry of Progress.facts -> key of the config
@@ -62,24 +62,24 @@ def _format(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def check(run: Run, config: Mapping[str, Any], earlier: Checkpoint) -> None:
+def check(run: Run, changed: Changes, earlier: Checkpoint) -> None:
     """Refuse changes of the config that the checkpoint does not allow.
 
     Args:
-        run, config: this run, and its config as plain data.
+        run: this run.
+        changed: :func:`changes` from the checkpoint's config to this run's.
         earlier: the checkpoint that it resumes or evaluates.
 
     Raises:
         ConfigError: the tokenizer, the features, the seed or the accumulation changed and ``run.accept`` does not
             list them, or the model or the optimizer changed.
     """
-    changed = changes(earlier.about.config, config)
-    refused = [line for group in LEARNED if (line := _refusal(run, group, describe(changed, [group])))]
+    refused = [line for group in LEARNING_GROUPS if (line := _refusal(run, group, describe(changed, [group])))]
     for fact, key in FACTS.items() if run.resume else ():
         old, new = earlier.progress.facts.get(fact), run.seed if fact == "seed" else run.trainer.accumulate
         if old != new and fact not in run.accept:
             refused.append(f"{key} {old}, now {new}; accept=[{fact}] resumes with different batches")
-    if not describe(changed, LEARNED):
+    if not describe(changed, LEARNING_GROUPS):
         refused += misfits(run, changed, earlier, pipeline.load(columns_of(run), earlier.path / checkpoint.LEARNED))
     if refused:
         raise ConfigError(refused, f"{earlier.path}: {HEADLINE}")
@@ -96,22 +96,21 @@ def _refusal(run: Run, group: str, change: str) -> str:
     return f"{change}; a model only works with the tokenizer that it was trained with; remove the override"
 
 
-def learned_anew(run: Run, config: Mapping[str, Any], earlier: Checkpoint) -> set[str]:
+def learned_anew(run: Run, changed: Changes) -> set[str]:
     """Return which of tokenizer and features a resumed run learns again instead of loading them from the checkpoint.
 
     These changed, and :func:`check` found them accepted.
     """
-    changed = changes(earlier.about.config, config)
-    return {group for group in LEARNED if run.resume and describe(changed, [group])}
+    return {group for group in LEARNING_GROUPS if run.resume and describe(changed, [group])}
 
 
-def check_model(run: Run, config: Mapping[str, Any], earlier: Checkpoint, learned: Learned) -> None:
+def check_model(run: Run, changed: Changes, earlier: Checkpoint, learned: Learned) -> None:
     """Refuse a model that does not fit, once tokenizer and features are learned again.
 
     Raises:
         ConfigError: see :func:`misfits`.
     """
-    if refused := misfits(run, changes(earlier.about.config, config), earlier, learned):
+    if refused := misfits(run, changed, earlier, learned):
         raise ConfigError(refused, f"{earlier.path}: {HEADLINE}")
 
 
@@ -125,23 +124,23 @@ def misfits(run: Run, changed: Changes, earlier: Checkpoint, learned: Learned) -
     try:
         layers.match(earlier.state.model, {name: tuple(p.shape) for name, p in parameters.items()})
     except ValueError as error:
-        why = describe(changed, ("model", *LEARNED)) or "no field of the model changed"
+        why = describe(changed, ("model", *LEARNING_GROUPS)) or "no field of the model changed"
         lines.append(f"{why}: the checkpoint does not fit this model: {error}")
     trained = {name: tuple(p.shape) for name, p in parameters.items() if p.trainable}
     try:
         if run.resume and not lines:
             check_state(earlier.state.optimizer, trained, run.optimizer.moments)
-    except ConfigError as error:
+    except ValueError as error:
         why = describe(changed, ["optimizer"]) or "no field of the optimizer changed"
-        lines.append(f"{why}: the checkpoint does not fit this optimizer: {'; '.join(error.problems)}")
+        lines.append(f"{why}: the checkpoint does not fit this optimizer: {error}")
     return lines
 
 
-def check_data(run: Run, config: Mapping[str, Any], earlier: Checkpoint, facts: Mapping[str, Any]) -> None:
+def check_data(run: Run, changed: Changes, earlier: Checkpoint, facts: Mapping[str, Any]) -> None:
     """Refuse to resume with changed data, or in the middle of an epoch whose batches changed.
 
     Args:
-        run, config, earlier: see :func:`check`.
+        run, changed, earlier: see :func:`check`.
         facts: those of the resumed run, see ``Progress.facts``.
 
     Raises:
@@ -149,19 +148,16 @@ def check_data(run: Run, config: Mapping[str, Any], earlier: Checkpoint, facts: 
             seed are accepted with these.
     """
     progress = earlier.progress
-    changed = {name for name in facts if progress.facts.get(name) != facts[name]}
+    changed_facts = {name for name in facts if progress.facts.get(name) != facts[name]}
     refused = []
-    if "dataset" in changed and "dataset" not in run.accept:
+    if "dataset" in changed_facts and "dataset" not in run.accept:
         refused.append(
             f"dataset {progress.facts.get('dataset')}, now {facts['dataset']}: the examples changed since the "
             "checkpoint; restore them, or accept the change with accept=[dataset]"
         )
     # a run can resume with other batches at the end of an epoch, but not in the middle of one
-    if (progress.batch or progress.stream) and "plan" in changed and not _accepted(run, config, earlier, changed):
-        why = (
-            describe(changes(earlier.about.config, config), ["trainer", "dataset"])
-            or "the lengths of the examples changed"
-        )
+    if (progress.batch or progress.stream) and "plan" in changed_facts and not _accepted(run, changed, changed_facts):
+        why = describe(changed, ["trainer", "dataset"]) or "the lengths of the examples changed"
         refused.append(
             f"plan: the checkpoint stands at batch {progress.batch} of an epoch whose batches changed ({why}); "
             "accept=[plan] resumes there, and this epoch may repeat or miss examples"
@@ -170,6 +166,6 @@ def check_data(run: Run, config: Mapping[str, Any], earlier: Checkpoint, facts: 
         raise DataError(refused, f"{earlier.path}: the position in the data is no longer valid:")
 
 
-def _accepted(run: Run, config: Mapping[str, Any], earlier: Checkpoint, changed: set[str]) -> bool:
-    """Tell if changed batches are accepted, by name or as a consequence of an accepted change."""
-    return bool({"plan", *(changed & {"dataset", "seed"}), *learned_anew(run, config, earlier)} & set(run.accept))
+def _accepted(run: Run, changed: Changes, changed_facts: set[str]) -> bool:
+    """Tell if changed batches are accepted, by name or as a consequence of an accepted change of config or facts."""
+    return bool({"plan", *(changed_facts & {"dataset", "seed"}), *learned_anew(run, changed)} & set(run.accept))

@@ -23,16 +23,18 @@ def start(run: Run, overrides: Sequence[str], folders: Sequence[Path] = ()) -> i
     Raises:
         UserError: bad data, or a failed run; existing files stay.
     """
-    if processes.launched(run):
+    rank = processes.own_rank(run)
+    if processes.must_launch(run, rank):
         words = [word for word in overrides if not word.startswith("run_dir=")]
         arguments = processes.placed(words, run.run_dir, list(folders))
         return processes.launch(arguments, run.trainer.processes(run.backend), run.run_dir)
-    if processes.started(run):  # only rank 0 prints
+    if rank:  # only rank 0 prints
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     build.isolate(run.backend)
     from toolkit.runs import job  # only now that the other framework is hidden from the libraries that look for it
 
-    return job.execute(run, schema.plain(run), list(overrides))
+    job.execute(run, schema.plain(run), list(overrides), rank)
+    return 0
 
 
 def train(overrides: Sequence[str]) -> Path:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from toolkit.data.batch import Collate
+from toolkit.decoding.autoregressive import Advance
 from toolkit.layers.spec import match
 from toolkit.training.progress import State
 
 if TYPE_CHECKING:
     from toolkit.training.stock.session import StockSession
-
-# (last tokens of the rows, for each row the row of the previous step that it continues) -> (rows, vocabulary)
-# log-probabilities
-Advance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class NonFinite(Exception):
@@ -80,10 +77,10 @@ class Engine(Protocol):
     def set_step(self, lr: float, position: int) -> None:
         """Set the learning rate, and the position that keys the dropout masks."""
 
-    def average(self) -> None:
+    def update_averages(self) -> None:
         """Update the averaged weights after a step of a stock loop; :meth:`train_step` does it by itself."""
 
-    def averaged(self) -> AbstractContextManager[None]:
+    def with_averages(self) -> AbstractContextManager[None]:
         """Give the model its averaged weights inside a ``with`` block, if the run has any."""
 
     def fit_stock(self, stock: StockSession) -> None:
@@ -112,7 +109,14 @@ class Engine(Protocol):
         """Copy weights, moments and averages. If ``sharded``, only rank 0 gets the arrays."""
 
     def load(self, state: State) -> None:
-        """Overwrite weights, moments and averages.
+        """Overwrite weights, moments and averages, to train on.
+
+        Raises:
+            ValueError: names or shapes differ from the model's or the optimizer's.
+        """
+
+    def load_weights(self, state: State) -> None:
+        """Overwrite weights and averages, to evaluate: the optimizer may be another one.
 
         Raises:
             ValueError: names or shapes differ from the model's.

@@ -25,22 +25,26 @@ class Evaluation:
     rows: list[dict[str, Any]]
 
 
-def evaluate(run: Run, engine: Engine, data: Data, target: Any, final: bool = True) -> Evaluation:
-    """Decode a whole split (see :func:`decode`) and measure it."""
-    rows = decode(run, engine, data, target, final)
+def evaluate(
+    run: Run, engine: Engine, data: Data, target: Any, quick: bool = False, show_progress: bool = True
+) -> Evaluation:
+    """Answer a whole split (see :func:`answer_split`) and measure the answers."""
+    rows = answer_split(run, engine, data, target, quick, show_progress)
     return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | run.task.measure(rows), rows)
 
 
-def decode(run: Run, engine: Engine, data: Data, target: Any, final: bool = True) -> list[dict[str, Any]]:
-    """Decode a split, with the averaged weights if the run keeps any.
+def answer_split(
+    run: Run, engine: Engine, data: Data, target: Any, quick: bool = False, show_progress: bool = True
+) -> list[dict[str, Any]]:
+    """Answer a split, with the averaged weights if the run keeps any.
 
     Args:
         run: the run's specs.
         engine: holds the model.
         data: the split.
         target: learned by the target column: tokenizer or classes.
-        final: at the end of a run, with a progress bar on a terminal; False: between epochs, where a task may decode
-            in a cheaper way.
+        quick: between epochs, where a task may search with less effort.
+        show_progress: show a progress bar on a terminal.
 
     Returns:
         a row for each example, in the split's order: id, reference if it is known, hypothesis, score, and what
@@ -49,23 +53,25 @@ def decode(run: Run, engine: Engine, data: Data, target: Any, final: bool = True
     from rich.console import Console
     from rich.progress import track
 
-    hidden = not (final and Console().is_terminal)
+    hidden = not (show_progress and Console().is_terminal)
     planned = data.plan.in_order()
     if not engine.sharded:  # each process decodes its share of the batches; sharded weights need all processes for each
         planned = planned[engine.rank :: engine.ranks]
     batches = engine.batches(data.collator, planned, 0)
     rows: list[tuple[int, dict[str, Any]]] = []
-    with naming_examples(data.split), engine.averaged():
+    with naming_examples(data.split), engine.with_averages():
         for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
-            rows += answers(run, engine, batch, target, data.split.target is not None, quick=not final)
+            rows += answer_batch(run, engine, batch, target, data.split.target is not None, quick)
     # with sharded weights every process has all rows: those of rank 0 count, so that no last bit lets decisions differ
-    decoded = dict(gather(engine, [] if engine.sharded and engine.rank else rows))
+    answers = dict(gather(engine, [] if engine.sharded and engine.rank else rows))
     split = data.split
     known = [{}] * len(split) if split.target is None else [{"reference": text} for text in split.references]
-    return [{"id": split.ids[i]} | known[i] | decoded[i] for i in range(len(split))]
+    return [{"id": split.ids[i]} | known[i] | answers[i] for i in range(len(split))]
 
 
-def answers(run: Run, engine: Engine, batch: Any, target: Any, labelled: bool, quick: bool) -> list[tuple[int, Row]]:
+def answer_batch(
+    run: Run, engine: Engine, batch: Any, target: Any, labelled: bool, quick: bool
+) -> list[tuple[int, Row]]:
     """Return position and answer of each example of a batch.
 
     Args:
@@ -74,15 +80,15 @@ def answers(run: Run, engine: Engine, batch: Any, target: Any, labelled: bool, q
         batch: of the engine's loader.
         target: learned by the target column.
         labelled: the batch has targets; then the answers have the task's figures too, such as the loss.
-        quick: between epochs, where a task may search with less effort.
+        quick: see :func:`answer_split`.
     """
     task = run.task
-    outputs = figures = engine.evaluate(batch) if labelled else {}
+    figures = engine.evaluate(batch) if labelled else {}
     if task.autoregressive:
         search = task.search(run, batch, quick)
         outputs = search.run(engine.stepper(batch, search.width))
-    elif not labelled:
-        outputs = engine.predict(batch)
+    else:
+        outputs = figures if labelled else engine.predict(batch)
     rows = task.decode(outputs, target)
     for name in task.measured if labelled else ():
         for row, value in zip(rows, figures[name].tolist(), strict=True):

@@ -37,7 +37,7 @@ POLL = 0.05  # seconds between two checks of the ranks
 TAIL = 15  # last lines of output shown of a rank that was killed
 
 
-def started(run: Run, environment: Mapping[str, str] = os.environ) -> int | None:
+def own_rank(run: Run, environment: Mapping[str, str] = os.environ) -> int | None:
     """Return the rank of this process, if something has started it as one of several; None otherwise.
 
     Raises:
@@ -83,13 +83,17 @@ def own_temporary_folder() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
-def launched(run: Run) -> bool:
+def must_launch(run: Run, rank: int | None) -> bool:
     """Tell if this process has to start the run's processes.
+
+    Args:
+        run: the run's specs.
+        rank: see :func:`own_rank`.
 
     Raises:
         ConfigError: they are on several machines, where something else has to start them.
     """
-    if run.trainer.processes(run.backend) == 1 or started(run) is not None:
+    if run.trainer.processes(run.backend) == 1 or rank is not None:
         return False
     if run.trainer.nodes == 1:
         return True

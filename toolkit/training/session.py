@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Step:
+    """The batches of an optimizer step.
+
+    Args:
+        batches: loaded, as the engine takes them; a stock loop loads its own.
+        positions: the same batches, as positions in the split.
+        ids: ids of their examples.
+    """
+
+    batches: list[Any]
+    positions: list[np.ndarray]
+    ids: list[str]
+
+
+@dataclass(frozen=True)
 class _Pass:
     """An epoch, or the rest of it, or a pool of a stream, with the loader of its batches."""
 
@@ -72,8 +87,6 @@ class Session:
         self._signals, self._bar = Signals(), ProgressBar(self.total_steps, progress.step, hidden)
         self._open = ExitStack()
         self._pass: _Pass | None = None
-        self._group: list[np.ndarray] = []  # batches of the current step, as positions
-        self._ids: list[str] = []  # its examples
         self._losses: list[float] = []  # since the last validation
         self._saved: int | None = None  # step of the last checkpoint
 
@@ -87,8 +100,8 @@ class Session:
 
     # --- the next step -----------------------------------------------------------------------------------------------
 
-    def batches(self) -> Iterator[list[Any]]:
-        """Yield the batches of each step, until the training is finished."""
+    def steps(self) -> Iterator[Step]:
+        """Load and yield each step, until the training is finished."""
         self._catch_up()
         while not self.finished():
             self._pass = self._pass or self._new_pass()
@@ -131,15 +144,11 @@ class Session:
             return source.collator
         return Part(source.collator, self.engine.rank, self.engine.ranks, self.run.task.amounts, source.held)
 
-    def _load(self, current: _Pass) -> list[Any]:
+    def _load(self, current: _Pass) -> Step:
         with self._saving_on_failure(), naming_examples(current.source.split):
-            group = list(islice(current.loaded, self.trainer.accumulate))
-        self._use(current.source, current.planned[self.progress.batch : self.progress.batch + len(group)])
-        return group
-
-    def _use(self, source: Source, group: list[np.ndarray]) -> None:
-        """Note which batches the current step takes."""
-        self._group, self._ids = group, example_ids(source.split, group)
+            batches = list(islice(current.loaded, self.trainer.accumulate))
+        positions = current.planned[self.progress.batch : self.progress.batch + len(batches)]
+        return Step(batches, positions, example_ids(current.source.split, positions))
 
     def _catch_up(self) -> None:
         """Validate before the first step if a kill fell between the checkpoint of a step and its validation."""
@@ -149,10 +158,10 @@ class Session:
 
     # --- after a step ------------------------------------------------------------------------------------------------
 
-    def record(self, result: StepResult) -> None:
+    def record(self, step: Step, result: StepResult) -> None:
         """Log a step and its examples, and update the loss scale and the progress bar."""
         lr, progress = self.learning_rate(), self.progress
-        self._count_step(result.loss)
+        self._count(step, result.loss)
         self._losses.append(result.loss)
         loss_scale.grow(progress)
         if progress.step % self.trainer.log_every == 0 or progress.step == self.total_steps:
@@ -163,7 +172,7 @@ class Session:
     def _scale_row(self) -> dict[str, float]:
         return {"scale": self.progress.scale} if self.progress.scale else {}
 
-    def skip(self, error: Exception) -> None:
+    def skip(self, step: Step, error: Exception) -> None:
         """Leave out a step that changed no weights because its loss or gradient is not finite, and lower the scale.
 
         Raises:
@@ -171,25 +180,25 @@ class Session:
         """
         progress = self.progress
         if not loss_scale.shrink(progress):
-            raise self._not_finite() from error
+            raise self._not_finite(step) from error
         self.recorder.say(
             f"step {progress.step + 1}: left out, its gradient is not finite; loss scale {progress.scale:,.0f}"
         )
-        self._count_step(math.nan)
+        self._count(step, math.nan)
 
-    def _count_step(self, loss: float) -> None:
-        """Move past the batches of the current step."""
+    def _count(self, step: Step, loss: float) -> None:
+        """Move past the batches of a step."""
         self.progress.step += 1
-        self.progress.batch += len(self._group)
-        self._bar.advance(loss, len(self._ids))
+        self.progress.batch += len(step.positions)
+        self._bar.advance(loss, len(step.ids))
         if self.trainer.log_examples:
-            self.recorder.record_examples(self.progress.step, self.progress.epoch, self._ids)
+            self.recorder.record_examples(self.progress.step, self.progress.epoch, step.ids)
 
-    def _not_finite(self) -> RunError:
+    def _not_finite(self, step: Step) -> RunError:
         """Return the error of a step whose loss or gradient is not finite."""
         return RunError(
             f"step {self.progress.step + 1}: the loss or its gradient is not finite; no checkpoint has it. Lower "
-            f"optimizer.lr or trainer.clip_norm, or look at the batch: {listed(self._ids)}"
+            f"optimizer.lr or trainer.clip_norm, or look at the batch: {listed(step.ids)}"
         )
 
     def checkpoint_due(self) -> bool:
@@ -240,7 +249,7 @@ class Session:
         self._pass = None  # its loader need not run meanwhile
         self._bar.pause()
         with self._saving_on_failure():
-            evaluation = evaluate(self.run, self.engine, self.validation, self.target, final=False)
+            evaluation = evaluate(self.run, self.engine, self.validation, self.target, quick=True, show_progress=False)
             self.recorder.record(self.progress.step, self.progress.epoch, "validation", evaluation.metrics)
             self._show(evaluation, self._compare(evaluation))
         self.save()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -15,12 +15,24 @@ from toolkit.training.progress import Progress
 from toolkit.training.spec import Trainer
 
 
+class Examples(Protocol):
+    """The examples of a split or of a pool, by their ids."""
+
+    @property
+    def name(self) -> str:
+        """Name of the split."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the examples, by position."""
+
+
 class Source(Protocol):
     """Examples that a plan cuts into batches: a whole split, or one pool of a stream."""
 
     @property
-    def split(self) -> Any:
-        """Names and ids of the examples."""
+    def split(self) -> Examples:
+        """Ids of the examples."""
 
     @property
     def collator(self) -> Collate:
@@ -36,6 +48,13 @@ class Source(Protocol):
 
 class TrainingSplit(Protocol):
     """A training split, in memory or as a stream."""
+
+    @property
+    def digest(self) -> str:
+        """A hash that is equal if the same positions give the same batches."""
+
+    def describe(self) -> str:
+        """Describe the amount of data in a few words."""
 
     def steps(self, trainer: Trainer) -> int:
         """Return the number of optimizer steps of a run."""
@@ -53,14 +72,26 @@ class TrainingSplit(Protocol):
     def position(self, at: Progress, accumulate: int) -> int:
         """Count the batches since the start of the run."""
 
+    def passed(self, at: Progress) -> float:
+        """Count the examples up to a position."""
 
-def example_ids(split: Any, batches: Iterable[Iterable[int]]) -> list[str]:
+    def efficiency(self) -> float | None:
+        """Return the share of an epoch's batches that is not padding; None if it is not known."""
+
+    def notes(self) -> Iterable[str]:
+        """Return lines for the log at the end of training."""
+
+    def close(self) -> None:
+        """Stop what is read ahead."""
+
+
+def example_ids(split: Examples, batches: Iterable[Iterable[int]]) -> list[str]:
     """Return the ids of the examples in some batches of the plan."""
     return [split.ids[i] for batch in batches for i in batch]
 
 
 @contextmanager
-def naming_examples(split: Any) -> Iterator[None]:
+def naming_examples(split: Examples) -> Iterator[None]:
     """Turn a loader's message about positions in a split into one line about its examples.
 
     Raises:

@@ -16,6 +16,7 @@ from toolkit.data.batch import Collate
 from toolkit.data.columns.column import columns_of
 from toolkit.data.loaders import tf as loaders
 from toolkit.data.split import Learned, batch_fields
+from toolkit.decoding.autoregressive import Advance
 from toolkit.layers import parameters as weights
 from toolkit.layers import tf as layers
 from toolkit.optimizers import tf as optimizers
@@ -40,7 +41,7 @@ def connect(run: Run) -> tf.distribute.Strategy:
     return devices_of(run.trainer)
 
 
-def load_engine(run: Run, learned: Learned, link: tf.distribute.Strategy | None = None) -> Engine:
+def build_engine(run: Run, learned: Learned, link: tf.distribute.Strategy | None = None) -> Engine:
     """Build the engine of a run.
 
     Args:
@@ -65,11 +66,11 @@ def make_task(run: Run, learned: Learned) -> Any:
 class TensorFlowEngine:
     """One process of a TensorFlow run (see :class:`toolkit.training.engine.Engine`).
 
-    Methods named ``_replica_...`` run on every device, inside the compiled functions, which are made when they are
-    first called.
+    :meth:`gradients` and the methods named ``_replica_...`` run on every device, inside the compiled functions, which
+    are made when they are first called.
 
     Args:
-        run, learned, link: see :func:`load_engine`.
+        run, learned, link: see :func:`build_engine`.
     """
 
     sharded = False
@@ -85,10 +86,9 @@ class TensorFlowEngine:
             self.model = self.task.model
             self.slots = layers.canonical_variables(self.model)
             self.variables = self.model.trainable_variables
-            self.optimizer = build(run.optimizer, "tf", self.slots)
+            self.optimizer = build(run.optimizer, "tf", self.slots, self.strategy.parts > 1)
             if self.strategy.parts > 1:
                 layers.share(self.model)
-                self.optimizer.summed = True
             self.scale = tf.Variable(1.0, trainable=False) if run.trainer.precision == "16" else None
             self.averages = Averages(self.slots, run.trainer.ema_decay)
             self.sums = self._make_sums() if run.trainer.accumulate > 1 else []
@@ -185,9 +185,9 @@ class TensorFlowEngine:
 
     def _replica_update(self, gradients: list[Any], loss: Any) -> Any:
         gradients = self.strategy.sum(gradients)
-        gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm or float("inf"))
+        gradients, norm = optimizers.clip(gradients, self.trainer.clip_norm)
         with tf.control_dependencies([tf.debugging.assert_all_finite(x, "not finite") for x in (loss, norm)]):
-            self.optimizer.apply([tf.identity(g) for g in gradients], self.variables)
+            self.optimizer.apply(gradients, self.variables)
         self.averages.update()
         return norm
 
@@ -195,10 +195,10 @@ class TensorFlowEngine:
     def _average(self) -> Callable[..., Any]:
         return self.strategy.compile(self.averages.update)
 
-    def average(self) -> None:
+    def update_averages(self) -> None:
         self._average()
 
-    def averaged(self) -> contextlib.AbstractContextManager[None]:
+    def with_averages(self) -> contextlib.AbstractContextManager[None]:
         return self.averages.in_place()
 
     def fit_stock(self, stock: StockSession) -> None:
@@ -230,7 +230,7 @@ class TensorFlowEngine:
     def _advance(self) -> Callable[..., Any]:
         return tf.function(self.task.advance, reduce_retracing=True)
 
-    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def stepper(self, batch: Any, width: int) -> Advance:
         state = self._begin(batch, width)
 
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
@@ -247,8 +247,11 @@ class TensorFlowEngine:
         return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.slots), averages)
 
     def load(self, state: State) -> None:
-        layers.set_weights(self.model, state.model)
+        self.load_weights(state)
         optimizers.set_state(self.optimizer, self.slots, state.optimizer)
+
+    def load_weights(self, state: State) -> None:
+        layers.set_weights(self.model, state.model)
         self.averages.load(state)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -16,6 +16,7 @@ from toolkit.config.build import build
 from toolkit.data.batch import Collate
 from toolkit.data.loaders import torch as loaders
 from toolkit.data.split import Learned
+from toolkit.decoding.autoregressive import Advance
 from toolkit.layers import parameters as weights
 from toolkit.layers import torch as layers
 from toolkit.optimizers import torch as optimizers
@@ -42,7 +43,7 @@ def connect(run: Run) -> lightning.Fabric:
     return fabric
 
 
-def load_engine(run: Run, learned: Learned, link: lightning.Fabric | None = None) -> Engine:
+def build_engine(run: Run, learned: Learned, link: lightning.Fabric | None = None) -> Engine:
     """Build the engine of a run.
 
     Args:
@@ -66,7 +67,7 @@ class TorchEngine:
     """One process of a torch run (see :class:`toolkit.training.engine.Engine`).
 
     Args:
-        run, learned, link: see :func:`load_engine`.
+        run, learned, link: see :func:`build_engine`.
     """
 
     def __init__(self, run: Run, learned: Learned, link: lightning.Fabric | None = None) -> None:
@@ -118,7 +119,7 @@ class TorchEngine:
             raise NonFinite
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.average()
+        self.update_averages()
         return StepResult(loss, norm)
 
     def _add_gradients(self, batch: Any, count: int, scale: float, last: bool) -> float:
@@ -134,10 +135,10 @@ class TorchEngine:
         norm: Any = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         return float(norm.full_tensor() if self.sharded else norm)
 
-    def average(self) -> None:
+    def update_averages(self) -> None:
         self.averages.update()
 
-    def averaged(self) -> contextlib.AbstractContextManager[None]:
+    def with_averages(self) -> contextlib.AbstractContextManager[None]:
         return self.averages.in_place()
 
     def fit_stock(self, stock: StockSession) -> None:
@@ -158,7 +159,7 @@ class TorchEngine:
         return {name: value.cpu().numpy() for name, value in outputs.items()}
 
     @torch.no_grad()
-    def stepper(self, batch: Any, width: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def stepper(self, batch: Any, width: int) -> Advance:
         with self.fabric.autocast():
             state = self.module.begin(self.fabric.to_device(batch), width)
 
@@ -181,8 +182,11 @@ class TorchEngine:
         return State(layers.get_weights(self.model), optimizers.get_state(self.optimizer, self.model), averages)
 
     def load(self, state: State) -> None:
-        layers.set_weights(self.model, state.model)
+        self.load_weights(state)
         optimizers.set_state(self.optimizer, self.model, state.optimizer)
+
+    def load_weights(self, state: State) -> None:
+        layers.set_weights(self.model, state.model)
         self.averages.load(state)
 
 

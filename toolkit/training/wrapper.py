@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.data.batch import Collate
-from toolkit.training.engine import Advance, Engine, StepResult
+from toolkit.decoding.autoregressive import Advance
+from toolkit.training.engine import Engine, StepResult
 from toolkit.training.progress import State
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ class EngineWrapper:
     def set_step(self, lr: float, position: int) -> None:
         self.engine.set_step(lr, position)
 
-    def average(self) -> None:
-        self.engine.average()
+    def update_averages(self) -> None:
+        self.engine.update_averages()
 
-    def averaged(self) -> AbstractContextManager[None]:
-        return self.engine.averaged()
+    def with_averages(self) -> AbstractContextManager[None]:
+        return self.engine.with_averages()
 
     def fit_stock(self, stock: StockSession) -> None:
         self.engine.fit_stock(stock)
@@ -77,3 +78,6 @@ class EngineWrapper:
 
     def load(self, state: State) -> None:
         self.engine.load(state)
+
+    def load_weights(self, state: State) -> None:
+        self.engine.load_weights(state)

@@ -11,7 +11,8 @@ from toolkit.data.split import Data
 from toolkit.training.engine import Engine
 from toolkit.training.progress import Progress
 from toolkit.training.recorder import Recorder
-from toolkit.training.session import Session
+from toolkit.training.session import Session, Step
+from toolkit.training.split import example_ids
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -61,11 +62,12 @@ class StockSession(Session):
             RunError: the loss is not finite.
             Interrupted: a signal asked the run to stop.
         """
-        self._use(self.train, self.planned()[self.progress.batch : self.progress.batch + 1])
+        positions = self.planned()[self.progress.batch : self.progress.batch + 1]
+        step = Step([], positions, example_ids(self.train.split, positions))
         if not math.isfinite(loss):
-            raise self._not_finite()
-        self.engine.average()
-        self._count_step(loss)
+            raise self._not_finite(step)
+        self.engine.update_averages()
+        self._count(step, loss)
         self._losses.append(loss)
         if self.progress.step % self.trainer.log_every == 0:
             self.recorder.record(self.progress.step, self.progress.epoch, "train", {"loss": loss})

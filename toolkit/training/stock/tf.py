@@ -46,7 +46,7 @@ class _Model(keras.Model):
         with tf.GradientTape() as tape:
             loss = self.task.loss(batch)
         variables = self.trainable_variables
-        gradients, _ = optimizers.clip(tape.gradient(loss, variables), self.clip_norm or float("inf"))
+        gradients, _ = optimizers.clip(tape.gradient(loss, variables), self.clip_norm)
         self.optimizer.apply(gradients, variables)
         return {"loss": loss}
 

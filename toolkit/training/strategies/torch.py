@@ -59,8 +59,8 @@ class OneDevice:
 
     sharded = False
 
-    def __init__(self, fabric: lightning.Fabric, model: Any) -> None:
-        self.fabric, self.model = fabric, model
+    def __init__(self, fabric: lightning.Fabric) -> None:
+        self.fabric = fabric
 
     def loss(self, module: Any, batch: Any) -> torch.Tensor:
         return module.loss(self.fabric.to_device(batch))
@@ -127,7 +127,7 @@ def strategy_of(trainer: Trainer, fabric: lightning.Fabric, model: Any) -> Strat
         model: the run's.
     """
     if fabric.world_size == 1:
-        return OneDevice(fabric, model)
+        return OneDevice(fabric)
     kind = ShardedDataParallel if trainer.sharing("torch") == "fsdp" else DataParallel
     return kind(fabric, model)
 
@@ -167,7 +167,7 @@ def _several_devices(trainer: Trainer) -> dict[str, Any]:
 
 
 def _environment() -> Any:
-    """Return what started the processes of the run, by the rule of ``processes.started``.
+    """Return what started the processes of the run, by the rule of ``processes.own_rank``.
 
     Lightning's own guess depends on more, such as the name of the Slurm job.
     """
