@@ -13,7 +13,7 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields, pad, widths
-from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, flaws, selected
+from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, files, flaws, selected
 from toolkit.data.example import File
 from toolkit.data.media import audio
 
@@ -210,7 +210,7 @@ class Audio(Column[AudioValues]):
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
         """Yield each input as a file."""
-        yield from (Question(name, File(Path(name))) for name in inputs)
+        return files(inputs, self.noun)
 
 
 def _decode(content: Any, name: str, rate: int) -> np.ndarray:

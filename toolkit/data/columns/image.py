@@ -14,7 +14,7 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields
-from toolkit.data.columns.column import Column, Decoded, Flaw, Question, flaws, selected
+from toolkit.data.columns.column import Column, Decoded, Flaw, Question, files, flaws, selected
 from toolkit.data.example import File
 from toolkit.errors import reading
 
@@ -210,7 +210,7 @@ class Image(Column[ImageValues]):
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
         """Yield each input as a file."""
-        yield from (Question(name, File(Path(name))) for name in inputs)
+        return files(inputs, self.noun)
 
 
 def _one_shape(store: array_cache.Store, wheres: Sequence[str]) -> Iterator[Flaw]:
