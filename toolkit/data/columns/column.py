@@ -19,6 +19,8 @@ from toolkit.data.batch import Batch, Fields
 from toolkit.data.example import File
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
     from toolkit.config.contracts import Features, Tokenizer
     from toolkit.config.schema import Run
     from toolkit.data.source import Source
@@ -163,7 +165,7 @@ class Column(Generic[V]):
         """Return the cleaned value, and kind and message of its flaw: two empty strings if there is none."""
         return value, "", ""
 
-    def decode(self, values: Sequence[Any], wheres: Sequence[str], cache: Path | None, progress: Any) -> Decoded[V]:
+    def decode(self, values: Sequence[Any], wheres: Sequence[str], cache: Path | None, progress: Bars) -> Decoded[V]:
         """Decode raw values, into the cache folder or, without one, into memory.
 
         Args:
