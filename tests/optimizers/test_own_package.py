@@ -79,9 +79,9 @@ WORKER = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from toolkit.config import build, schema
+from toolkit.config import build, schema, process
 run = schema.check([*json.loads(sys.argv[2]), f"backend={sys.argv[1]}"], [Path("conf")])
-build.isolate(run.backend)
+process.prepare(run.backend)
 gradients = [np.array([[1.0, -2.0, 0.5]]), np.array([[-0.125, 0.25, -8.0]]), np.array([[0.0, 4.0, 0.0]])]
 rates = [run.optimizer.lr * run.schedule.factor(step, 3) for step in range(3)]
 if run.backend == "torch":

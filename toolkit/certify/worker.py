@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from toolkit.certify.stream import AHEAD, Arrays, Writer
-from toolkit.config import build, schema
+from toolkit.config import build, process, schema
 from toolkit.data import pipeline
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import columns_of
@@ -107,7 +107,7 @@ class _Half:
 def main(argv: Sequence[str]) -> None:
     """Do the training ``NAME`` of ``TRAININGS`` in ``FOLDER``, which the parent prepared."""
     folder, name = argv
-    build.isolate(TRAININGS[name].backend)
+    process.prepare(TRAININGS[name].backend)
     work(Path(folder), name)
 
 

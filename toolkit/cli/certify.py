@@ -66,14 +66,14 @@ def run(argv: Sequence[str]) -> int:
     """
     numbers, only, overrides, folders = parse(argv)
     from toolkit.certify import certificate, page
-    from toolkit.config import build, schema
+    from toolkit.config import process, schema
     from toolkit.runs.folder import RunFolder, environment
 
     checked = schema.check(overrides, folders)
     certificate.check(checked, overrides)
-    if lacking := [line for backend in build.FRAMEWORKS if (line := build.missing(backend))]:
+    if lacking := [line for backend in process.FRAMEWORKS if (line := process.missing(backend))]:
         raise ConfigError(lacking, "a certificate needs both frameworks:")
-    build.hide(set().union(*build.FOREIGN.values()))  # this process is neutral, as its libraries shall be
+    process.hide(set().union(*process.FOREIGN.values()))  # this process is neutral, as its libraries shall be
     began = time.perf_counter()
     folder = RunFolder(_folder(checked, overrides))
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
-from toolkit.config import build
+from toolkit.config import build, process
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
 from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
 from toolkit.config.source import BASES, OF_A_SWEEP, PACKAGES, PARTS
@@ -112,7 +112,7 @@ def _checked(
     sweep = Sweep(**values) if values is not None else None
     run = _run(composed, found, complete)
     backend = composed.config.get("backend")
-    if complete and backend in build.FRAMEWORKS and (line := build.missing(backend)):
+    if complete and backend in process.FRAMEWORKS and (line := process.missing(backend)):
         found.append(line)
     return run, sweep, list(dict.fromkeys(found))
 

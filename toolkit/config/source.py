@@ -31,12 +31,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from toolkit.config import build
+from toolkit.config.paths import CONF, RECIPES
 from toolkit.config.spec import is_spec
 from toolkit.errors import ConfigError
 
-HERE = Path(__file__).resolve().parents[1]
-CONF = HERE / "_conf" if (HERE / "_conf").is_dir() else HERE.parent / "conf"
-RECIPES = HERE / "_recipes" if (HERE / "_recipes").is_dir() else HERE.parent / "recipes"
 PACKAGES = {  # group -> package of the toolkit's specs
     "dataset": "toolkit.datasets",
     "features": "toolkit.features",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from toolkit.config import contracts
+from toolkit.config import contracts, process
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Local, Ray, Submitit
 from toolkit.training.processes import start
@@ -54,7 +54,7 @@ def launcher(spec: contracts.Launcher, folder: Path) -> Launcher:
     """
     for kind, package, extra in ((Submitit, "submitit", "sweep"), (Ray, "ray", "ray")):
         if isinstance(spec, kind) and importlib.util.find_spec(package) is None:
-            raise ConfigError(f'launcher: needs {package}, not installed here: pip install "toolkit[{extra}]"')
+            raise ConfigError(f"launcher: needs {package}, not installed here: {process.install(extra)}")
     kinds: dict[type[Any], Callable[[Any, Path], Launcher]] = {Local: Here, Submitit: Slurm, Ray: Cluster}
     try:
         return kinds[type(spec)](spec, folder)

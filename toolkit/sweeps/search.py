@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from toolkit.config.compose import Axis
 from toolkit.config.contracts import Component
+from toolkit.config.process import install
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Grid, Optuna
 
@@ -64,7 +65,7 @@ def check(spec: Component, axes: Sequence[Axis]) -> list[str]:
         ]
     found = [] if axes else ["sweep=optuna: nothing varies; give a range, as optimizer.lr=tag(log,interval(1e-4,1e-2))"]
     if isinstance(spec, Optuna) and importlib.util.find_spec("optuna") is None:
-        found.append('sweep=optuna: needs optuna, not installed here: pip install "toolkit[sweep]"')
+        found.append(f"sweep=optuna: needs optuna, not installed here: {install('sweep')}")
     return found
 
 

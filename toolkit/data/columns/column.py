@@ -109,7 +109,8 @@ class Batcher(Protocol):
 
         Args:
             places: ``(batch,)`` positions in the values.
-            whole: lengths of the whole batch, if these are only some of its rows: pad as for the whole batch.
+            whole: a batch with the fields of :meth:`lengths`: pad to their greatest values
+                (:func:`toolkit.data.batch.widths`). None: pad to the longest of these examples.
         """
         ...
 
