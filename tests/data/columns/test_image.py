@@ -166,8 +166,8 @@ def test_images_given_to_a_run(data: Path, tmp_path: Path) -> None:
     given = questions(run, columns_of(run), [large, page, "gone.png", large, str(data)], known)
     split, problems = given.split, given.problems
     assert split.ids == [large, large] and len(split) == 2
-    assert [problem.kind for problem in problems] == ["mislabelled", "unreadable", "unreadable"]
-    assert [problem.where for problem in problems] == [page, "gone.png", str(data)]
+    assert [problem.kind for problem in problems] == ["no such file", "not a file", "mislabelled"]
+    assert [problem.where for problem in problems] == ["gone.png", str(data), page]
     found = batched(run, columns_of(run), split, known, False).collator(np.arange(2), 0)
     assert found["images"].shape == (2, 12, 12, 3)
     assert Image.answer.format(id=split.ids[0], hypothesis="cat") == f"{large}\tcat"
