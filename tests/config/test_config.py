@@ -277,6 +277,15 @@ def test_a_framework_that_is_not_installed_is_named_with_the_way_to_install_it(m
     check("backend=torch")
 
 
+def test_a_value_that_is_no_choice_is_refused_with_the_choices():
+    assert refused(ASR, "dataset=asterisk_en", "dataset.language=de") == [
+        "dataset.language: found 'de', expected one of en, es, fr"
+    ]
+    assert refused(ASR, "dataset=librispeech", "dataset.subset=dirty") == [
+        "dataset.subset: found 'dirty', expected one of clean, other, all"
+    ]
+
+
 def test_a_mistake_in_a_file_is_reported_with_the_file(tmp_path):
     write(
         tmp_path,

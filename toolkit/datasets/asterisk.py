@@ -57,9 +57,7 @@ CHECKSUMS = {
 class Asterisk(SpeechDataset):
     """Telephone prompts: words and sentences of one speaker, G.722 at 16 kHz."""
 
-    language: Literal["en", "es", "fr"] = option(
-        "en", "language of the prompts: en English, es Spanish, fr French", choices=("en", "es", "fr")
-    )
+    language: Literal["en", "es", "fr"] = option("en", "language of the prompts: en English, es Spanish, fr French")
     path: str | None = option(
         None, "folder with the unpacked prompts (*.g722 and core-sounds-LANGUAGE.txt); null: fetched"
     )

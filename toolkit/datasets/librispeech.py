@@ -29,9 +29,7 @@ class LibriSpeech(SpeechDataset):
 
     path: str | None = option(None, "local copy of the repository; null: fetched from the hub")
     repository: str = option("openslr/librispeech_asr", "repository on the hub")
-    subset: Literal["clean", "other", "all"] = option(
-        "clean", "configuration of the repository", choices=("clean", "other", "all")
-    )
+    subset: Literal["clean", "other", "all"] = option("clean", "configuration of the repository")
     train: str = option("train.100", "split of the hub to train on: train.100, train.360 (clean), train.500 (other)")
     validation: str = option("validation", "split of the hub to validate on")
     test: str = option("test", "split of the hub to test on")
