@@ -20,7 +20,6 @@ from toolkit.certify import gates
 from toolkit.certify.compare import Comparison, Gap, drift, figures
 from toolkit.certify.stream import AHEAD, Arrays, Reader, Stopped
 from toolkit.certify.worker import RELAYS, TRAININGS, batch_path
-from toolkit.config.contracts import DropsOut
 from toolkit.errors import ConfigError, RunError, room, writing
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
@@ -412,7 +411,7 @@ def check(run: Run, overrides: Sequence[str]) -> None:
         problems.append("trainer.loop: found stock, expected neutral: only its steps can be recorded")
     if run.dataset.streaming:
         problems.append("dataset.streaming: found true, expected false: the batches are prepared before training")
-    if isinstance(run.model, DropsOut) and run.model.native_dropout:
+    if run.model.native_dropout:
         problems.append("model.native_dropout: found true, expected false: each framework draws its own masks")
     if problems:
         raise ConfigError(problems, "this run cannot be certified:")

@@ -145,10 +145,8 @@ def plain(run: Run) -> dict[str, Any]:
 
 def _component(value: Any) -> Any:
     """Return a field of a run as plain data, for a component with its class in ``_target_``."""
-    kind = type(value)
-    return (
-        ({"_target_": f"{kind.__module__}.{kind.__qualname__}"} | as_data(value)) if is_spec(kind) else as_data(value)
-    )
+    kind, data = type(value), as_data(value)
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}"} | data if is_spec(kind) else data
 
 
 def _values(composed: Composed, kind: type[Any], found: list[str], complete: bool) -> dict[str, Any] | None:
