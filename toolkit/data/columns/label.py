@@ -181,8 +181,8 @@ class Label(Column[LabelValues]):
 
     def unfit_learned(self, learned: Classes) -> Iterator[tuple[str, str]]:
         if len(learned) < 2:
-            hint = "is dataset.path the folder above the folders of classes?"
-            yield "one class", f"found only {learned.describe()}, expected at least two; {hint}"
+            name = type(self.dataset).__name__
+            yield "one class", f"dataset {name}: found only {learned.describe()}, expected at least two classes"
 
     def fields(self) -> Fields:
         return FIELDS
