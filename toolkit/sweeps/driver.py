@@ -38,12 +38,12 @@ def run(overrides: Sequence[str], folders: Sequence[Path]) -> int:
     """
     plan = check(overrides, folders)
     folder = folder_of(plan)
-    with held(folder):
+    with lock(folder):
         return Sweep(plan, folder).run()
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Lock the folder of a sweep.
 
     Raises:
@@ -51,13 +51,13 @@ def held(folder: Path) -> Iterator[None]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the sweep
+        file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the sweep
     try:
-        if warning := hold(lock, folder):
+        if warning := hold(file, folder):
             print(warning)
         yield
     finally:
-        lock.close()
+        file.close()
 
 
 class Sweep:
@@ -75,7 +75,7 @@ class Sweep:
         trials = [trial for trial in self.state.trials if trial.state != "failed"]
         failed = [trial for trial in self.state.trials if trial.state == "failed"]
         self.spent = {job.name: job.seconds for trial in failed for job in trial.jobs}
-        self.state = replace(self.state, command=plan.command, total=self.search.shown, trials=trials, ended=False)
+        self.state = replace(self.state, command=plan.command, total=self.search.count, trials=trials, ended=False)
         self.waiting: list[tuple[Trial, Job]] = []
         self.running: dict[int, Running] = {}  # slot -> job
         self.stopped = 0
@@ -88,7 +88,7 @@ class Sweep:
     def run(self) -> int:
         """Run the remaining jobs and return the exit code."""
         try:
-            with handled(self._caught), self.display:
+            with handled(self._on_signal), self.display:
                 while self._fill() or self.running or self.waiting:
                     self._look()
                     self.display.show(self.running.values())
@@ -115,8 +115,8 @@ class Sweep:
         return 128 + self.stopped if self.stopped else int(bool(self.state.failed))
 
     def _fill(self) -> bool:
-        """Start jobs up to the limit; returns whether one was started or found done."""
-        moved = False
+        """Start jobs up to the limit; return whether one was started or was done before."""
+        progress = False
         while not self.stopped and len(self.running) < self.plan.sweep.launcher.jobs:
             if not self.waiting and not self._ask():
                 break
@@ -125,20 +125,20 @@ class Sweep:
                 self.display.once(f"run {job.name}: waits, for a process of before still saves in its folder")
                 break
             self.waiting.pop(0)
-            moved = True
+            progress = True
             if state.results(self.folder / job.name) is not None:
                 job.state = "done"
                 self._settle(trial, job)
             else:
                 self._start(trial, job)
-        return moved
+        return progress
 
     def _ask(self) -> bool:
-        """Take the next trial, if there is one."""
-        asked = self.search.ask()
-        if asked is None:
+        """Take the next trial, and return whether there is one."""
+        proposal = self.search.ask()
+        if proposal is None:
             return False
-        number, params = asked
+        number, params = proposal
         trial = next((t for t in self.state.trials if t.number == number), None)
         if trial is None:
             trial = Trial(number, params, self._jobs(number))
@@ -162,12 +162,12 @@ class Sweep:
         folder = self.folder / job.name
         params = [f"{key}={value}" for key, value in trial.params.items()]
         words = [*self.plan.words, *params, *([f"seed={job.seed}"] if job.seed is not None else [])]
-        begun = checkpoint.find(folder / "checkpoints", "last")
-        kept = [key_of(word) for word in words if key_of(word) in ("resume", "evaluate")]
-        if begun and kept == ["resume"]:  # from another run at first, now from itself
+        has_checkpoint = checkpoint.find(folder / "checkpoints", "last")
+        sources = [key_of(word) for word in words if key_of(word) in ("resume", "evaluate")]
+        if has_checkpoint and sources == ["resume"]:  # from another run at first, now from itself
             own = str(folder).replace("'", "\\'")
             words = [f"resume='{own}'" if key_of(word) == "resume" else word for word in words]
-        elif not kept:
+        elif not sources:
             words = [*words, "resume=auto"]
         slot = next(n for n in range(self.plan.sweep.launcher.jobs) if n not in self.running)
         log = self.folder / "logs" / f"{job.name}.log"
@@ -220,11 +220,11 @@ class Sweep:
                     return
 
     def _settle(self, trial: Trial, ended: Job) -> None:
-        """Save how a job ended; tell the search once all jobs of the trial have."""
+        """Save the state of an ended job; tell the search the result once all jobs of the trial have ended."""
         if trial.state == "done":
             try:
-                found = [state.results(self.folder / job.name) or {} for job in trial.jobs]
-                trial.values = [[objective.of(one) for objective in self.plan.objectives] for one in found]
+                results = [state.results(self.folder / job.name) or {} for job in trial.jobs]
+                trial.values = [[objective.of(one) for objective in self.plan.objectives] for one in results]
             except KeyError as error:
                 for job in trial.jobs:
                     job.state, job.why = "failed", str(error.args[0])
@@ -233,8 +233,8 @@ class Sweep:
         if not any(job.state in ("waiting", "running") for job in trial.jobs):
             self.search.tell(trial.number, trial.means(), trial.state == "pruned")
 
-    def _caught(self, signum: int, _: Any) -> None:
-        """The first signal asks all jobs to save and end, the second kills them."""
+    def _on_signal(self, signum: int, _: Any) -> None:
+        """Ask all jobs to save and end at the first signal, and kill them at the second."""
         again, self.stopped = bool(self.stopped), signum
         for running in self.running.values():
             running.ask(signal.SIGKILL if again else signum)

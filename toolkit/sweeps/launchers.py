@@ -24,14 +24,14 @@ class Process(Protocol):
     """A job that was started."""
 
     def poll(self) -> int | None:
-        """Its exit code, as a shell gives it; None while it waits or runs."""
+        """Return the exit code, as a shell gives it; None while the job waits or runs."""
 
     def stop(self, signum: int) -> None:
         """Ask it to save and end."""
 
     @property
     def handle(self) -> str:
-        """By which a later sweep finds it again; empty where it ends with this one."""
+        """The name by which a later sweep finds the job; empty if it ends with this one."""
 
 
 class Launcher(Protocol):
@@ -105,7 +105,7 @@ class Child:
 
 
 def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
-    """Run a job on the machine where this function was sent to; once there is :func:`stop_file`, ask it to end.
+    """Run a job on the machine that this function was sent to; once there is :func:`stop_file`, ask it to end.
 
     Returns:
         the exit code, as a shell gives it.
@@ -125,7 +125,7 @@ def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
 
 
 def stop_file(log: Path) -> Path:
-    """Path of the file that asks a job on another machine to save and end."""
+    """Return the path of the file that asks a job on another machine to save and end."""
     return log.with_suffix(".stop")
 
 

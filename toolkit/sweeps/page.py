@@ -60,7 +60,7 @@ class Display:
             self.live.update(table(self.sweep, {one.job.name: latest(one.rows) for one in running}))
 
     def say(self, line: str) -> None:
-        """Do nothing: on a terminal the table shows it."""
+        """Print a line; on a terminal the table shows what it says."""
         if not self.live:
             print(line, flush=True)
 
@@ -70,23 +70,23 @@ class Display:
             self.console.print(line, highlight=False)
 
     def ended(self, trial: Trial, job: Job) -> None:
-        told = f" {job.why}" if job.why else ""
+        outcome = f" {job.why}" if job.why else ""
         if (means := trial.means()) is not None:
-            told = "".join(f"  {o.name} {o.shown(v)}" for o, v in zip(self.sweep.objectives, means, strict=True))
-        self.say(f"run {job.name}: {job.state}{told}  ({job.seconds:.0f} s)")
+            outcome = "".join(f"  {o.name} {o.shown(v)}" for o, v in zip(self.sweep.objectives, means, strict=True))
+        self.say(f"run {job.name}: {job.state}{outcome}  ({job.seconds:.0f} s)")
 
 
 def latest(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Where a job stands."""
+    """Describe the progress of a job by its last rows."""
     if not rows:
         return "starts"
-    told = f"epoch {rows[-1]['epoch']}, step {rows[-1]['step']}"
-    measured = next((row for row in reversed(rows) if row["split"] == "validation"), None)
-    return told + (f", validation loss {measured['loss']:.3f}" if measured and "loss" in measured else "")
+    text = f"epoch {rows[-1]['epoch']}, step {rows[-1]['step']}"
+    validation = next((row for row in reversed(rows) if row["split"] == "validation"), None)
+    return text + (f", validation loss {validation['loss']:.3f}" if validation and "loss" in validation else "")
 
 
 def table(sweep: State, running: Mapping[str, str]) -> Any:
-    """The trials: those that run, those that failed, and the best of those that are done."""
+    """Return a table of the trials: those that run, those that failed, and the best of those that are done."""
     from rich.table import Table
     from rich.text import Text
 
@@ -94,10 +94,10 @@ def table(sweep: State, running: Mapping[str, str]) -> Any:
     order = {"running": 0, "failed": 1, "done": 2, "pruned": 3, "waiting": 4}
     ordered = sorted(ranked, key=lambda trial: order[trial.state])
     done = sum(trial.state in ("done", "pruned", "failed") for trial in sweep.trials)
-    made = Table(title=f"{sweep.recipe}: {done} of {sweep.total} done", title_justify="left")
+    trial_table = Table(title=f"{sweep.recipe}: {done} of {sweep.total} done", title_justify="left")
     headings = ["run", *sweep.axes, *(objective.name for objective in sweep.objectives), ""]
     for heading in headings:
-        made.add_column(heading)
+        trial_table.add_column(heading)
     for trial in ordered[:SHOWN]:
         where = next((running[job.name] for job in trial.jobs if job.name in running), "")
         values = [mean_and_interval(o, trial, i) for i, o in enumerate(sweep.objectives)]
@@ -107,14 +107,14 @@ def table(sweep: State, running: Mapping[str, str]) -> Any:
             *values,
             where or MARKS[trial.state],
         ]
-        made.add_row(*(Text(cell) for cell in cells))
+        trial_table.add_row(*(Text(cell) for cell in cells))
     if len(ordered) > SHOWN:
-        made.caption = f"and {len(ordered) - SHOWN} more"
-    return made
+        trial_table.caption = f"and {len(ordered) - SHOWN} more"
+    return trial_table
 
 
 def short(value: str) -> str:
-    """A drawn number with four digits; ``sweep.csv`` has all of them."""
+    """Shorten a drawn number to four digits; ``sweep.csv`` has all of them."""
     return f"{float(value):.4g}" if len(value) > 8 and numbers([value]) else value
 
 
@@ -130,26 +130,26 @@ def mean_and_interval(objective: Objective, trial: Trial, place: int) -> str:
 
 def write(sweep: State, folder: Path) -> None:
     """Write ``sweep.csv`` and ``sweep.html``, and say where they are."""
-    found = {job.name: state.results(folder / job.name) for trial in sweep.trials for job in trial.jobs}
+    results = {job.name: state.results(folder / job.name) for trial in sweep.trials for job in trial.jobs}
     with writing(folder):
-        checkpoint.write(folder / "sweep.csv", as_csv(sweep, found, folder).encode())
-        checkpoint.write(folder / "sweep.html", as_page(sweep, found, folder).encode())
+        checkpoint.write(folder / "sweep.csv", as_csv(sweep, results, folder).encode())
+        checkpoint.write(folder / "sweep.html", as_page(sweep, results, folder).encode())
     print(f"{folder / 'sweep.csv'}, {folder / 'sweep.html'}")
 
 
-def as_csv(sweep: State, found: Mapping[str, Any], folder: Path) -> str:
-    """A row for each run: its parameters, how it ended, every metric of every split, times, its folder."""
+def as_csv(sweep: State, results: Mapping[str, Any], folder: Path) -> str:
+    """Return a row for each run: its parameters, how it ended, every metric of every split, times, its folder."""
     rows = []
     for trial in sorted(sweep.trials, key=lambda trial: trial.number):
         for job in trial.jobs:
             row: dict[str, Any] = {"run": job.name, "state": job.state} | trial.params
             if job.seed is not None:
                 row["seed"] = job.seed
-            if results := found.get(job.name):
+            if values := results.get(job.name):
                 row |= {
-                    f"{split}.{name}": v for split, values in results["metrics"].items() for name, v in values.items()
+                    f"{split}.{name}": v for split, metrics in values["metrics"].items() for name, v in metrics.items()
                 }
-                row |= {name: results.get(name) for name in state.FIGURES}
+                row |= {name: values.get(name) for name in state.FIGURES}
             rows.append(row | {"seconds": job.seconds, "why": job.why, "folder": str(folder / job.name)})
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
@@ -158,15 +158,15 @@ def as_csv(sweep: State, found: Mapping[str, Any], folder: Path) -> str:
     return out.getvalue()
 
 
-def as_page(sweep: State, found: Mapping[str, Any], folder: Path) -> str:
-    """The content of ``sweep.html``."""
+def as_page(sweep: State, results: Mapping[str, Any], folder: Path) -> str:
+    """Return the content of ``sweep.html``."""
     count = {name: sum(trial.state == name for trial in sweep.trials) for name in MARKS}
-    told = ", ".join(f"{number} {name}" for name, number in count.items() if number)
+    summary = ", ".join(f"{number} {name}" for name, number in count.items() if number)
     command = html.escape(shlex.join(["python", "-m", "toolkit.run", *sweep.command, "-m"]))
     objectives = ", ".join(f"{o.name} ({o.direction})" for o in sweep.objectives)
     parts = [
         f"<h1>{html.escape(sweep.recipe)}: {len(sweep.trials)} trials</h1>",
-        f'<p class="note">{told}; sought: {html.escape(objectives)}.</p><pre>{command}</pre>',
+        f'<p class="note">{summary}; sought: {html.escape(objectives)}.</p><pre>{command}</pre>',
         "<h2>Trials</h2>",
         trials(sweep),
     ]
@@ -182,7 +182,7 @@ def as_page(sweep: State, found: Mapping[str, Any], folder: Path) -> str:
         ),
     ):
         parts += section(heading, note, plot)
-    if "backend" in sweep.axes and (pairs := backends(sweep, done, found)):
+    if "backend" in sweep.axes and (pairs := backends(sweep, done, results)):
         parts += ["<h2>PyTorch against TensorFlow</h2>", pairs]
     if sweep.failed:
         cells = [(job.name, str(job.code), job.why) for job in sweep.failed]
@@ -197,17 +197,17 @@ IMPORTANCE = (
 
 
 def section(heading: str, note: str, plot: Callable[[], Any]) -> list[str]:
-    """A heading and a plot; nothing where there is nothing to be drawn."""
+    """Return a heading and a plot; nothing if there is nothing to draw."""
     try:
-        made = plot()
-        image = None if made is None else inline_image(made)
+        drawing = plot()
+        image = None if drawing is None else inline_image(drawing)
     except Exception as error:  # a page without a plot is better than none
         return [f"<h2>{heading}</h2>", f'<p class="no">It could not be drawn: {html.escape(str(error))}</p>']
     return [f"<h2>{heading}</h2>", *([f'<p class="note">{note}</p>'] if note else []), image] if image else []
 
 
 def trials(sweep: State) -> str:
-    """The table of trials, the best first."""
+    """Return the table of trials, the best first."""
     cells = []
     for trial in sweep.ranked():
         values = [mean_and_interval(o, trial, i) for i, o in enumerate(sweep.objectives)]
@@ -226,8 +226,8 @@ def trials(sweep: State) -> str:
     return html_table(headings, cells, range(first, first + len(sweep.objectives) + 1))
 
 
-def backends(sweep: State, done: Sequence[Trial], found: Mapping[str, Any]) -> str:
-    """A row for each choice of the other parameters that both backends have run."""
+def backends(sweep: State, done: Sequence[Trial], results: Mapping[str, Any]) -> str:
+    """Return a table with a row for each choice of the other parameters that both backends have run."""
     others = [key for key in sweep.axes if key != "backend"]
     pairs: dict[tuple[str, ...], dict[str, Trial]] = {}
     for trial in done:
@@ -237,7 +237,7 @@ def backends(sweep: State, done: Sequence[Trial], found: Mapping[str, Any]) -> s
         if len(both) < 2:
             continue
         values = [mean_and_interval(objective, both[backend], 0) for backend in COLOURS]
-        speeds = [speed(both[backend], found) for backend in COLOURS]
+        speeds = [speed(both[backend], results) for backend in COLOURS]
         ratio = f"{speeds[1] / speeds[0]:.2f}" if speeds[0] and speeds[1] else ""
         cells.append([*choice, *values, *(f"{value:.1f}" if value else "" for value in speeds), ratio])
     if not cells:
@@ -246,7 +246,7 @@ def backends(sweep: State, done: Sequence[Trial], found: Mapping[str, Any]) -> s
     return html_table([*others, *what, "tf / torch"], cells, range(len(others), len(others) + 5))
 
 
-def speed(trial: Trial, found: Mapping[str, Any]) -> float:
-    """Examples a second, the mean over the seeds."""
-    values = [(found.get(job.name) or {}).get("examples_per_second") or 0.0 for job in trial.jobs]
+def speed(trial: Trial, results: Mapping[str, Any]) -> float:
+    """Return the examples a second, the mean over the seeds."""
+    values = [(results.get(job.name) or {}).get("examples_per_second") or 0.0 for job in trial.jobs]
     return sum(values) / len(values)

@@ -77,10 +77,10 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
     fixed, axes = compose.axes(overrides, problems)
     run, sweep = _checked([*fixed, *(f"{axis.key}={axis.samples[0]}" for axis in axes)], folders, problems)
     if sweep is not None:
-        known = {axis.key for axis in axes} | {key_of(word) for word in fixed}
+        keys = {axis.key for axis in axes} | {key_of(word) for word in fixed}
         words, more = compose.axes(sweep.ranges, problems)
         problems += [f"ranges: {word}: one value, expected several" for word in words]
-        axes = [*(axis for axis in more if axis.key not in known), *axes]
+        axes = [*(axis for axis in more if axis.key not in keys), *axes]
         problems += search.check(sweep.sweep, axes)
         if sweep.seeds > 1 and any(axis.key == "seed" for axis in axes):
             problems.append(f"seeds: found {sweep.seeds} beside several values of seed, expected one of the two")
@@ -89,15 +89,17 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
         for axis in axes
         if axis.key.partition(".")[0] in (*OF_A_SWEEP, "run_dir", "resume")
     ]
-    varied, given = [axis.key for axis in axes], {key_of(word) for word in fixed}
-    problems += [f"{key}: given twice" for key in dict.fromkeys(varied) if varied.count(key) > 1 or key in given]
+    axis_keys, fixed_keys = [axis.key for axis in axes], {key_of(word) for word in fixed}
+    problems += [
+        f"{key}: given twice" for key in dict.fromkeys(axis_keys) if axis_keys.count(key) > 1 or key in fixed_keys
+    ]
     runs = [_checked([*fixed, *words], folders, problems)[0] for words in _samples(axes)]
     monitors = list(dict.fromkeys(one.task.monitor for one in runs if one is not None))
     objectives = []
     if run is not None and sweep is not None:
         if len(monitors) > 1 and not sweep.objectives:
-            told = " and ".join(monitors)
-            problems.append(f"objectives: the runs monitor {told}; give what to compare them by, as [validation.loss]")
+            names = " and ".join(monitors)
+            problems.append(f"objectives: the runs monitor {names}; give what to compare them by, as [validation.loss]")
         try:
             objectives = [Objective.named(n, run.task) for n in sweep.objectives or [f"validation.{run.task.monitor}"]]
         except ConfigError as error:
@@ -145,20 +147,20 @@ def folder_of(plan: Plan) -> Path:
     Raises:
         ConfigError: it holds something else, or the same sweep is running.
     """
-    varied = any(axis.key == "recipe" for axis in plan.axes)
-    base = Path("multirun") / ("sweep" if varied else plan.run.recipe)
+    several_recipes = any(axis.key == "recipe" for axis in plan.axes)
+    base = Path("multirun") / ("sweep" if several_recipes else plan.run.recipe)
     if (folder := plan.run_dir) is not None:
-        found = state.load(folder)
-        if found is None and checkpoint.find(folder / "checkpoints", "last"):
+        earlier = state.load(folder)
+        if earlier is None and checkpoint.find(folder / "checkpoints", "last"):
             raise ConfigError(f"run_dir: {folder} holds a run, expected a sweep or nothing")
-        if found is not None and found.identity != plan.identity:
-            was = shlex.join(found.command)
-            raise ConfigError(f"run_dir: {folder} holds another sweep ({was}); give another folder, or its command")
+        if earlier is not None and earlier.identity != plan.identity:
+            command = shlex.join(earlier.command)
+            raise ConfigError(f"run_dir: {folder} holds another sweep ({command}); give another folder, or its command")
         return folder
     for folder in sorted(base.glob("*"), reverse=True):
-        found = None
+        earlier = None
         with contextlib.suppress(ConfigError):  # one of another version, or cut off
-            found = state.load(folder)
-        if found is not None and not found.ended and found.identity == plan.identity:
+            earlier = state.load(folder)
+        if earlier is not None and not earlier.ended and earlier.identity == plan.identity:
             return folder
     return base / time.strftime("%Y-%m-%d_%H-%M-%S")

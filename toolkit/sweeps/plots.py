@@ -17,64 +17,64 @@ FEW = 4  # marks below a narrow plot
 
 
 def numbers(values: Sequence[str]) -> list[float] | None:
-    """Values of an axis as numbers; None where one is none."""
+    """Convert the values of an axis to numbers; None if one is none."""
     try:
-        found = [float(value) for value in values]
+        floats = [float(value) for value in values]
     except ValueError:
         return None
-    return found if all(map(math.isfinite, found)) else None
+    return floats if all(map(math.isfinite, floats)) else None
 
 
 def logarithmic(sweep: State, key: str, values: Sequence[float]) -> bool:
     """Tell if an axis needs powers of ten: it was searched by its logarithm, or spans orders of magnitude."""
-    sought = any(axis["key"] == key and axis["log"] for axis in sweep.identity.get("axes", ()))
-    return min(values) > 0 and (sought or max(values) / min(values) >= 30)
+    by_logarithm = any(axis["key"] == key and axis["log"] for axis in sweep.identity.get("axes", ()))
+    return min(values) > 0 and (by_logarithm or max(values) / min(values) >= 30)
 
 
 def marks(values: Sequence[float], logs: bool) -> list[float] | None:
     """Choose the ticks of an axis: the values where they are few, short and apart; round ones on a logarithmic axis;
     None where matplotlib chooses well."""
-    tried = sorted(set(values))
-    heights = scaled([math.log(value) for value in tried] if logs else tried)
+    levels = sorted(set(values))
+    heights = scaled([math.log(value) for value in levels] if logs else levels)
     apart = all(after - before >= 0.2 for before, after in itertools.pairwise(heights))
-    if len(tried) <= FEW and apart and all(len(f"{value:g}") <= 6 for value in tried):
-        return tried
+    if len(levels) <= FEW and apart and all(len(f"{value:g}") <= 6 for value in levels):
+        return levels
     if not logs:
         return None
-    low, high = (math.floor(math.log10(value)) for value in (tried[0], tried[-1]))
+    low, high = (math.floor(math.log10(value)) for value in (levels[0], levels[-1]))
     for digits in ((1,), (1, 3), (1, 2, 5)):
-        found = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
-        found = [value for value in found if tried[0] <= value <= tried[-1]]
-        if len(found) > 1:
-            return found[:: math.ceil(len(found) / FEW)]
-    return [tried[0], tried[-1]]
+        ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
+        ticks = [value for value in ticks if levels[0] <= value <= levels[-1]]
+        if len(ticks) > 1:
+            return ticks[:: math.ceil(len(ticks) / FEW)]
+    return [levels[0], levels[-1]]
 
 
 def percent(axis: Any, objective: Objective) -> None:
-    """Let an axis of a metric say what the tables say."""
+    """Label an axis of a metric in per cent, as the tables do."""
     if objective.shown(0.5).endswith("%"):
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
 def places(values: Sequence[str]) -> tuple[list[float], list[str]]:
-    """Where the values of an axis without numbers stand, and their names."""
+    """Return the positions of the values on an axis without numbers, and the names of the positions."""
     names = sorted(set(values))
     return [float(names.index(value)) for value in values], [name.replace("$", r"\$") for name in names]
 
 
 def against(sweep: State, done: Sequence[Trial]) -> Any:
-    """The first objective over each parameter."""
+    """Plot the first objective over each parameter."""
     from matplotlib.ticker import MaxNLocator, NullFormatter
 
-    varied = [key for key in sweep.axes if len({trial.params[key] for trial in done}) > 1]
-    if not varied:
+    keys = [key for key in sweep.axes if len({trial.params[key] for trial in done}) > 1]
+    if not keys:
         return None
     objective = sweep.objectives[0]
-    columns = min(3, len(varied))
-    rows = math.ceil(len(varied) / columns)
+    columns = min(3, len(keys))
+    rows = math.ceil(len(keys) / columns)
     plot, first = figure(2.9 * rows)
     first.remove()
-    for place, key in enumerate(varied):
+    for place, key in enumerate(keys):
         axes = plot.add_subplot(rows, columns, place + 1)
         axes.spines[["top", "right"]].set_visible(False)
         texts = [trial.params[key] for trial in done]
@@ -86,18 +86,18 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
         else:
             logs = logarithmic(sweep, key, x)
             axes.set_xscale("log" if logs else "linear")
-            if (found := marks(x, logs)) is None:
+            if (ticks := marks(x, logs)) is None:
                 axes.xaxis.set_major_locator(MaxNLocator(4))
             else:
-                axes.set_xticks(found, [f"{value:.3g}" for value in found])
+                axes.set_xticks(ticks, [f"{value:.3g}" for value in ticks])
                 axes.xaxis.set_minor_formatter(NullFormatter())
         if "." in objective.name:
             percent(axes.yaxis, objective)
         for backend in sorted({trial.params.get("backend", "") for trial in done}, reverse=True):  # torch first
-            chosen = [i for i, trial in enumerate(done) if trial.params.get("backend", "") == backend]
-            y = [(done[i].means() or [math.nan])[0] for i in chosen]
+            indices = [i for i, trial in enumerate(done) if trial.params.get("backend", "") == backend]
+            y = [(done[i].means() or [math.nan])[0] for i in indices]
             axes.plot(
-                [x[i] for i in chosen], y, "o", color=COLOURS.get(backend, BLUE), alpha=0.75, label=backend or None
+                [x[i] for i in indices], y, "o", color=COLOURS.get(backend, BLUE), alpha=0.75, label=backend or None
             )
         axes.set(xlabel=key, ylabel=objective.name if not place % columns else "")
         if not place and "backend" in sweep.axes:
@@ -106,7 +106,7 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
 
 
 def parallel(sweep: State, done: Sequence[Trial]) -> Any:
-    """A line for each trial through its parameters to its objectives, each axis scaled to its own range."""
+    """Plot a line for each trial through its parameters to its objectives, each axis scaled to its own range."""
     from matplotlib.patheffects import withStroke
 
     if len(done) < 2 or len(sweep.axes) < 2:
@@ -151,15 +151,15 @@ def scaled(values: Sequence[float]) -> list[float]:
 
 
 def important(sweep: State, done: Sequence[Trial]) -> Any:
-    """A bar for each parameter's share of the variance."""
+    """Plot a bar for each parameter's share of the variance."""
     values = [(trial.means() or [math.nan])[0] for trial in done]
     finite = [i for i, value in enumerate(values) if math.isfinite(value)]
-    found = search.importance(sweep.axes, [done[i].params for i in finite], [values[i] for i in finite])
-    if not found:
+    shares = search.importance(sweep.axes, [done[i].params for i in finite], [values[i] for i in finite])
+    if not shares:
         return None
-    plot, axes = figure(0.8 + 0.35 * len(found))
-    names = list(reversed(found))
-    axes.barh(names, [found[name] for name in names], color=BLUE, height=0.6)
+    plot, axes = figure(0.8 + 0.35 * len(shares))
+    names = list(reversed(shares))
+    axes.barh(names, [shares[name] for name in names], color=BLUE, height=0.6)
     axes.grid(False)
     axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
     axes.set(xlabel="share of the variance", xlim=(0, 1))
@@ -172,13 +172,13 @@ def curves(sweep: State, folder: Path) -> Any:
 
     metric = sweep.objectives[0].name.partition(".")[2] or "loss"
     plot, axes = figure(4.2)
-    ranked, drawn = sweep.ranked(), 0
+    ranked, count = sweep.ranked(), 0
     for rank, trial in enumerate(ranked):
         for job in trial.jobs:
             rows = [r for r in state.rows(folder / job.name) if r["split"] == "validation" and metric in r]
             if not rows:
                 continue
-            drawn += 1
+            count += 1
             colour = COLOURS.get(trial.params.get("backend", ""), BLUE)
             best = not rank and trial.state == "done"
             label = f"best: trial {trial.number}" if best and job is trial.jobs[0] else None
@@ -193,7 +193,7 @@ def curves(sweep: State, folder: Path) -> Any:
                 zorder=3 if best else 2,
                 label=label,
             )
-    if not drawn:
+    if not count:
         return None
     if "backend" in sweep.axes:
         for backend, colour in COLOURS.items():
