@@ -46,11 +46,11 @@ class Recorded(EngineWrapper):
 
 def train(folder: Path, steps: int, overrides: list[str]) -> None:
     """Train in one process; each process writes ``held-N.npy`` into ``folder``, and the first one ``losses.npy``."""
-    from toolkit.config import build
+    from toolkit.config import process
     from toolkit.config import schema as config
 
     run = config.check(overrides)
-    build.isolate(run.backend)
+    process.prepare(run.backend)
     from toolkit.runs import job
     from toolkit.runs.folder import Onlooker
     from toolkit.training import loop
@@ -79,11 +79,11 @@ def memory(engine: Any) -> int:
 
 def prepare(overrides: list[str]) -> None:
     """Fetch and decode the data, and write tokenizer and features into the run folder."""
-    from toolkit.config import build
+    from toolkit.config import process
     from toolkit.config import schema as config
 
     run = config.check(overrides)
-    build.isolate(run.backend)
+    process.prepare(run.backend)
     from toolkit.runs import job
     from toolkit.runs.folder import RunFolder
 

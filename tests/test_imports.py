@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.config import build
+from toolkit.config import build, process
 
 ROOT = Path(build.__file__).parents[2]
 FILES = sorted((ROOT / "toolkit").rglob("*.py"))
@@ -255,19 +255,19 @@ def python(code):
     return done.stdout
 
 
-@pytest.mark.parametrize("backend", sorted(build.FOREIGN))
+@pytest.mark.parametrize("backend", sorted(process.FOREIGN))
 def test_a_process_of_one_backend_cannot_import_the_other(backend):
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in FILES]
     mine = [name for name in names if side(name.split(".")) in (backend, "neutral")]
     python(f"""
 import importlib, importlib.util, sys
-from toolkit.config import build
-build.isolate({backend!r})
-foreign = {sorted(build.FOREIGN[backend])!r}
+from toolkit.config import process
+process.prepare({backend!r})
+foreign = {sorted(process.FOREIGN[backend])!r}
 assert [name for name in foreign if importlib.util.find_spec(name)] == []
 for name in {mine!r}:
     importlib.import_module(name)
-assert {build.FRAMEWORKS[backend][0]!r} in sys.modules
+assert {process.FRAMEWORKS[backend][0]!r} in sys.modules
 assert [name for name in foreign if name in sys.modules] == []
 try:
     importlib.import_module(foreign[-1])
@@ -285,7 +285,7 @@ def test_neutral_modules_import_no_framework_and_nothing_heavy():
 import importlib, sys
 for name in {neutral!r}:
     importlib.import_module(name)
-heavy = {sorted(set().union(*build.FOREIGN.values(), ("datasets", "pyarrow", "soundfile", "av", "jiwer", "rich")))!r}
+heavy = {sorted(set().union(*process.FOREIGN.values(), ("datasets", "pyarrow", "soundfile", "av", "jiwer", "rich")))!r}
 found = [name for name in heavy if name in sys.modules]
 assert not found, found
 """)

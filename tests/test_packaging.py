@@ -68,7 +68,7 @@ def test_the_command_line_works_from_an_empty_folder(installed, tmp_path):
     )
     shown = python(installed, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
     assert shown == python(sys.executable, tmp_path, "-m", "toolkit.run", "recipe=asr", "--cfg", "job")
-    code = "from toolkit.config import source as r; print(r.CONF, r.RECIPES)"
+    code = "from toolkit.config import paths as r; print(r.CONF, r.RECIPES)"
     assert python(installed, tmp_path, "-c", code).split() == [
         str(Path(where).parent / name) for name in ("_conf", "_recipes")
     ]

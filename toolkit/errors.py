@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # errors of writing that a full disk, a quota or missing permissions cause
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+STOPPING = (signal.SIGINT, signal.SIGTERM)  # signals by which a user or a scheduler stops a run
 
 
 class UserError(Exception):

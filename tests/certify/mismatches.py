@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 from toolkit.certify import worker
-from toolkit.config import build
+from toolkit.config import process
 
 
 def adam_epsilon() -> Any:
@@ -121,22 +121,22 @@ def recorded_in_float32(backend: str) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     folder, what = Path(arguments[0]), arguments[1]
     if arguments[2:] == ["float32"]:
-        build.isolate(what)
+        process.prepare(what)
         for name in IN_FLOAT32 if what == "tf" else ("none",):
             for training in recorded_in_float32(what):
                 with NAMES[name]() if what == "tf" else none():
                     worker.work(folder, training, ahead=None, into=f"{name}.{training}" if what == "tf" else None)
     elif what == "torch":  # both of these record to the end, whether anyone reads or not
-        build.isolate("torch")
+        process.prepare("torch")
         worker.work(folder, "torch64", ahead=None)
     elif what == "tf":
-        build.isolate("tf")
+        process.prepare("tf")
         for name, mismatch in NAMES.items():
             with mismatch():
                 worker.work(folder, "tf64", ahead=None, into=name)
     else:
         backend = worker.TRAININGS[what].backend
-        build.isolate(backend)
+        process.prepare(backend)
         with NAMES[os.environ["MISMATCH"]]() if backend == "tf" else none():
             worker.work(folder, what)
 

@@ -23,7 +23,7 @@ from toolkit.certify.stream import Reader, Stopped, Writer
 from toolkit.certify.worker import TRAININGS
 from toolkit.cli.certify import parse, run
 from toolkit.cli.guard import guarded
-from toolkit.config import build
+from toolkit.config import process
 from toolkit.config import schema as config
 from toolkit.errors import ConfigError
 from toolkit.runs import job
@@ -81,7 +81,7 @@ def certify(backends: Backends, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         return code, found.out + found.err
 
     monkeypatch.setattr(certificate, "subprocess", SimpleNamespace(Popen=training))
-    monkeypatch.setattr(build, "hide", lambda names: None)  # it would hide them from the other tests too
+    monkeypatch.setattr(process, "hide", lambda names: None)  # it would hide them from the other tests too
     return certify
 
 

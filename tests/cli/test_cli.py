@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from toolkit import __main__ as command
-from toolkit.config import build, source
+from toolkit.config import process, source
 
 ROOT = Path(__file__).parents[2]
 
@@ -198,7 +198,7 @@ def test_the_help_of_a_verb_imports_neither_hydra_nor_a_framework():
 import sys
 from toolkit.__main__ import run, verbs
 assert [run([name, "--help"]) for name in verbs()] == [0] * len(verbs()) and run([]) == 0
-heavy = {["hydra", "omegaconf", "rich", *sorted(set().union(*build.FOREIGN.values()))]!r}
+heavy = {["hydra", "omegaconf", "rich", *sorted(set().union(*process.FOREIGN.values()))]!r}
 assert not [name for name in heavy if name in sys.modules]
 """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

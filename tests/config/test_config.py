@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from toolkit.config import build, compose, schema, source
+from toolkit.config import build, compose, process, schema, source
 from toolkit.errors import ConfigError
 
 ASR = "recipe=asr"
@@ -268,12 +268,22 @@ def test_without_a_recipe_the_rest_is_checked_too():
 
 
 def test_a_framework_that_is_not_installed_is_named_with_the_way_to_install_it(monkeypatch):
-    monkeypatch.setitem(build.FRAMEWORKS, "tf", ("tensorflow_that_is_not_there",))
+    monkeypatch.setitem(process.FRAMEWORKS, "tf", ("tensorflow_that_is_not_there",))
     assert refused(PLAIN, "backend=tf") == [
-        'backend=tf needs tensorflow_that_is_not_there, not installed here: pip install "toolkit[tf]"'
+        "backend=tf needs tensorflow_that_is_not_there, not installed here: "
+        'install toolkit with the extra "tf", in a checkout by pip install -e ".[tf]"'
     ]
     assert len(refused(PLAIN, "backend=tf", "seed=-1")) == 2
     check("backend=torch")
+
+
+def test_a_value_that_is_no_choice_is_refused_with_the_choices():
+    assert refused(ASR, "dataset=asterisk_en", "dataset.language=de") == [
+        "dataset.language: found 'de', expected one of en, es, fr"
+    ]
+    assert refused(ASR, "dataset=librispeech", "dataset.subset=dirty") == [
+        "dataset.subset: found 'dirty', expected one of clean, other, all"
+    ]
 
 
 def test_a_mistake_in_a_file_is_reported_with_the_file(tmp_path):
@@ -528,7 +538,7 @@ import sys
 from toolkit.config import schema
 for name in {RECIPES!r}:
     schema.check(["recipe=" + name])
-heavy = {sorted(set().union(*build.FOREIGN.values(), ("datasets", "pyarrow", "soundfile", "av", "scipy", "pandas")))!r}
+heavy = {sorted({"datasets", "pyarrow", "soundfile", "av", "scipy", "pandas"}.union(*process.FOREIGN.values()))!r}
 found = [name for name in heavy if name in sys.modules]
 assert not found, found
 """
@@ -541,9 +551,9 @@ assert not found, found
 
 def test_the_other_backend_in_one_process_is_refused_by_that_name():
     code = """
-from toolkit.config import build
-build.isolate("torch")
-print(build.missing("tf"))
+from toolkit.config import process
+process.prepare("torch")
+print(process.missing("tf"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("backend=tf: this process uses the other backend")
@@ -556,7 +566,7 @@ def test_a_twin_that_is_missing_is_named(tmp_path, monkeypatch):
     class Lonely:
         """A spec without twins."""
 
-    monkeypatch.setattr(build, "missing", lambda backend: None)
+    monkeypatch.setattr(process, "missing", lambda backend: None)
     Lonely.__module__ = "toolkit.models.conformer_ctc.spec"
     monkeypatch.setitem(sys.modules, "toolkit.models.conformer_ctc.torch", type(sys)("empty"))
     monkeypatch.setattr(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.support import bad_input, corpora
+from tests.support import bad_data, bad_input, corpora
 from toolkit.data.columns.column import Flaw, columns_of
 from toolkit.data.problems import LISTED
 from toolkit.data.split import Corpus, encoded
@@ -22,16 +22,16 @@ def both_stages(path: Path, folder: Path, on_bad: str = "refuse") -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bad_input.Case]:
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bad_data.Case]:
     return {case.name: case for case in bad_input.make(tmp_path_factory.mktemp("bad"))}
 
 
-def test_there_are_at_least_twenty_kinds(cases: dict[str, bad_input.Case]) -> None:
+def test_there_are_at_least_twenty_kinds(cases: dict[str, bad_data.Case]) -> None:
     assert len(cases) >= 20
 
 
 @pytest.mark.parametrize("name", bad_input._CASES)
-def test_refused_with_a_message(name: str, cases: dict[str, bad_input.Case], tmp_path: Path) -> None:
+def test_refused_with_a_message(name: str, cases: dict[str, bad_data.Case], tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         both_stages(cases[name].path, tmp_path)
     message = str(caught.value)
@@ -42,7 +42,7 @@ def test_refused_with_a_message(name: str, cases: dict[str, bad_input.Case], tmp
 
 
 @pytest.mark.parametrize("name", bad_input._CASES)
-def test_dropped_with_a_count(name: str, cases: dict[str, bad_input.Case], tmp_path: Path) -> None:
+def test_dropped_with_a_count(name: str, cases: dict[str, bad_data.Case], tmp_path: Path) -> None:
     if not cases[name].droppable:
         with pytest.raises(DataError):
             both_stages(cases[name].path, tmp_path, "drop")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import bad_pairs
+from tests.support import bad_data, bad_pairs
 from tests.support.corpora import both_stages, prepare
 from tests.support.pair_runs import GOOD, MOST, languages_of, run_of, texts
 from tests.support.refusals import refuse
@@ -21,12 +21,12 @@ def english_first(found: Corpus) -> dict[str, list[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bad_pairs.Case]:
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bad_data.Case]:
     return {case.name: case for case in bad_pairs.make(tmp_path_factory.mktemp("bad"))}
 
 
 @pytest.mark.parametrize("name", bad_pairs._CASES)
-def test_refused_with_a_message(name: str, cases: dict[str, bad_pairs.Case], tmp_path: Path) -> None:
+def test_refused_with_a_message(name: str, cases: dict[str, bad_data.Case], tmp_path: Path) -> None:
     case = cases[name]
     with pytest.raises(DataError) as caught:
         both_stages(run_of(ParallelText(path=str(case.path), max_tokens=MOST, **case.fields)), tmp_path)
@@ -36,7 +36,7 @@ def test_refused_with_a_message(name: str, cases: dict[str, bad_pairs.Case], tmp
 
 
 @pytest.mark.parametrize("name", bad_pairs._CASES)
-def test_dropped_with_a_count(name: str, cases: dict[str, bad_pairs.Case], tmp_path: Path) -> None:
+def test_dropped_with_a_count(name: str, cases: dict[str, bad_data.Case], tmp_path: Path) -> None:
     case = cases[name]
     run = run_of(ParallelText(path=str(case.path), on_bad="drop", max_tokens=MOST, **case.fields))
     if not case.droppable:
@@ -69,7 +69,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["torch", "tf"])
 def test_every_kind_is_refused_by_the_command_line(
-    backend: str, cases: dict[str, bad_pairs.Case], tmp_path: Path
+    backend: str, cases: dict[str, bad_data.Case], tmp_path: Path
 ) -> None:
     """Each backend does half of them: the data is refused before a framework is loaded."""
     chosen = list(cases.values())[("torch", "tf").index(backend) :: 2]

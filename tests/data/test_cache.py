@@ -62,11 +62,11 @@ def test_bad_audio_is_remembered_and_the_policy_can_change(
 def test_an_interrupted_run_leaves_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = audio.decode, []
 
-    def interrupted(*arguments: Any) -> np.ndarray:
+    def interrupted(*arguments: Any, **options: Any) -> np.ndarray:
         calls.append(1)
         if len(calls) == 7:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(audio, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):

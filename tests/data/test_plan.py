@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from toolkit.data.plan import RATIO, SHORTEST, Plan, columns, padding_efficiency, rounded
+from toolkit.data.plan import RATIO, SHORTEST, Plan, cut_lanes, padding_efficiency, rounded
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_rows_are_a_multiple_where_there_is_room(few, multiple):
 def test_batches_of_a_pool_take_as_much_of_every_lane(budget, most):
     rng = np.random.default_rng(0)
     lengths, starts = rng.uniform(1, 10, 50), np.array([0, 14, 28, 42, 50])
-    found = columns(lengths, starts, budget, most, [1, 2, 3])
+    found = cut_lanes(lengths, starts, budget, most, [1, 2, 3])
     assert sorted(np.concatenate(found)) == list(range(50))
     for batch in found:
         assert len(batch) <= most and (budget is None or len(batch) == 1 or len(batch) * lengths[batch].max() <= budget)
@@ -133,6 +133,6 @@ def test_batches_of_a_pool_take_as_much_of_every_lane(budget, most):
     if budget is None:
         counts = [np.histogram(batch, starts)[0] for batch in found]
         assert sum(len(set(count)) == 1 for count in counts) >= len(counts) // 2, "even, as far as the lanes reach"
-    again, other = (columns(lengths, starts, budget, most, [1, 2, n]) for n in (3, 4))
+    again, other = (cut_lanes(lengths, starts, budget, most, [1, 2, n]) for n in (3, 4))
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
     assert [b.tolist() for b in found] != [b.tolist() for b in other]

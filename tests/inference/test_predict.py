@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,9 @@ from toolkit.config import schema
 from toolkit.data import pipeline
 from toolkit.data.columns.column import columns_of
 from toolkit.data.columns.label import Classes
-from toolkit.data.split import Learned
+from toolkit.data.pipeline import Questions
+from toolkit.data.problems import Problem
+from toolkit.data.split import Learned, Split
 from toolkit.errors import ConfigError
 from toolkit.inference.predictor import Predictor
 
@@ -106,6 +109,20 @@ def test_a_run_folder_may_have_any_name(run, predict, tmp_path):
         assert "gone.file" in predict(odd, "gone.file", code=2).stderr
 
 
+def test_inputs_that_are_no_files_are_refused_by_name(run, predict, tmp_path):
+    kind, _, folder = run
+    if kind == "translation":
+        return  # such an input is a line
+    refused = predict(folder, "gone.file", tmp_path, code=2, cwd=tmp_path).stderr
+    noun = {"speech": "recording", "images": "image"}[kind]
+    expected = [
+        f"gone.file: no such file: found nothing at {tmp_path / 'gone.file'}, expected a file with the {noun}",
+        f"{tmp_path}: not a file: found a folder, expected a file with the {noun}; give the files in it",
+        "Mend them, or leave 2 of them out with dataset.on_bad=drop",
+    ]
+    assert refused.splitlines()[-3:] == [f"  {line}" for line in expected]
+
+
 def test_bad_inputs_are_all_named_or_left_out(run, predict, lines, tmp_path):
     kind, data, folder = run
     good = lines if kind == "translation" else sorted(data.glob(INPUTS[kind]))[0]
@@ -153,6 +170,17 @@ def test_one_text_in_place_of_a_list_is_refused():
         Predictor(None, None, None, None)("a.wav")
 
 
+def test_inputs_left_out_are_warned_of(monkeypatch):
+    questions = Questions(Split("inputs", [], [], None), [Problem("no such file", "a.wav", "found nothing")])
+    monkeypatch.setattr(pipeline, "questions", lambda *_: questions)
+    model = Predictor(SimpleNamespace(dataset=SimpleNamespace(on_bad="drop")), None, None, None)
+    with pytest.warns(UserWarning, match="left out: a.wav: no such file: found nothing"):
+        assert model(["a.wav"]) == []
+    lines = []
+    assert model(["a.wav"], warn=lines.append) == []
+    assert lines == ["left out: a.wav: no such file: found nothing"]
+
+
 def test_decoded_inputs_are_removed_with_the_answers(tmp_path, monkeypatch):
     (tmp_path / "cache").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
@@ -175,10 +203,12 @@ def test_usage(predict):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nowhere", "x.wav"], "nowhere is not a folder"),
+        (["nowhere", "x.wav"], "nowhere is not a folder, expected a run folder\n"),
+        ([".", "x.wav"], ". has no config.yaml, expected a run folder\n"),
         (["."], "no input"),
         ([".", "--jsn", "x.wav"], "--jsn: no such flag"),
     ],
 )
 def test_bad_arguments(arguments, message, predict, tmp_path):
-    assert message in predict(*arguments, code=2, cwd=tmp_path).stderr
+    stderr = predict(*arguments, code=2, cwd=tmp_path).stderr
+    assert message in stderr and "evaluate" not in stderr

@@ -8,11 +8,13 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from tests.support import bad_data
+from tests.support.bad_data import Case
 
 RATE = 16_000  # Hz
 # Eight to train, which hold every letter and the blank, two to validate, two to test; short enough for one second.
@@ -30,16 +32,6 @@ TEXTS = (
     *("potent fox", "the dogs"),
     *("lazy wizards", "brown foxes"),
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """One kind of bad input: the folder to give as ``dataset.path`` and what the error must say."""
-
-    name: str
-    path: Path
-    fragments: tuple[str, ...]
-    droppable: bool = True  # whether dataset.on_bad=drop can do without the bad recording
 
 
 def waveform(seed: int, seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
@@ -178,10 +170,6 @@ def _text_without_audio(folder: Path) -> None:
     (folder / "good_05.wav").unlink()
 
 
-def _a_file(folder: Path) -> None:
-    folder.write_bytes(b"x")
-
-
 _WAV, _FLAC, _OGG = (encoded(waveform(70), kind=kind) for kind in ("WAV", "FLAC", "OGG"))
 _MP3 = encoded(waveform(71), kind="MP3")
 _SILENCE = encoded(np.zeros(RATE, np.float32))
@@ -189,7 +177,7 @@ _SILENCE = encoded(np.zeros(RATE, np.float32))
 # name -> maker of the folder, pieces of the message, whether dropping helps
 _CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
     "no such folder": (lambda folder: None, ("missing folder", "no such folder"), False),
-    "a file as folder": (_a_file, ("not a folder", "found a file"), False),
+    "a file as folder": (bad_data.a_file, ("not a folder", "found a file"), False),
     "empty folder": (lambda folder: folder.mkdir(), ("empty folder", "expected metadata.csv"), False),
     "no transcripts": (_audio_only, ("no transcripts", "good_00.wav", "NAME.txt"), False),
     "two metadata files": (_both_metadata, ("metadata.csv and metadata.jsonl",), False),
@@ -260,15 +248,8 @@ _CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
 
 
 def make(root: Path) -> Iterator[Case]:
-    """Make a folder for every kind of bad input.
-
-    Args:
-        root: an existing empty folder.
-    """
-    for name, (maker, fragments, droppable) in _CASES.items():
-        path = root / name.replace(" ", "_")
-        maker(path)
-        yield Case(name, path, fragments, droppable)
+    """Make a folder for every kind of bad input in ``root``, an existing empty folder."""
+    return bad_data.make(root, _CASES)
 
 
 def make_all_in_one(folder: Path) -> int:

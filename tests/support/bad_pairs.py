@@ -4,10 +4,12 @@ must give."""
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.support import bad_data
+from tests.support.bad_data import Case
 
 TRAIN = (
     ("the red house", "das rote Haus"),
@@ -21,17 +23,6 @@ VALIDATION = (("the old house", "das alte Haus"), ("we live here", "wir leben hi
 TEST = (("a red book", "ein rotes Buch"), ("she drinks water", "sie trinkt Wasser"))
 SPLITS = {"train": TRAIN, "val": VALIDATION, "test": TEST}
 LONG = ("very " * 30 + "old", "sehr " * 30 + "alt")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One kind of bad input: the folder to give as ``dataset.path`` and what the error must say."""
-
-    name: str
-    path: Path
-    fragments: tuple[str, ...]
-    droppable: bool = False  # whether dataset.on_bad=drop can do without the bad pair
-    fields: Mapping[str, Any] = field(default_factory=dict)  # other fields of the dataset
 
 
 def encoded(lines: Sequence[str]) -> bytes:
@@ -121,7 +112,7 @@ def _named(folder: Path) -> None:
     (folder / "train.tsv").write_bytes(b"\n".join(lines) + b"\n")
 
 
-def _a_file(folder: Path) -> None:
+def _another_file(folder: Path) -> None:
     folder.write_text("# Notes\n\nA page about something else.\n")
 
 
@@ -133,7 +124,7 @@ _GOOD_ROWS = encoded(list(map("\t".join, TRAIN)))
 _CASES: dict[str, tuple[Any, ...]] = {
     "no such folder": (lambda folder: None, ("missing folder", "no such folder")),
     "empty folder": (lambda folder: folder.mkdir(), ("empty folder", "expected train.tsv")),
-    "another file": (_a_file, ("line 1: unknown header", "found '# Notes'", "two languages")),
+    "another file": (_another_file, ("line 1: unknown header", "found '# Notes'", "two languages")),
     "no pairs": (
         lambda folder: (folder.mkdir(), (folder / "README.md").write_text("x")),
         ("no pairs", "found README.md", "train.en and train.de"),
@@ -221,12 +212,5 @@ _CASES: dict[str, tuple[Any, ...]] = {
 
 
 def make(root: Path) -> Iterator[Case]:
-    """Make a folder for every kind of bad input.
-
-    Args:
-        root: an existing empty folder.
-    """
-    for name, (maker, *rest) in _CASES.items():
-        path = root / name.replace(" ", "_")
-        maker(path)
-        yield Case(name, path, *rest)
+    """Make a folder for every kind of bad input in ``root``, an existing empty folder."""
+    return bad_data.make(root, _CASES)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.support.bad_input import Case
+from tests.support import bad_data
+from tests.support.bad_data import Case
 
 CLASSES = ("cat", "dog")
 SPLITS = {"train": 4, "validation": 1, "test": 1}  # pictures of each class
@@ -133,10 +134,6 @@ def _two_dev(folder: Path) -> None:
     (folder / "dev/cat/0.png").write_bytes(encoded(pixels(99)))
 
 
-def _a_file(folder: Path) -> None:
-    folder.write_bytes(b"x")
-
-
 _IMAGE = Image.fromarray(pixels(70, 40, 40))
 _PNG, _JPEG, _GIF, _WEBP = (encoded(_IMAGE, kind) for kind in ("PNG", "JPEG", "GIF", "WEBP"))
 _ODD = encoded(pixels(71, SIZE, 20))
@@ -149,7 +146,7 @@ _FLOAT = encoded(Image.fromarray(pixels(72)[..., 0].astype(np.float32)), "TIFF")
 # name -> maker of the folder, pieces of the message, whether dropping helps
 CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
     "no such folder": (lambda folder: None, ("missing folder", "no such folder"), False),
-    "a file as folder": (_a_file, ("not a folder", "found a file", "images"), False),
+    "a file as folder": (bad_data.a_file, ("not a folder", "found a file", "images"), False),
     "empty folder": (lambda folder: folder.mkdir(), ("empty folder", "a folder of images for each class"), False),
     "no classes": (_no_classes, ("no classes", "expected a folder for each class"), False),
     "one class": (_one_class, ("train: one class", "found only 'cat'", "at least two"), False),
@@ -208,15 +205,8 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
 
 
 def make(root: Path) -> Iterator[Case]:
-    """Make a folder for every kind of bad input.
-
-    Args:
-        root: an existing empty folder.
-    """
-    for name, (maker, fragments, droppable) in CASES.items():
-        path = root / name.replace(" ", "_")
-        maker(path)
-        yield Case(name, path, fragments, droppable)
+    """Make a folder for every kind of bad input in ``root``, an existing empty folder."""
+    return bad_data.make(root, CASES)
 
 
 def make_all_in_one(folder: Path) -> int:

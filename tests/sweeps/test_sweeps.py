@@ -16,7 +16,7 @@ import pytest
 from tests.cli.test_cli import facts, toolkit, until
 from toolkit.config import compose
 from toolkit.errors import ConfigError
-from toolkit.sweeps import driver, page, search, state
+from toolkit.sweeps import driver, page, plots, search, state
 from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Job, Objective, State, Trial
 from toolkit.tasks.classification.spec import Classification
@@ -415,7 +415,7 @@ def sought(key, word, values):
 )
 def test_a_parameter_is_drawn_on_the_scale_on_which_it_was_sought(word, values, scale, below):
     sweep = sought("optimizer.lr", word, values)
-    plot = page.against(sweep, sweep.trials)
+    plot = plots.against(sweep, sweep.trials)
     if below is None:
         assert plot is None
         return
@@ -429,7 +429,7 @@ def test_plots_say_percent_where_tables_do_and_name_torch_first():
         sweep = State("u", [], {}, "x", ["backend"], [Objective.named(name, Classification())], 2)
         for number, backend in enumerate(("tf", "torch")):
             sweep.trials.append(Trial(number, {"backend": backend}, [Job(str(number), state="done")], [[0.1 + number]]))
-        axes = page.against(sweep, sweep.trials).axes[0]
+        axes = plots.against(sweep, sweep.trials).axes[0]
         axes.set_yticks([0.5])
         assert axes.get_yticklabels()[0].get_text() == said
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["torch", "tf"]

@@ -13,7 +13,8 @@ import numpy as np
 
 import toolkit
 from tests.support import tiny
-from toolkit.config.build import build, isolate
+from toolkit.config.build import build
+from toolkit.config.process import prepare
 from toolkit.config.spec import is_spec
 from toolkit.layers import parameters
 
@@ -124,5 +125,5 @@ def random_features() -> np.ndarray:
 
 
 if __name__ == "__main__":
-    isolate(sys.argv[1])
+    prepare(sys.argv[1])
     print(json.dumps({"torch": run_torch, "tf": run_tf}[sys.argv[1]]()))

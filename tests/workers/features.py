@@ -14,7 +14,8 @@ import numpy as np
 
 from tests.twins import cases
 from tests.workers.image import cases as image_cases
-from toolkit.config.build import build, isolate
+from toolkit.config.build import build
+from toolkit.config.process import prepare
 from toolkit.data.columns import audio, image
 from toolkit.features.log_mel.spec import LogMel
 
@@ -69,5 +70,5 @@ def run_tf() -> Arrays:
 
 if __name__ == "__main__":
     backend, path = sys.argv[1:]
-    isolate(backend)
+    prepare(backend)
     np.savez(path, **{"torch": run_torch, "tf": run_tf}[backend]())

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.config import build
+from toolkit.config import process
 from toolkit.config import schema as config
 
 STEP_SCALE, TOO_LARGE = 2.0**7, 2.0**60
@@ -88,7 +88,7 @@ class Trainings:
 
 def main(folder: Path, other: str, overrides: list[str]) -> None:
     run = config.check(overrides)
-    build.isolate(run.backend)
+    process.prepare(run.backend)
     from toolkit.runs import checkpoint
 
     trainings = Trainings(folder, run)

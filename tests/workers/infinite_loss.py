@@ -9,7 +9,7 @@ import importlib
 import sys
 from typing import Any
 
-from toolkit.config import build, schema
+from toolkit.config import process, schema
 
 
 def switch_guard_off(backend: str) -> None:
@@ -33,7 +33,7 @@ def add_infinity(backend: str) -> None:
 
 def main(guard: str, arguments: list[str]) -> None:
     run = schema.check(arguments)
-    build.isolate(run.backend)
+    process.prepare(run.backend)
     from toolkit.runs import job
 
     if guard == "off":

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.config import build, schema
+from toolkit.config import build, process, schema
 
 GRADIENTS = np.array([[[1.0, -2.0, 0.5]], [[-0.125, 0.25, -8.0]], [[0.0, 4.0, 0.0]]])
 
 
 def main(backend: str, overrides: list[str]) -> None:
     run = schema.check([*overrides, f"backend={backend}"], [Path("conf")])
+    process.prepare(run.backend)
     rates = [run.optimizer.lr * run.schedule.factor(step, len(GRADIENTS)) for step in range(len(GRADIENTS))]
     weight, state = {"torch": _torch, "tf": _tf}[backend](run.optimizer, rates)
     print(json.dumps({"weight": weight.tolist()} | {name: array.tolist() for name, array in state.items()}))

@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import toolkit
-from toolkit.config import build
+from toolkit.config import process
 
 # libraries that a run imports inside functions
 LATE = "hydra omegaconf rich.progress rich.table tensorboardX matplotlib.pyplot sacrebleu soundfile sentencepiece PIL"
@@ -37,10 +37,10 @@ Order = dict[str, Any]
 
 def preload(backend: str) -> None:
     """Import the framework, every module of the toolkit that belongs to the backend, and what a run imports late."""
-    build.isolate(backend)
-    skipped = {*build.FRAMEWORKS, *PROGRAMS} - {backend}
+    process.prepare(backend)
+    skipped = {*process.FRAMEWORKS, *PROGRAMS} - {backend}
     modules = (module.name for module in pkgutil.walk_packages(toolkit.__path__, "toolkit."))
-    for name in (*build.FRAMEWORKS[backend], *modules, *LATE.split()):
+    for name in (*process.FRAMEWORKS[backend], *modules, *LATE.split()):
         if name.rpartition(".")[2] not in skipped and not name.startswith("toolkit.cli."):
             importlib.import_module(name)
     gc.collect()

@@ -20,7 +20,6 @@ from toolkit.certify import gates
 from toolkit.certify.compare import Comparison, Gap, drift, figures
 from toolkit.certify.stream import AHEAD, Arrays, Reader, Stopped
 from toolkit.certify.worker import RELAYS, TRAININGS, batch_path
-from toolkit.config.contracts import DropsOut
 from toolkit.errors import ConfigError, RunError, room, writing
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
@@ -128,16 +127,16 @@ def certify(
         work = Path(name)
         _check_room(run, parts, work)
         pack(run, config, parts, folder.path, work, steps, 0 if only else decoded)
-        made = Certificate(steps)
+        certificate = Certificate(steps)
         folder.say(f"{run.recipe}: {steps} steps of both twins in float64")
-        _semantics(made, work)
+        _semantics(certificate, work)
         if not only:
-            _float32(made, work, folder)
-        if made.half and not made.semantics.stopped:
-            _relays(made, work, folder)
+            _float32(certificate, work, folder)
+        if certificate.half and not certificate.semantics.stopped:
+            _relays(certificate, work, folder)
         if not only:
-            _decoding(made, parts, work)
-    return made
+            _decoding(certificate, parts, work)
+    return certificate
 
 
 def _check_room(run: Run, parts: job.Parts, work: Path) -> None:
@@ -186,8 +185,8 @@ def pack(
 def _spread(batches: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
     """Choose about ``count`` examples of all lengths, and group those of similar length."""
     order = np.concatenate(list(batches))
-    chosen = order[:: max(1, len(order) // max(1, count))][:count]
-    groups = np.array_split(chosen, -(-len(chosen) // DECODED_TOGETHER)) if count else []
+    sample = order[:: max(1, len(order) // max(1, count))][:count]
+    groups = np.array_split(sample, -(-len(sample) // DECODED_TOGETHER)) if count else []
     return [group for group in groups if len(group)]
 
 
@@ -214,61 +213,61 @@ def training(work: Path, name: str) -> Iterator[Reader]:
             process.wait()
 
 
-def _semantics(made: Certificate, work: Path) -> None:
+def _semantics(certificate: Certificate, work: Path) -> None:
     """Run both float64 trainings at the same time, and compare each step as it comes."""
     with training(work, "torch64") as torch, training(work, "tf64") as tf:
-        compare(made.semantics, made.steps, torch, tf, made)
-        if not made.semantics.stopped:
+        compare(certificate.semantics, certificate.steps, torch, tf, certificate)
+        if not certificate.semantics.stopped:
             torch.finish()
             tf.finish()
-    place = made.semantics.first
-    made.places["semantics"] = str(place) if place else None
+    place = certificate.semantics.first
+    certificate.places["semantics"] = str(place) if place else None
 
 
-def compare(found: Comparison, steps: int, torch: Reader, tf: Reader, made: Certificate) -> None:
+def compare(comparison: Comparison, steps: int, torch: Reader, tf: Reader, certificate: Certificate) -> None:
     """Compare two recordings up to their last step, or until one stops."""
     names = ("torch64", "tf64")
-    curves = [made.curves.setdefault(name, []) for name in names]
+    curves = [certificate.curves.setdefault(name, []) for name in names]
     for step in range(steps + 1):
         arrays = []
         for reader, backend in ((torch, "torch"), (tf, "tf")):
             try:
                 arrays.append(reader.read(step))
             except Stopped as stopped:
-                found.stop(step, f"{backend} stopped: {stopped}")
-        if found.stopped:
+                comparison.stop(step, f"{backend} stopped: {stopped}")
+        if comparison.stopped:
             return
-        found.add(step, *arrays)
+        comparison.add(step, *arrays)
         if step:
             values = [figures(a) for a in arrays]
             for curve, figure in zip(curves, values, strict=True):
                 curve.append(figure["loss"])
-            made.rates.append(values[0]["learning_rate"])
-            for name, recorded in zip(names, arrays, strict=True):
-                kept = recorded if step == steps else {key: recorded[key] for key in values[0]}
-                made.ends.setdefault(name, []).append(kept)
+            certificate.rates.append(values[0]["learning_rate"])
+            for name, all_arrays in zip(names, arrays, strict=True):
+                entry = all_arrays if step == steps else {key: all_arrays[key] for key in values[0]}
+                certificate.ends.setdefault(name, []).append(entry)
 
 
-def _float32(made: Certificate, work: Path, folder: RunFolder) -> None:
+def _float32(certificate: Certificate, work: Path, folder: RunFolder) -> None:
     """Run the float32 trainings one after the other, because some differ only in their threads."""
     first_steps = {}
-    for name, planned in TRAININGS.items():
-        if planned.precision == "64" or planned.after:
+    for name, settings in TRAININGS.items():
+        if settings.precision == "64" or settings.after:
             continue
-        folder.say(f"{planned.backend} in float32{f', {FLOORS[name]}' if name in FLOORS else ''}")
+        folder.say(f"{settings.backend} in float32{f', {FLOORS[name]}' if name in FLOORS else ''}")
         with training(work, name) as reader:
             first_steps[name] = reader.read(0)
-            made.places["float32"] = losses(made, name, reader, 0)
-        if made.places["float32"]:
+            certificate.places["float32"] = losses(certificate, name, reader, 0)
+        if certificate.places["float32"]:
             return
-    made.narrow.add(0, first_steps["torch32"], first_steps["tf32"])
-    judge_float32(made)
+    certificate.narrow.add(0, first_steps["torch32"], first_steps["tf32"])
+    judge_float32(certificate)
 
 
-def losses(made: Certificate, name: str, reader: Reader, done: int) -> str | None:
+def losses(certificate: Certificate, name: str, reader: Reader, done: int) -> str | None:
     """Read the losses of a training after step ``done``; return the place where it stopped early, if it did."""
-    curve = made.curves.setdefault(name, [])
-    for step in range(done + 1, made.steps + 1):
+    curve = certificate.curves.setdefault(name, [])
+    for step in range(done + 1, certificate.steps + 1):
         try:
             curve.append(figures(reader.read(step))["loss"])
         except Stopped as stopped:
@@ -277,18 +276,18 @@ def losses(made: Certificate, name: str, reader: Reader, done: int) -> str | Non
     return None
 
 
-def judge_float32(made: Certificate) -> None:
-    """The float32 gate, from the curves."""
-    made.drift = drift(made.curves["tf32"], made.curves["torch32"])
+def judge_float32(certificate: Certificate) -> None:
+    """Judge the float32 gate by the curves."""
+    certificate.drift = drift(certificate.curves["tf32"], certificate.curves["torch32"])
     for name in FLOORS:
-        curve, alone = made.curves[name], made.curves[f"{TRAININGS[name].backend}32"]
+        curve, alone = certificate.curves[name], certificate.curves[f"{TRAININGS[name].backend}32"]
         if len(curve) == len(alone):
-            made.floor[name] = drift(curve, alone)
-    made.places["float32"] = beyond(made.drift, gates.FLOAT32_FIRST_STEPS, made.allowed_drift)
+            certificate.floor[name] = drift(curve, alone)
+    certificate.places["float32"] = beyond(certificate.drift, gates.FLOAT32_FIRST_STEPS, certificate.allowed_drift)
 
 
 def beyond(apart: Sequence[float], fixed: Mapping[int, float], later: float, done: int = 0) -> str | None:
-    """The first of the losses' distances that is beyond the gate.
+    """Return the first of the losses' distances that is beyond the gate.
 
     Args:
         apart: from the first step after ``done`` steps on.
@@ -303,68 +302,68 @@ def beyond(apart: Sequence[float], fixed: Mapping[int, float], later: float, don
     return None
 
 
-def _relays(made: Certificate, work: Path, folder: RunFolder) -> None:
+def _relays(certificate: Certificate, work: Path, folder: RunFolder) -> None:
     """Run the trainings that change framework half-way, and compare each with the one whose checkpoint it resumes."""
-    folder.say(f"both, with the framework changed after step {made.half}")
+    folder.say(f"both, with the framework changed after step {certificate.half}")
     wide, narrow = ([n for n, r in RELAYS.items() if r.precision == p] for p in ("64", "32"))
     with contextlib.ExitStack() as stack:
         readers = {name: stack.enter_context(training(work, name)) for name in wide}
         for name in wide:
             sides = (f"{TRAININGS[RELAYS[name].after].backend} alone", RELAYS[name].backend)
-            made.relays[name] = Comparison(gates.FLOAT64, unjudged=made.semantics.unjudged, sides=sides)
-        for step in range(made.half + 1, made.steps + 1):
+            certificate.relays[name] = Comparison(gates.FLOAT64, unjudged=certificate.semantics.unjudged, sides=sides)
+        for step in range(certificate.half + 1, certificate.steps + 1):
             for name, reader in readers.items():
-                follow(made, name, reader, step)
+                follow(certificate, name, reader, step)
         for name, reader in readers.items():
-            if not made.relays[name].stopped:
+            if not certificate.relays[name].stopped:
                 reader.finish()
-    for name in narrow if made.drift else []:
+    for name in narrow if certificate.drift else []:
         for course in (name, RELAY_FLOORS[name]):
             with training(work, course) as reader:
-                losses(made, course, reader, made.half)
-    judge_relays(made)
+                losses(certificate, course, reader, certificate.half)
+    judge_relays(certificate)
 
 
-def follow(made: Certificate, name: str, reader: Reader, step: int) -> None:
+def follow(certificate: Certificate, name: str, reader: Reader, step: int) -> None:
     """Compare a step of a float64 relay with the training whose checkpoint it resumes."""
-    found = made.relays[name]
-    if found.stopped:
+    comparison = certificate.relays[name]
+    if comparison.stopped:
         return
     try:
         arrays = reader.read(step)
     except Stopped as stopped:
-        found.stop(step, f"{RELAYS[name].backend} stopped: {stopped}")
+        comparison.stop(step, f"{RELAYS[name].backend} stopped: {stopped}")
         return
-    found.add(step, made.ends[RELAYS[name].after][step - 1], arrays)
-    made.curves.setdefault(name, []).append(figures(arrays)["loss"])
+    comparison.add(step, certificate.ends[RELAYS[name].after][step - 1], arrays)
+    certificate.curves.setdefault(name, []).append(figures(arrays)["loss"])
 
 
-def judge_relays(made: Certificate) -> None:
-    """The gate of a change of framework, from the float64 comparisons and the float32 curves.
+def judge_relays(certificate: Certificate) -> None:
+    """Judge the gate of a change of framework by the float64 comparisons and the float32 curves.
 
     A loss that is missing at the end is not finite. A relay from moved weights that stops early gives no floor.
     """
-    found = {name: str(comparison.first) for name, comparison in made.relays.items() if comparison.first}
-    for name, planned in RELAYS.items():
-        if planned.precision == "32" and (curve := made.curves.get(name)) is not None:
-            alone = made.curves[planned.after][made.half :]
-            made.relay_drift[name] = drift(curve + [np.nan] * (len(alone) - len(curve)), alone)
-            moved = made.curves.get(RELAY_FLOORS[name], [])
-            made.relay_floor[name] = drift(moved, curve) if len(moved) == len(curve) else []
-            later = made.allowed_relay_drift(name)
-            place = beyond(made.relay_drift[name], gates.FLOAT32_AFTER_A_CHANGE, later, made.half)
+    places = {name: str(comparison.first) for name, comparison in certificate.relays.items() if comparison.first}
+    for name, settings in RELAYS.items():
+        if settings.precision == "32" and (curve := certificate.curves.get(name)) is not None:
+            alone = certificate.curves[settings.after][certificate.half :]
+            certificate.relay_drift[name] = drift(curve + [np.nan] * (len(alone) - len(curve)), alone)
+            floor_curve = certificate.curves.get(RELAY_FLOORS[name], [])
+            certificate.relay_floor[name] = drift(floor_curve, curve) if len(floor_curve) == len(curve) else []
+            later = certificate.allowed_relay_drift(name)
+            place = beyond(certificate.relay_drift[name], gates.FLOAT32_AFTER_A_CHANGE, later, certificate.half)
             if place:
-                found[name] = place
-    made.places["relay"] = next((f"{relay(made, name)}: {place}" for name, place in found.items()), None)
+                places[name] = place
+    certificate.places["relay"] = next((f"{relay(certificate, name)}: {place}" for name, place in places.items()), None)
 
 
-def relay(made: Certificate, name: str) -> str:
+def relay(certificate: Certificate, name: str) -> str:
     """Describe a relay."""
     first, then = TRAININGS[RELAYS[name].after].backend, RELAYS[name].backend
-    return f"float{RELAYS[name].precision}, {first} to step {made.half}, then {then}"
+    return f"float{RELAYS[name].precision}, {first} to step {certificate.half}, then {then}"
 
 
-def _decoding(made: Certificate, parts: job.Parts, work: Path) -> None:
+def _decoding(certificate: Certificate, parts: job.Parts, work: Path) -> None:
     """Compare the texts that both frameworks decoded from the same checkpoint."""
     files = [work / f"decoded-{name}.json" for name in ("torch32", "tf32")]
     if not all(file.exists() for file in files):
@@ -373,7 +372,7 @@ def _decoding(made: Certificate, parts: job.Parts, work: Path) -> None:
     split = "test" if len(parts.data["test"].split) else "validation"
     ids = parts.data[split].split.ids
     unlike = [e for e in torch if e not in tf or torch[e]["hypothesis"] != tf[e]["hypothesis"]]
-    made.decoding = {
+    certificate.decoding = {
         "split": split,
         "examples": len(torch),
         "identical": len(torch) - len(unlike),
@@ -381,10 +380,10 @@ def _decoding(made: Certificate, parts: job.Parts, work: Path) -> None:
         "empty": sum(not row["hypothesis"] for row in torch.values()),
         "score_gap": max(abs(torch[e]["score"] - tf[e]["score"]) for e in torch if e in tf) if torch else 0.0,
     }
-    made.places["decoding"] = None
+    certificate.places["decoding"] = None
     if unlike:
         texts = [rows.get(unlike[0], {}).get("hypothesis") for rows in (torch, tf)]
-        made.places["decoding"] = f"{split} example {ids[int(unlike[0])]}: torch {texts[0]!r}, tf {texts[1]!r}"
+        certificate.places["decoding"] = f"{split} example {ids[int(unlike[0])]}: torch {texts[0]!r}, tf {texts[1]!r}"
 
 
 def check(run: Run, overrides: Sequence[str]) -> None:
@@ -412,7 +411,7 @@ def check(run: Run, overrides: Sequence[str]) -> None:
         problems.append("trainer.loop: found stock, expected neutral: only its steps can be recorded")
     if run.dataset.streaming:
         problems.append("dataset.streaming: found true, expected false: the batches are prepared before training")
-    if isinstance(run.model, DropsOut) and run.model.native_dropout:
+    if run.model.native_dropout:
         problems.append("model.native_dropout: found true, expected false: each framework draws its own masks")
     if problems:
         raise ConfigError(problems, "this run cannot be certified:")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from toolkit.certify.stream import AHEAD, Arrays, Writer
-from toolkit.config import build, schema
+from toolkit.config import build, process, schema
 from toolkit.data import pipeline
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import columns_of
@@ -107,7 +107,7 @@ class _Half:
 def main(argv: Sequence[str]) -> None:
     """Do the training ``NAME`` of ``TRAININGS`` in ``FOLDER``, which the parent prepared."""
     folder, name = argv
-    build.isolate(TRAININGS[name].backend)
+    process.prepare(TRAININGS[name].backend)
     work(Path(folder), name)
 
 
@@ -135,7 +135,7 @@ def work(folder: Path, name: str, ahead: int | None = AHEAD, into: str | None = 
         engine.load(earlier.state)
         progress = earlier.progress
     if training.moved:
-        engine.load(moved(engine.state(), training.moved))
+        engine.load(nudge(engine.state(), training.moved))
     writer = Writer(folder / (into or name), ahead)
     watched = Watched(engine, probe, range(progress.step, settings["steps"]), writer, training.whole)
     _train(run, watched, folder, settings, half, progress)
@@ -261,14 +261,14 @@ class Watched(EngineWrapper):
         figures = {"learning_rate": self.probe.learning_rate(self.engine), "loss": loss, "gradient_norm": norm}
         arrays: Arrays = {name: np.array(value, np.float64) for name, value in figures.items()}
         if self.whole == "always" or (self.whole == "last" and self.step == self.steps):
-            arrays |= recorded(self.engine.state(), self.probe.trained(self.engine))
+            arrays |= flatten(self.engine.state(), self.probe.trained(self.engine))
         self.writer.write(self.step, arrays)
         if self.step == self.steps:
             raise _Done
         return StepResult(loss, norm)
 
 
-def moved(state: State, key: int) -> State:
+def nudge(state: State, key: int) -> State:
     """Move every weight to a neighbouring number of its type, up or down at random by ``key``."""
     draw = np.random.Generator(np.random.Philox(key=[key, 0]))
     model = {}
@@ -278,7 +278,7 @@ def moved(state: State, key: int) -> State:
     return dataclasses.replace(state, model=model)
 
 
-def recorded(state: State, trained: set[str]) -> Arrays:
+def flatten(state: State, trained: set[str]) -> Arrays:
     """Return the arrays of an engine's state, in the order of cause and effect.
 
     Args:

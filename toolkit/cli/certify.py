@@ -66,30 +66,30 @@ def run(argv: Sequence[str]) -> int:
     """
     numbers, only, overrides, folders = parse(argv)
     from toolkit.certify import certificate, page
-    from toolkit.config import build, schema
+    from toolkit.config import process, schema
     from toolkit.runs.folder import RunFolder, environment
 
     checked = schema.check(overrides, folders)
     certificate.check(checked, overrides)
-    if lacking := [line for backend in build.FRAMEWORKS if (line := build.missing(backend))]:
+    if lacking := [line for backend in process.FRAMEWORKS if (line := process.missing(backend))]:
         raise ConfigError(lacking, "a certificate needs both frameworks:")
-    build.hide(set().union(*build.FOREIGN.values()))  # this process is neutral, as its libraries shall be
+    process.hide(set().union(*process.FOREIGN.values()))  # this process is neutral, as its libraries shall be
     began = time.perf_counter()
     folder = RunFolder(_folder(checked, overrides))
     try:
         plain = schema.plain(checked)
-        made = certificate.certify(checked, plain, folder, numbers["steps"], numbers["decode"], only)
+        result = certificate.certify(checked, plain, folder, numbers["steps"], numbers["decode"], only)
         about = environment([]) | {"command": ["python", "-m", "toolkit", "certify", *argv]}
         seconds = round(time.perf_counter() - began, 1)
-        page.write(made, checked, plain, about, seconds, folder)
+        page.write(result, checked, plain, about, seconds, folder)
     finally:
         folder.close()
-    return int(not made.passed)
+    return int(not result.passed)
 
 
 def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Path]]:
     """``(numbers of OWN, whether semantics only, overrides, folders of configs)``"""
-    numbers, only, overrides, folders, found = dict(OWN), False, [], [], []
+    numbers, only, overrides, folders, problems = dict(OWN), False, [], [], []
     words = list(argv)
     while words:
         word = words.pop(0)
@@ -97,21 +97,21 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Pa
         if key in OWN and "=" in word:
             least = 1 if key == "steps" else 0
             if not value.isdecimal() or int(value) < least:
-                found.append(f"{key}: found {value!r}, expected a whole number, at least {least}")
+                problems.append(f"{key}: found {value!r}, expected a whole number, at least {least}")
             else:
                 numbers[key] = int(value)
         elif key == "gates" and "=" in word:
             if value not in ("all", "semantics"):
-                found.append(f"gates: found {value!r}, expected all or semantics")
+                problems.append(f"gates: found {value!r}, expected all or semantics")
             only = value == "semantics"
         elif word == "--config-dir" and words:
             folders.append(Path(words.pop(0)))
         elif word.startswith("-"):
-            found.append(f"{word}: no such flag; there is --config-dir FOLDER")
+            problems.append(f"{word}: no such flag; there is --config-dir FOLDER")
         else:
             overrides.append(word)
-    if found:
-        raise ConfigError(found, "no certificate can be made:")
+    if problems:
+        raise ConfigError(problems, "no certificate can be made:")
     return numbers, only, overrides, folders
 
 

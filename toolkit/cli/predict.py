@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
 
-REFERRING = ("reference", "loss", "tokens")  # what a row says of a reference, which there is not
-
 SUMMARY = "apply a trained run to files or text"
 USAGE = """\
 usage: python -m toolkit predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
@@ -57,21 +55,14 @@ def _main(argv: Sequence[str]) -> int:
     folder, overrides, inputs, as_json = _parse(argv)
     if not inputs:
         raise ConfigError("no input: give files, lines of text, or - for standard input")
-    from toolkit.data.problems import judge
     from toolkit.inference.load import load
     from toolkit.training.processes import own_temporary_folder
 
     own_temporary_folder()
-    model = load(folder, overrides=overrides, warn=functools.partial(print, file=sys.stderr))
-    questions = model.questions(inputs)
-    for line in judge(questions.problems, model.run.dataset.on_bad, "a prediction").lines:
-        print(f"left out: {line}", file=sys.stderr)
-    for row in model.answer(questions):
-        if as_json:
-            kept = {k: v for k, v in row.items() if k not in REFERRING}
-            print(json.dumps(kept, ensure_ascii=False))
-        else:
-            print(model.columns.input.answer.format(**row))
+    to_stderr = functools.partial(print, file=sys.stderr)
+    model = load(folder, overrides=overrides, warn=to_stderr)
+    for row in model(inputs, warn=to_stderr):
+        print(json.dumps(row, ensure_ascii=False) if as_json else model.columns.input.answer.format(**row))
     return 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import toolkit
 from toolkit.cli.guard import guarded
+from toolkit.config.paths import CONF, RECIPES
 from toolkit.errors import ConfigError
 
 SUMMARY = "train a recipe and evaluate it"
@@ -68,13 +68,10 @@ def main(argv: Sequence[str]) -> int:
 
 def help_text() -> str:
     """Return the text of ``--help``, without Hydra, so that it is there at once."""
-    here = Path(toolkit.__file__).resolve().parent
-    conf = here / "_conf" if (here / "_conf").is_dir() else here.parent / "conf"
-    recipes = here / "_recipes" if (here / "_recipes").is_dir() else here.parent / "recipes"
     lines = [USAGE, "recipes"]
-    lines += [f"  {file.stem:<31} {_headline(file)}" for file in sorted(recipes.glob("*.yaml"))]
+    lines += [f"  {file.stem:<31} {_headline(file)}" for file in sorted(RECIPES.glob("*.yaml"))]
     lines += ["", "groups"]
-    for group in sorted(folder for folder in conf.iterdir() if folder.is_dir()):
+    for group in sorted(folder for folder in CONF.iterdir() if folder.is_dir()):
         lines.append(f"  {group.name + '=':<31} {' '.join(sorted(file.stem for file in group.glob('*.yaml')))}")
     return "\n".join([*lines, "", COMMON]).rstrip()
 
@@ -100,12 +97,12 @@ def _dispatch(argv: Sequence[str]) -> int:
     overrides = list(args.overrides)
     if args.info or args.hydra_help or args.shell_completion:
         compose.prepare(overrides, folders)
-        return _hydra(argv, _nothing)
+        return _hydra(argv)
     if args.cfg:
         schema.check_shown(overrides, folders)
-        flags = [flag for flag, on in (("--resolve", args.resolve),) if on]
+        flags = ["--resolve"] if args.resolve else []
         flags += ["--package", args.package] if args.package else []
-        return _hydra([*overrides, "--cfg", args.cfg, *flags], _nothing)
+        return _hydra([*overrides, "--cfg", args.cfg, *flags])
     if args.multirun or compose.swept(overrides):
         from toolkit.sweeps import driver
 
@@ -117,12 +114,11 @@ def _dispatch(argv: Sequence[str]) -> int:
     return start(schema.check(overrides, folders), overrides, folders)
 
 
-def _nothing(config: object) -> None: ...
-
-
-def _hydra(argv: Sequence[str], task: Callable[[object], None]) -> int:
-    """Call Hydra's own main with ``argv``."""
+def _hydra(argv: Sequence[str]) -> int:
+    """Call Hydra's own main with ``argv``, for flags that end before a task would run."""
     import hydra
+
+    def task(config: object) -> None: ...
 
     sys.argv = [sys.argv[0], *argv]
     try:

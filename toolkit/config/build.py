@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
-import importlib.machinery
 import importlib.util
 import keyword
-import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from toolkit.config import process
 from toolkit.config.spec import is_spec
 from toolkit.errors import ConfigError
-
-# backend -> packages that it imports
-FRAMEWORKS: dict[str, tuple[str, ...]] = {
-    "torch": ("torch", "lightning"),
-    "tf": ("tensorflow", "keras", "tensorflow_text") if sys.platform != "win32" else ("tensorflow", "keras"),
-}
-FOREIGN: dict[str, frozenset[str]] = {
-    "tf": frozenset(
-        (
-            *("torch", "torchvision", "torchaudio", "torchdata", "torchmetrics", "triton"),
-            *("lightning", "lightning_fabric", "pytorch_lightning"),
-        )
-    ),
-    "torch": frozenset(("tensorflow", "tensorflow_text", "keras", "keras_hub", "tf_keras")),
-}
 
 
 def find(target: str, allow: Sequence[str] = (), package: str = "toolkit") -> type[Any]:
@@ -87,7 +69,7 @@ def build(spec: Any, backend: str, *args: Any) -> Any:
     kind = type(spec)
     if not is_spec(kind):
         raise TypeError(f"{kind.__module__}.{kind.__qualname__} is not a spec")
-    if lacking := missing(backend):
+    if lacking := process.missing(backend):
         raise ConfigError(lacking)
     name = f"{kind.__module__.rpartition('.')[0]}.{backend}"
     wanted = f"backend={backend} needs the class {kind.__name__} in {name.replace('.', '/')}.py"
@@ -114,56 +96,3 @@ def _exists(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # nor does its package
         return False
-
-
-def missing(backend: str) -> str | None:
-    """Return a message with the packages that ``backend`` lacks, or None. Imports none of them."""
-    absent = [name for name in FRAMEWORKS[backend] if name not in sys.modules and not importlib.util.find_spec(name)]
-    if not absent:
-        return None
-    if _Finder.hidden.intersection(absent):
-        return f"backend={backend}: this process uses the other backend, and one process uses one; use another process"
-    return f'backend={backend} needs {", ".join(absent)}, not installed here: pip install "toolkit[{backend}]"'
-
-
-class _Finder(importlib.machinery.PathFinder):
-    """Finder of everything except the hidden packages, which look as if they were not installed.
-
-    A finder that raises, or None in ``sys.modules``, breaks libraries that ask before they import.
-    """
-
-    hidden: frozenset[str] = frozenset()
-
-    @classmethod
-    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
-        if path is None and fullname in cls.hidden:
-            return None
-        return super().find_spec(fullname, path, target)
-
-
-def hide(names: Iterable[str]) -> None:
-    """Make top-level packages unimportable in this process, as if they were not installed."""
-    _Finder.hidden = frozenset(names)
-    sys.meta_path[:] = [_Finder if finder is importlib.machinery.PathFinder else finder for finder in sys.meta_path]
-
-
-def isolate(backend: str) -> None:
-    """Prepare this process for ``backend``, before anything else that might load a framework is imported."""
-    hide(FOREIGN[backend])
-    if backend == "tf":
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep the large buffers that a training step frees, since the next step asks for them again.
-
-    It returns them to the system otherwise, and each page costs a fault when it comes back: about 10 % of a step of
-    recipe=translation on a CPU, with either framework. Other C libraries have no ``mallopt`` and stay as they are.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)

@@ -210,7 +210,7 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
         if single.get(key) not in (None, "auto"):
             source.request.earlier = True
             try:
-                base, source.request.base_file = earlier(key, Path(str(single[key])))
+                base, source.request.base_file = earlier(Path(str(single[key])), f"{key}: ")
             except ConfigError as error:
                 problems += error.problems
             else:
@@ -222,19 +222,23 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
     return overrides, problems
 
 
-def earlier(key: str, folder: Path) -> tuple[dict[str, Any], str]:
+def earlier(folder: Path, prefix: str = "") -> tuple[dict[str, Any], str]:
     """Return the config of a run folder, and the name of its file.
+
+    Args:
+        folder: of the run.
+        prefix: of the message: the key that names the folder.
 
     Raises:
         ConfigError: there is none.
     """
     file = folder / "config.yaml"
     if not folder.is_dir():
-        raise ConfigError(f"{key}: {folder} is not a folder, expected a run folder")
+        raise ConfigError(f"{prefix}{folder} is not a folder, expected a run folder")
     if not file.is_file():
-        raise ConfigError(f"{key}: {folder} has no config.yaml, expected a run folder")
+        raise ConfigError(f"{prefix}{folder} has no config.yaml, expected a run folder")
     if (folder / "tokenizer").is_dir() and not (folder / "learned").is_dir():  # as run folders were before format 4
-        raise ConfigError(f"{key}: {folder} was left by an earlier version; commit 7879d9e of the toolkit reads it")
+        raise ConfigError(f"{prefix}{folder} was left by an earlier version; commit 7879d9e of the toolkit reads it")
     return read(file)[0], str(file)
 
 

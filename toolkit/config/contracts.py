@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -57,6 +57,11 @@ class Tokenizer(Component, Protocol):
         """Kind of column that this tokenizes."""
         ...
 
+    @property
+    def joint(self) -> bool:
+        """Tell whether the texts of both columns share one vocabulary; otherwise each column has its own."""
+        ...
+
     def learn(self, texts: Iterable[str], folder: Path) -> None:
         """Write the vocabulary of the training split into ``folder``."""
         ...
@@ -95,30 +100,3 @@ class Launcher(Component, Protocol):
     def jobs(self) -> int:
         """Jobs that run at the same time."""
         ...
-
-
-# --- attributes that some components have ---
-
-
-@runtime_checkable
-class Sampled(Protocol):
-    """A component of audio."""
-
-    @property
-    def sample_rate(self) -> int: ...
-
-
-@runtime_checkable
-class Bilingual(Protocol):
-    """A tokenizer of two languages: one vocabulary for both, or one for each."""
-
-    @property
-    def joint(self) -> bool: ...
-
-
-@runtime_checkable
-class DropsOut(Protocol):
-    """A model with dropout."""
-
-    @property
-    def native_dropout(self) -> bool: ...

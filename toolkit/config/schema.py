@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
-from toolkit.config import build
+from toolkit.config import build, process
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
 from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
 from toolkit.config.source import BASES, OF_A_SWEEP, PACKAGES, PARTS
-from toolkit.config.spec import is_spec, option, out_of_bounds, problems
+from toolkit.config.spec import as_data, is_spec, option, out_of_bounds, problems
 from toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _checked(
     sweep = Sweep(**values) if values is not None else None
     run = _run(composed, found, complete)
     backend = composed.config.get("backend")
-    if complete and backend in build.FRAMEWORKS and (line := build.missing(backend)):
+    if complete and backend in process.FRAMEWORKS and (line := process.missing(backend)):
         found.append(line)
     return run, sweep, list(dict.fromkeys(found))
 
@@ -140,15 +140,13 @@ def resolve(config: Mapping[str, Any], allow: Sequence[str] = ()) -> Run:
 
 def plain(run: Run) -> dict[str, Any]:
     """Return the config that describes ``run``, as nested data for YAML or JSON; :func:`resolve` is its inverse."""
-    return {f.name: _plain(getattr(run, f.name)) for f in dataclasses.fields(run)}
+    return {f.name: _component(getattr(run, f.name)) for f in dataclasses.fields(run)}
 
 
-def _plain(value: Any, nested: bool = False) -> Any:
-    kind = type(value)
-    if not is_spec(kind):
-        return [_plain(item, True) for item in value] if isinstance(value, tuple) else value
-    named = {} if nested else {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
-    return named | {f.name: _plain(getattr(value, f.name), True) for f in dataclasses.fields(value)}
+def _component(value: Any) -> Any:
+    """Return a field of a run as plain data, for a component with its class in ``_target_``."""
+    kind, data = type(value), as_data(value)
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}"} | data if is_spec(kind) else data
 
 
 def _values(composed: Composed, kind: type[Any], found: list[str], complete: bool) -> dict[str, Any] | None:

@@ -31,12 +31,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from toolkit.config import build
-from toolkit.config.spec import is_spec
+from toolkit.config.paths import CONF, RECIPES
+from toolkit.config.spec import as_data
 from toolkit.errors import ConfigError
 
-HERE = Path(__file__).resolve().parents[1]
-CONF = HERE / "_conf" if (HERE / "_conf").is_dir() else HERE.parent / "conf"
-RECIPES = HERE / "_recipes" if (HERE / "_recipes").is_dir() else HERE.parent / "recipes"
 PACKAGES = {  # group -> package of the toolkit's specs
     "dataset": "toolkit.datasets",
     "features": "toolkit.features",
@@ -147,13 +145,7 @@ def one_line(error: BaseException | str) -> str:
 
 def defaults_of(kind: type[Any]) -> dict[str, Any]:
     """Return the fields of a spec class with their defaults, as in YAML; ``???`` where there is none."""
-    return {f.name: "???" if f.default is dataclasses.MISSING else _plain(f.default) for f in dataclasses.fields(kind)}
-
-
-def _plain(value: Any) -> Any:
-    if is_spec(type(value)):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+    return {f.name: "???" if f.default is dataclasses.MISSING else as_data(f.default) for f in dataclasses.fields(kind)}
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ def option(
     gt: float | None = None,
     le: float | None = None,
     lt: float | None = None,
-    choices: Sequence[Any] | None = None,
 ) -> Any:
     """Declare a field of a spec.
 
@@ -35,9 +34,8 @@ def option(
         default: value of a config that sets none; without a default, the config must set it (``???`` in YAML).
         doc: its meaning, with the unit.
         ge, gt, le, lt: inclusive and exclusive bounds; for a sequence they hold for each element.
-        choices: the only values allowed.
     """
-    metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices}
+    metadata = {"doc": doc, "ge": ge, "gt": gt, "le": le, "lt": lt}
     if isinstance(default, (list, dict, set)):
         raise TypeError("a spec is immutable: give a tuple or None as default")
     return dataclasses.field(default=default, metadata=metadata)
@@ -77,6 +75,13 @@ def is_spec(obj: Any) -> bool:
     return isinstance(obj, type) and vars(obj).get("__toolkit_spec__") is obj
 
 
+def as_data(value: Any) -> Any:
+    """Return a field's value as plain nested data for YAML or JSON: specs as mappings, tuples as lists."""
+    if is_spec(type(value)):
+        return {f.name: as_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return [as_data(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
 def problems(instance: Any) -> Iterator[tuple[str, str]]:
     """Yield ``(field, message)`` for every value of a spec that is out of bounds or contradicts another."""
     broken = False
@@ -98,8 +103,6 @@ def out_of_bounds(value: Any, bounds: Any) -> Iterator[str]:
     """Yield a message for each of a field's bounds that ``value`` breaks; ``bounds`` is the field's metadata."""
     values = value if isinstance(value, (tuple, list)) else [value]
     for item in values:
-        if bounds.get("choices") is not None and item not in bounds["choices"]:
-            yield f"found {item!r}, expected one of {', '.join(map(str, bounds['choices']))}"
         if isinstance(item, bool) or not isinstance(item, (int, float)):
             continue
         if isinstance(item, float) and not math.isfinite(item):

@@ -36,7 +36,9 @@ class Collate(Protocol):
         Args:
             positions: ``(batch,)`` in the split.
             epoch: keys the augmentation.
-            whole: :meth:`known` of the whole batch, if these are only some of its rows: pad as for the whole batch.
+            whole: a batch with the fields of :meth:`known`; pad to their greatest values. They are those of the whole
+                batch if these are only some of its rows, and larger ones in :class:`Static`. None: the longest of these
+                examples.
         """
 
 
@@ -196,5 +198,5 @@ def pad(arrays: list[np.ndarray], dtype: type, width: int = 0) -> tuple[np.ndarr
 
 
 def widths(whole: Batch | None, *names: str) -> list[int]:
-    """Return the greatest value of each of these fields of lengths; 0 each without a batch."""
+    """Return the width to pad to by each of these fields of lengths: the greatest value; 0 each without a batch."""
     return [int(whole[name].max(initial=0)) if whole else 0 for name in names]

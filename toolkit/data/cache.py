@@ -1,6 +1,6 @@
 """Cache of decoded arrays (waveforms, images): one memory-mapped Arrow file per corpus, keyed by content.
 
-``FOLDER/<content>.arrow`` holds the arrays; ``<content>`` is a hash of the undecoded bytes of all items and of the
+``FOLDER/<content>.arrow`` holds the arrays; ``<content>`` is a hash of the undecoded bytes of all files and of the
 decoder's key. ``FOLDER/<stamp>.json`` maps the paths, sizes and times of the files to it, so a second run reads and
 decodes nothing. Both are written to a temporary file, synced and renamed: a reader sees a whole file or none, and the
 last of two writers wins with the same content.
@@ -20,11 +20,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from toolkit.data.example import Content, File
 from toolkit.errors import RunError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 # Part of the keys: increment it when the layout of the files changes.
 FORMAT = 2
@@ -35,16 +39,14 @@ LASTING = (errno.ENOENT, errno.EACCES)
 # Size of a record batch, so that writing needs little memory.
 BATCH_BYTES = 16 << 20
 
-Content = bytes | np.ndarray  # a file's bytes, or raw values that a decoder only checks
-
 
 class Undecodable(Exception):
-    """Error of an item that cannot be used.
+    """Error of a file that cannot be used.
 
     Args:
         kind: a few words by which problems are counted.
         message: what was found and what was expected.
-        passing: the error may be gone the next time although the item has not changed.
+        passing: the error may be gone the next time although the file has not changed.
     """
 
     def __init__(self, kind: str, message: str, passing: bool = False) -> None:
@@ -52,46 +54,15 @@ class Undecodable(Exception):
         super().__init__(f"{kind}: {message}")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One item to decode.
-
-    Args:
-        name: file name; its suffix gives the format.
-        content: a path, the content, or a function that returns the content (then ``stamp`` is required).
-        stamp: changes whenever the content changes; empty: derived from the file's size and times, or from the bytes.
-    """
-
-    name: str
-    content: Path | Content | Callable[[], Content]
-    stamp: str = ""
-
-    def read(self) -> Content:
-        if isinstance(self.content, Path):
-            return self.content.read_bytes()
-        return self.content if isinstance(self.content, (bytes, np.ndarray)) else self.content()
-
-    @property
-    def identity(self) -> str:
-        """A string that is equal for equal content; it takes no reading of a file."""
-        if self.stamp:
-            return self.stamp
-        if isinstance(self.content, Path):
-            return file_identity(self.content)
-        if isinstance(self.content, (bytes, np.ndarray)):
-            return _digest(self.content)
-        raise TypeError(f"{self.name}: content that is read later needs a stamp")
-
-
 @dataclass(frozen=True)
 class Store:
-    """Decoded items: row r of the file ``path``, or of the arrays in memory, is the item at ``positions[r]``."""
+    """Decoded files: row r of the file ``path``, or of the arrays in memory, is the one at ``positions[r]``."""
 
     path: Path | tuple[np.ndarray, ...]
     positions: list[int]
     shapes: list[tuple[int, ...]]
     digests: list[str]  # SHA-256 of the undecoded content
-    problems: list[tuple[int, str, str]]  # item, kind, message
+    problems: list[tuple[int, str, str]]  # position, kind, message
 
 
 @dataclass(frozen=True)
@@ -121,35 +92,37 @@ def file_identity(path: Path) -> str:
     return f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def store(items: Sequence[Item], decoder: Decoder, folder: Path, progress: Any) -> Store:
-    """Decode the items that are not in the cache yet.
+def store(files: Sequence[File], decoder: Decoder, folder: Path | None, progress: Bars) -> Store:
+    """Decode the files that are not in the cache yet.
 
     Args:
-        items: all items of the corpus.
+        files: all files of the corpus.
         decoder: converts them to arrays.
-        folder: the cache folder of this kind of array.
-        progress: a running ``rich.progress.Progress``.
+        folder: the cache folder of this kind of array; None: decode into memory, without a cache.
+        progress: running progress bars.
 
     Raises:
         RunError: the cache cannot be written.
     """
-    index = folder / f"{_stamp(items, decoder)}.json"
+    if folder is None:
+        return _hold(files, decoder, progress)
+    index = folder / f"{_stamp(files, decoder)}.json"
     if cached := _open(index):
         return cached
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _fill(items, decoder, index, progress)
+        return _fill(files, decoder, index, progress)
     except OSError as error:
         raise RunError(
             f"cannot write {folder}: {error.strerror or error}; TOOLKIT_CACHE names another folder"
         ) from error
 
 
-def hold(items: Sequence[Item], decoder: Decoder, progress: Any) -> Store:
-    """Decode items into memory, without the cache."""
+def _hold(files: Sequence[File], decoder: Decoder, progress: Bars) -> Store:
+    """Decode files into memory, without the cache."""
     arrays: list[np.ndarray] = []
     decoded = Store((), [], [], [], [])
-    for position, (digest, result) in enumerate(_decoded(items, decoder, progress)):
+    for position, (digest, result) in enumerate(_decoded(files, decoder, progress)):
         if isinstance(result, Undecodable):
             decoded.problems.append((position, result.kind, result.message))
             continue
@@ -189,11 +162,28 @@ def stacked(path: Path | tuple[np.ndarray, ...], rows: np.ndarray) -> np.ndarray
     return np.zeros((0, 0), np.uint8) if out is None else out
 
 
-def _stamp(items: Sequence[Item], decoder: Decoder) -> str:
+def _stamp(files: Sequence[File], decoder: Decoder) -> str:
     digest = hashlib.sha256(f"{FORMAT} {decoder.key}\n".encode())
-    for item in items:
-        digest.update(f"{item.name}\0{item.identity}\0".encode(errors="surrogateescape"))
+    for file in files:
+        digest.update(f"{file.file_name}\0{_identity(file)}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def _identity(file: File) -> str:
+    """Return a string that is equal for equal content, without reading a file."""
+    if file.stamp:
+        return file.stamp
+    if isinstance(file.content, Path):
+        return file_identity(file.content)
+    if isinstance(file.content, (bytes, np.ndarray)):
+        return _digest(file.content)
+    raise TypeError(f"{file.file_name}: content that is read later needs a stamp")
+
+
+def _read_content(file: File) -> Content:
+    if isinstance(file.content, Path):
+        return file.content.read_bytes()
+    return file.content if isinstance(file.content, (bytes, np.ndarray)) else file.content()
 
 
 def _digest(content: Content) -> str:
@@ -233,7 +223,7 @@ def _map(path: Path) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
     return np.cumsum([0, *rows[:-1]]), chunks
 
 
-def _fill(items: Sequence[Item], decoder: Decoder, index: Path, progress: Any) -> Store:
+def _fill(files: Sequence[File], decoder: Decoder, index: Path, progress: Bars) -> Store:
     import pyarrow as pa
 
     schema = pa.schema(
@@ -250,8 +240,8 @@ def _fill(items: Sequence[Item], decoder: Decoder, index: Path, progress: Any) -
     with _atomic_file(index.parent) as (file, rename), pa.ipc.new_file(file, schema) as writer:
         batch: list[tuple[int, str, np.ndarray]] = []
         waiting = 0  # bytes in the batch
-        for position, (digest, result) in enumerate(_decoded(items, decoder, progress)):
-            # A bad item is marked too, since its file name may be the reason.
+        for position, (digest, result) in enumerate(_decoded(files, decoder, progress)):
+            # A bad file is marked too, since its file name may be the reason.
             content.update(f"{digest} {'bad' if isinstance(result, Undecodable) else ''}\n".encode())
             if isinstance(result, Undecodable):
                 problems.append((position, result.kind, result.message))
@@ -289,29 +279,29 @@ def _batch(rows: list[tuple[int, str, np.ndarray]], schema: Any, dtype: type) ->
     return pa.record_batch(columns, schema)
 
 
-def _decoded(items: Sequence[Item], decoder: Decoder, progress: Any) -> Iterator[tuple[str, np.ndarray | Undecodable]]:
-    """Yield digest and array of every item in order, decoded by threads that run at most a few items ahead."""
+def _decoded(files: Sequence[File], decoder: Decoder, progress: Bars) -> Iterator[tuple[str, np.ndarray | Undecodable]]:
+    """Yield digest and array of every file in order, decoded by threads that run at most a few files ahead."""
 
-    def work(item: Item) -> tuple[str, np.ndarray | Undecodable]:
+    def work(file: File) -> tuple[str, np.ndarray | Undecodable]:
         try:
-            content = item.read()
+            content = _read_content(file)
         except OSError as error:
-            passing = not isinstance(item.content, Path) or error.errno not in LASTING
+            passing = not isinstance(file.content, Path) or error.errno not in LASTING
             return "", Undecodable("unreadable", f"{error.strerror or error}", passing)
         digest = _digest(content)
         try:
-            return digest, decoder.decode(content, item.name)
+            return digest, decoder.decode(content, file.file_name)
         except Undecodable as bad:
             return digest, bad
 
     from concurrent.futures import ThreadPoolExecutor  # here, because composing a config imports this file
 
     workers = min(8, os.cpu_count() or 1)
-    task = progress.add_task(decoder.title, total=len(items))
+    task = progress.add_task(decoder.title, total=len(files))
     ahead: deque[Any] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            ahead.append(pool.submit(work, item))
+        for file in files:
+            ahead.append(pool.submit(work, file))
             if len(ahead) > 4 * workers:
                 yield ahead.popleft().result()
                 progress.advance(task)

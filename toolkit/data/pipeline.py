@@ -24,6 +24,8 @@ from toolkit.data.problems import LISTED, Problem, Report, empty_splits, judge, 
 from toolkit.data.split import Corpus, Learned, Split, encoded
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
     from toolkit.config.schema import Run
     from toolkit.data.source import Source
 
@@ -35,7 +37,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
 
 
-def progress() -> Any:
+def progress() -> Bars:
     """Create progress bars on standard error; they are disabled if it is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -154,7 +156,7 @@ def _paths(example: Example) -> list[Path]:
     return [content for content in files if isinstance(content, Path)]
 
 
-def _decoded(columns: Columns, examples: list[Example], cache: Path | None, bars: Any) -> tuple[_Whole, list[Problem]]:
+def _decoded(columns: Columns, examples: list[Example], cache: Path | None, bars: Bars) -> tuple[_Whole, list[Problem]]:
     """Decode every column; an example with a value that cannot be decoded becomes a problem."""
     wheres = [example.where for example in examples]
     columns_decoded = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Plan:
     seed: int
     padded: np.ndarray | None = None
     multiple: int = 1
+    sizes: tuple[int, ...] = field(init=False)  # of the batches, in ascending order of length
 
     def __post_init__(self) -> None:
         # Ordered by length x (1 + JITTER u), 0 <= u < 1, the example at rank r is at most (1 + JITTER) times as long
@@ -56,8 +57,6 @@ class Plan:
         ordered = np.sort(self.lengths if self.padded is None else self.padded)
         budget = math.inf if self.budget is None else self.budget / (1 + JITTER if self.padded is None else 1)
         object.__setattr__(self, "sizes", _cut(ordered, budget, self.most, self.multiple))
-
-    sizes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -88,13 +87,13 @@ class Plan:
         return np.split(order, np.cumsum(self.sizes)[:-1])[::-1]
 
 
-def columns(
+def cut_lanes(
     lengths: np.ndarray, starts: np.ndarray, budget: float | None, most: int, key: list[int]
 ) -> list[np.ndarray]:
     """Cut a pool of several lanes into batches, each with equally many examples of every lane while they last.
 
-    The j-th longest examples of all lanes form a column. A batch takes whole columns, unless a single column exceeds
-    the budget. So a process that reads some of the lanes has the same share of every batch.
+    The j-th longest examples of all lanes form a group. A batch takes whole groups, unless a single group exceeds the
+    budget. So a process that reads some of the lanes has the same share of every batch.
 
     Args:
         lengths: ``(examples,)`` lane after lane.
@@ -111,8 +110,8 @@ def columns(
     budget = math.inf if budget is None else budget
     batches: list[list[int]] = []
     current: list[int] = []
-    for column in itertools.zip_longest(*lanes):
-        rows = [int(i) for i in column if i is not None]
+    for group in itertools.zip_longest(*lanes):
+        rows = [int(i) for i in group if i is not None]
         if current and _over(lengths, current + rows, budget, most):
             batches.append(current)
             current = []

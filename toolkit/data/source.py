@@ -12,6 +12,8 @@ from toolkit.data.example import SPLITS, Example
 from toolkit.data.problems import Problem
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
     from toolkit.config.schema import Run
     from toolkit.data.sources.shards import Row, Shards
 
@@ -48,7 +50,7 @@ class Source:
         """The splits that are read as a whole."""
         return SPLITS[1:] if self.streaming else SPLITS
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         """Yield every example in a stable order, and the problems with those that cannot be used.
 
         Args:

@@ -27,7 +27,7 @@ from toolkit.data.columns.column import Columns
 from toolkit.data.example import Example
 from toolkit.data.exchange import Ranks
 from toolkit.data.pipeline import cache_folder, fitting
-from toolkit.data.plan import columns
+from toolkit.data.plan import cut_lanes as columns
 from toolkit.data.position import Position
 from toolkit.data.problems import LISTED, Problem, Report, judge
 from toolkit.data.split import Data, Learned, Split, batched

@@ -31,13 +31,16 @@ import csv
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.datasets.base import SpeechDataset, recording
 from toolkit.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 VERSION = "1.6.1"
 ARCHIVE = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
@@ -54,14 +57,12 @@ CHECKSUMS = {
 class Asterisk(SpeechDataset):
     """Telephone prompts: words and sentences of one speaker, G.722 at 16 kHz."""
 
-    language: Literal["en", "es", "fr"] = option(
-        "en", "language of the prompts: en English, es Spanish, fr French", choices=("en", "es", "fr")
-    )
+    language: Literal["en", "es", "fr"] = option("en", "language of the prompts: en English, es Spanish, fr French")
     path: str | None = option(
         None, "folder with the unpacked prompts (*.g722 and core-sounds-LANGUAGE.txt); null: fetched"
     )
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         root = Path(self.path).expanduser() if self.path else self._fetch(cache, progress)
         transcripts = self._transcripts(root)
         for number, row in enumerate(table(self.language), 2):
@@ -86,7 +87,7 @@ class Asterisk(SpeechDataset):
                 texts[name.strip()] = " ".join(text.split())
         return texts
 
-    def _fetch(self, cache: Path, progress: Any) -> Path:
+    def _fetch(self, cache: Path, progress: Bars) -> Path:
         """Return the folder of the unpacked prompts, fetched once by apt-get, else (untested) by URL.
 
         Raises:
@@ -107,7 +108,7 @@ class Asterisk(SpeechDataset):
             self._require_version(folder, [file.name for file in files])
         return target
 
-    def _archives(self, folder: Path, progress: Any) -> list[Path]:
+    def _archives(self, folder: Path, progress: Bars) -> list[Path]:
         from toolkit.data.sources import fetch
 
         name = f"asterisk-core-sounds-{self.language}"

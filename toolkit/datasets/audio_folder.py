@@ -20,7 +20,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.config.spec import option, spec
 from toolkit.data.columns.text import clean
@@ -31,6 +31,9 @@ from toolkit.data.sources.folder import ALIASES, name_in, split_of
 from toolkit.data.sources.folder import cut as fill_splits
 from toolkit.data.sources.folder import unusable as unusable_folder
 from toolkit.datasets.base import SpeechDataset, recording
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 TEXT_COLUMNS = ("transcription", "text", "sentence")
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -60,7 +63,7 @@ class AudioFolder(SpeechDataset):
         if self.validation_fraction + self.test_fraction >= 1:
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         root = Path(self.path or "").expanduser()
         if problem := unusable(root):
             yield problem

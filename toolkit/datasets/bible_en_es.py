@@ -26,7 +26,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import SPLITS, Example
@@ -34,6 +34,9 @@ from toolkit.data.problems import Problem
 from toolkit.datasets import parallel_text
 from toolkit.datasets.base import PairDataset
 from toolkit.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 PACKAGES = ("sword-text-web", "sword-text-sparv")
 VERSIONS = "sword-text-web 426.0-1 and sword-text-sparv 2.60-1"
@@ -58,7 +61,7 @@ class BibleEnEs(PairDataset):
         "null: fetched",
     )
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         folder = Path(self.path).expanduser() if self.path else None
         if folder is None:
             folder = _fetch(cache, progress)
@@ -67,7 +70,7 @@ class BibleEnEs(PairDataset):
         yield from parallel_text.read(folder, self.source, self.target, only=self.split)
 
 
-def _fetch(cache: Path, progress: Any) -> Path:
+def _fetch(cache: Path, progress: Bars) -> Path:
     """Return the folder with the splits, made once from Debian's packages, which apt-get fetches without root.
 
     Raises:
@@ -96,7 +99,7 @@ def _wanted(member: str) -> str | None:
     return member.partition("/share/sword/")[2] or None
 
 
-def _build(sword: Path, target: Path, progress: Any) -> Path:
+def _build(sword: Path, target: Path, progress: Bars) -> Path:
     """Make the TSV files of the splits from the two modules, unless they exist.
 
     Raises:
@@ -121,7 +124,7 @@ def _build(sword: Path, target: Path, progress: Any) -> Path:
     return target
 
 
-def verses(sword: Path, module: str, progress: Any) -> Verses:
+def verses(sword: Path, module: str, progress: Bars) -> Verses:
     """Read all verses of a SWORD module that are not empty, without markup.
 
     Raises:

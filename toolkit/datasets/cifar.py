@@ -19,7 +19,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_image
 from toolkit.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 PIXELS = 3 * 32 * 32
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -91,7 +94,7 @@ class CIFAR10(TinyPhotographs):
 
     repository: str = option("uoft-cs/cifar10", "repository on the hub, used without a path (untested)")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from _images(self.path, self.repository, TEN, cache)
 
 
@@ -101,7 +104,7 @@ class CIFAR100(TinyPhotographs):
 
     repository: str = option("uoft-cs/cifar100", "repository on the hub, used without a path (untested)")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from _images(self.path, self.repository, HUNDRED, cache)
 
 

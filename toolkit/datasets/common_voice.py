@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
@@ -18,6 +18,9 @@ from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
 from toolkit.datasets.base import SpeechDataset, recording
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 
 @spec
@@ -31,7 +34,7 @@ class CommonVoice(SpeechDataset):
     language: str = option("en", "language code, such as de or pt")
     plain: bool = option(True, "lower-case transcripts with only letters, digits, apostrophes and spaces")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         for split in self.kept:
             for row in hub.rows(*self._part(split), cache, ("path", "sentence")):
                 yield self.example(split, row)

@@ -11,7 +11,7 @@ import gzip
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.datasets.base import ImageDataset, labelled
 from toolkit.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 FILE = "datasets/data/digits.csv.gz"
 NAMES = tuple("0123456789")
@@ -40,7 +43,7 @@ class Digits(ImageDataset):
     def carved(self) -> dict[str, float]:
         return {"test": self.test_fraction, "validation": self.validation_fraction}
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         file = _file()
         try:
             with gzip.open(file, "rt") as stream:

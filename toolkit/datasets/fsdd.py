@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
@@ -18,6 +18,9 @@ from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.datasets import audio_folder
 from toolkit.datasets.base import SpeechDataset, recording
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)")
@@ -35,7 +38,7 @@ class FSDD(SpeechDataset):
     )
     repository: str = option("mteb/free-spoken-digit-dataset", "repository on the hub, used without a path (untested)")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         if self.path is None:
             yield from self._from_hub(cache)
             return

@@ -16,7 +16,7 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import SPLITS, Example
@@ -24,6 +24,9 @@ from toolkit.data.media.image import FORMATS
 from toolkit.data.problems import Problem, nearest
 from toolkit.data.sources.folder import ALIASES, name_in, split_of, unusable
 from toolkit.datasets.base import ImageDataset, labelled_image
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 LEFT_BEHIND = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}  # files of file browsers
 
@@ -45,7 +48,7 @@ class ImageFolder(ImageDataset):
     def carved(self) -> dict[str, float]:
         return {"test": self.test_fraction, "validation": self.validation_fraction}
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         root = Path(self.path or "").expanduser()
         try:
             yield from _read(root)

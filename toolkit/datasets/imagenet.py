@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
@@ -19,6 +19,9 @@ from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
 from toolkit.datasets.base import ImageDataset, labelled_image
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 
 @spec
@@ -38,7 +41,7 @@ class ImageNet(ImageDataset):
     path: str | None = option(None, "local copy of the repository; null: fetched from the hub")
     repository: str = option("ILSVRC/imagenet-1k", "repository on the hub")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         for split in ("test",) if self.streaming else ("train", "test"):
             for row in hub.rows(*self._part(split), cache, ("label",), "image"):
                 yield self.example(split, row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
@@ -16,6 +16,9 @@ from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
 from toolkit.datasets.base import SpeechDataset, recording
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 
 @spec
@@ -26,14 +29,12 @@ class LibriSpeech(SpeechDataset):
 
     path: str | None = option(None, "local copy of the repository; null: fetched from the hub")
     repository: str = option("openslr/librispeech_asr", "repository on the hub")
-    subset: Literal["clean", "other", "all"] = option(
-        "clean", "configuration of the repository", choices=("clean", "other", "all")
-    )
+    subset: Literal["clean", "other", "all"] = option("clean", "configuration of the repository")
     train: str = option("train.100", "split of the hub to train on: train.100, train.360 (clean), train.500 (other)")
     validation: str = option("validation", "split of the hub to validate on")
     test: str = option("test", "split of the hub to test on")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         for split in self.kept:
             for row in hub.rows(*self._part(split), cache, ("id", "text")):
                 yield self.example(split, row)

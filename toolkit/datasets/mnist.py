@@ -16,7 +16,7 @@ import math
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_image
 from toolkit.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 CLOTHING = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -61,7 +64,7 @@ class MNIST(FourFiles):
 
     repository: str = option("ylecun/mnist", "repository on the hub, used without a path (untested)")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         if self.path:
             yield from local(Path(self.path).expanduser(), DIGITS)
         else:
@@ -76,7 +79,7 @@ class FashionMNIST(FourFiles):
         "zalando-datasets/fashion_mnist", "repository on the hub, used if Debian's package is not available (untested)"
     )
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         from toolkit.data.sources import fetch
 
         if self.path:
@@ -99,7 +102,7 @@ class FashionMNIST(FourFiles):
             ) from None
 
 
-def _fetch(cache: Path, progress: Any) -> Path:
+def _fetch(cache: Path, progress: Bars) -> Path:
     """Return the folder of Fashion-MNIST's files, fetched once by apt-get.
 
     Raises:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
@@ -29,6 +29,9 @@ from toolkit.data.sources.shards import Row, Shards
 from toolkit.datasets import parallel_text
 from toolkit.datasets.base import PairDataset, pair
 from toolkit.datasets.shards import pair_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 BLOCK = 10_000  # rows that are read at a time
 
@@ -64,7 +67,7 @@ class Multi30k(_Official):
     test: str = option("test_2016_flickr", "name of the test files in the folder")
     repository: str = option("bentrevett/multi30k", "repository on the hub")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from all_splits(self, None, cache, (self.source, self.target))
 
     def shards(self, split: str, cache: Path) -> Shards:
@@ -90,7 +93,7 @@ class Tatoeba(PairDataset):
         if not self.path and "en" not in (self.source, self.target):
             yield "target", f"found {self.target} with dataset.source={self.source}, expected en to be one of them"
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from parallel_text.with_splits(
             self._pairs(cache), self.validation_fraction, self.test_fraction, self.split_seed
         )
@@ -125,7 +128,7 @@ class IWSLT(Uncleaned):
     repository: str = option("IWSLT/iwslt2017", "repository on the hub")
     revision: str | None = option("refs/convert/parquet", "revision on the hub")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from all_splits(self, f"iwslt2017-{self.source}-{self.target}", cache, None, self.revision)
 
     def shards(self, split: str, cache: Path) -> Shards:
@@ -141,7 +144,7 @@ class WMT14(Uncleaned):
     target: str = option("de", "language to translate to; the other is cs, de, fr, hi or ru")
     repository: str = option("wmt/wmt14", "repository on the hub")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from all_splits(self, self._name, cache, None)
 
     def shards(self, split: str, cache: Path) -> Shards:

@@ -20,7 +20,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from toolkit.config.spec import option, spec
 from toolkit.data.columns.text import clean
@@ -30,6 +30,9 @@ from toolkit.data.sources import folder
 from toolkit.data.sources.folder import ALIASES, unusable
 from toolkit.data.sources.lines import read_lines
 from toolkit.datasets.base import PairDataset, pair
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")  # en, pt-BR, zh_Hans
 OTHER = {"csv", "gz", "log", "md", "sgm", "tsv", "txt", "xml", "zip"}  # endings that look like a language
@@ -55,7 +58,7 @@ class ParallelText(PairDataset):
         if self.validation_fraction + self.test_fraction >= 1:
             yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         items = read(Path(self.path or ""), self.source, self.target, self.test, self.split)
         yield from with_splits(items, self.validation_fraction, self.test_fraction, self.split_seed)
 

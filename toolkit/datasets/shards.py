@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
@@ -14,6 +14,9 @@ from toolkit.data.problems import Problem
 from toolkit.data.source import Source
 from toolkit.data.sources.shards import Row, Shards, in_folder
 from toolkit.datasets.base import SIDES, ImageDataset, PairDataset, SpeechDataset, labelled_image, pair, recording
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 AUDIO = ("audio", "wav", "flac", "mp3", "ogg", "opus", "m4a")
 TEXT = ("text", "sentence", "transcript", "transcription", "txt")
@@ -64,7 +67,7 @@ class AudioShards(SpeechDataset):
             return Problem("wrong type", row.where, f"found {text!r}, expected a transcript")
         return recording(f"{split}/{row.number}", split, text, row.read, row.where, row.file_name, row.stamp)
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from read_all(self, cache)
 
 
@@ -90,7 +93,7 @@ class ImageShards(ImageDataset):
             return Problem("wrong type", row.where, f"found {label!r}, expected the name or the number of a class")
         return labelled_image(f"{split}/{row.number}", split, str(label), row.read, row.where, row.file_name, row.stamp)
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from read_all(self, cache)
 
 
@@ -115,5 +118,5 @@ class PairShards(PairDataset):
     def example(self, split: str, row: Row) -> Example | Problem:
         return pair_of(split, row, (self.source, self.target))
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from read_all(self, cache)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
@@ -16,6 +16,9 @@ from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
 from toolkit.datasets.base import SpeechDataset, recording
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 
 @spec
@@ -29,7 +32,7 @@ class SpeechCommands(SpeechDataset):
     revision: str | None = option("refs/convert/parquet", "revision on the hub; not used with a path")
     version: str = option("v0.02", "version of the corpus: v0.01 (30 words) or v0.02 (35)")
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         for split in self.kept:
             for row in hub.rows(*self._part(split), cache, ("file", "label")):
                 if example := self.example(split, row):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from toolkit.config import build, schema
+from toolkit.config import compose, process, schema
 from toolkit.data import pipeline
 from toolkit.data.columns.column import columns_of
 from toolkit.inference.predictor import Predictor
@@ -35,10 +35,11 @@ def load(
         ConfigError: the folder has no run, or the overrides do not fit it; lists every problem.
         DataError: all checkpoints are damaged.
     """
+    compose.earlier(Path(run_folder))
     quoted = str(run_folder).replace("'", "\\'")  # it may contain blanks, commas and equals signs
     chosen = [f"backend={backend}"] if backend else []
     run = schema.check([f"evaluate='{quoted}'", *ONE_DEVICE, *chosen, *overrides])
-    build.isolate(run.backend)
+    process.prepare(run.backend)
     best = checkpoint.choose(Path(run_folder) / "checkpoints", "best", warn)
     resume.check(run, resume.changes(best.about.config, schema.plain(run)), best)
     columns = columns_of(run)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +38,12 @@ class Predictor:
     learned: Learned
     engine: Engine
 
-    def __call__(self, inputs: Sequence[str]) -> list[Row]:
+    def __call__(self, inputs: Sequence[str], warn: Callable[[str], None] = warnings.warn) -> list[Row]:
         """Answer inputs.
 
         Args:
             inputs: paths of audio or image files; lines of text, or paths of text files with a line for each.
+            warn: gets a line for each input left out.
 
         Returns:
             a row for each input, in their order: ``id``, ``hypothesis``, ``score``, and the entries of the task. A
@@ -53,15 +55,12 @@ class Predictor:
         """
         if isinstance(inputs, str | Path):
             raise ConfigError(f"inputs: found {str(inputs)!r}, expected a list: [{str(inputs)!r}]")
-        questions = self.questions(inputs)
-        judge(questions.problems, self.run.dataset.on_bad, "a prediction")
-        return self.answer(questions)
+        questions = pipeline.questions(self.run, self.columns, inputs, self.learned)
+        for line in judge(questions.problems, self.run.dataset.on_bad, "a prediction").lines:
+            warn(f"left out: {line}")
+        return self._answer(questions)
 
-    def questions(self, inputs: Sequence[str]) -> Questions:
-        """Decode and check inputs, and collect the problems of those that cannot be used."""
-        return pipeline.questions(self.run, self.columns, inputs, self.learned)
-
-    def answer(self, questions: Questions) -> list[Row]:
+    def _answer(self, questions: Questions) -> list[Row]:
         """Answer the usable inputs, in their order."""
         rows = []
         if len(questions.split):

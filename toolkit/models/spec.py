@@ -12,6 +12,7 @@ class Model:
 
     input: ClassVar[str]  # kind of the input column
     output: ClassVar[str]  # frames, tokens or classes, as the task asks for
+    native_dropout: bool = False  # a field of a model with dropout: use the framework's own
 
     @property
     def longest(self) -> int | None:

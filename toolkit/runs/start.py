@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.config import build, compose, schema
+from toolkit.config import compose, process, schema
 from toolkit.config.schema import Run
 from toolkit.errors import ConfigError, Interrupted, RunError
 from toolkit.training import processes
@@ -30,7 +30,7 @@ def start(run: Run, overrides: Sequence[str], folders: Sequence[Path] = ()) -> i
         return processes.launch(arguments, run.trainer.processes(run.backend), run.run_dir)
     if rank:  # only rank 0 prints
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    build.isolate(run.backend)
+    process.prepare(run.backend)
     from toolkit.runs import job  # only now that the other framework is hidden from the libraries that look for it
 
     job.execute(run, schema.plain(run), list(overrides), rank)

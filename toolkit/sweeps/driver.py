@@ -1,80 +1,30 @@
-"""Driver of a sweep: checks it, starts its jobs, watches them and keeps their results."""
+"""Driver of a sweep: starts its jobs, watches them and keeps their results."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import shlex
 import signal
 import sys
 import textwrap
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.config import compose, schema
-from toolkit.config.compose import Axis
-from toolkit.config.schema import Run
-from toolkit.config.source import OF_A_SWEEP
 from toolkit.errors import ConfigError, writing
 from toolkit.runs import checkpoint
 from toolkit.runs.folder import hold, in_use
 from toolkit.sweeps import page, search, state
 from toolkit.sweeps.launchers import Launcher, Process, launcher
-from toolkit.sweeps.spec import Optuna
-from toolkit.sweeps.state import Job, Objective, State, Trial
+from toolkit.sweeps.plan import Plan, check, folder_of, key_of
+from toolkit.sweeps.state import Job, State, Trial
 from toolkit.training.processes import handled, placed
 
 PAUSE = 0.2  # seconds between two looks at the jobs
 LONGEST = 200  # characters of a reason; its log has all of it
-CHECKED = 64  # combinations of a grid that are checked one by one before it begins; of more, each axis by itself
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Checked command line of a sweep.
-
-    Args:
-        command: its words.
-        words: overrides that all jobs share.
-        axes: keys that vary.
-        run: one of the jobs.
-        sweep: settings of the sweep.
-        objectives: figures to optimize.
-        folders: more folders of configs.
-        run_dir: folder of the sweep, if given.
-    """
-
-    command: list[str]
-    words: list[str]
-    axes: list[Axis]
-    run: Run
-    sweep: schema.Sweep
-    objectives: list[Objective]
-    folders: Sequence[Path]
-    run_dir: Path | None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        search = self.sweep.sweep
-        return {
-            "words": sorted(self.words),
-            "axes": [asdict(axis) | {"values": list(axis.values)} for axis in self.axes],
-            "seeds": self.sweep.seeds,
-            "objectives": [objective.name for objective in self.objectives],
-            "sweep": type(search).__name__,
-            "study": [search.storage, search.study] if isinstance(search, Optuna) else [None, None],
-        }
-
-    @property
-    def pruning(self) -> bool:
-        """Tell if trials can be pruned: one objective that is measured during training, one seed."""
-        objectives = self.objectives
-        return len(objectives) == 1 and objectives[0].name.startswith("validation.") and self.sweep.seeds == 1
 
 
 def run(overrides: Sequence[str], folders: Sequence[Path]) -> int:
@@ -86,110 +36,14 @@ def run(overrides: Sequence[str], folders: Sequence[Path]) -> int:
     Raises:
         UserError: before anything has started.
     """
-    plan = planned(overrides, folders)
-    folder = chosen(plan)
-    with held(folder):
+    plan = check(overrides, folders)
+    folder = folder_of(plan)
+    with lock(folder):
         return Sweep(plan, folder).run()
 
 
-def planned(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
-    """Check a whole sweep.
-
-    Raises:
-        ConfigError: with every problem of every job.
-    """
-    problems: list[str] = []
-    fixed, axes = compose.axes(overrides, problems)
-    run, sweep = _checked([*fixed, *(f"{axis.key}={axis.samples[0]}" for axis in axes)], folders, problems)
-    if sweep is not None:
-        known = {axis.key for axis in axes} | {_key(word) for word in fixed}
-        words, more = compose.axes(sweep.ranges, problems)
-        problems += [f"ranges: {word}: one value, expected several" for word in words]
-        axes = [*(axis for axis in more if axis.key not in known), *axes]
-        problems += search.check(sweep.sweep, axes)
-        if sweep.seeds > 1 and any(axis.key == "seed" for axis in axes):
-            problems.append(f"seeds: found {sweep.seeds} beside several values of seed, expected one of the two")
-    problems += [
-        f"{axis.key}: several values, expected one for the whole sweep"
-        for axis in axes
-        if axis.key.partition(".")[0] in (*OF_A_SWEEP, "run_dir", "resume")
-    ]
-    varied, given = [axis.key for axis in axes], {_key(word) for word in fixed}
-    problems += [f"{key}: given twice" for key in dict.fromkeys(varied) if varied.count(key) > 1 or key in given]
-    runs = [_checked([*fixed, *words], folders, problems)[0] for words in _samples(axes)]
-    monitors = list(dict.fromkeys(one.task.monitor for one in runs if one is not None))
-    objectives = []
-    if run is not None and sweep is not None:
-        if len(monitors) > 1 and not sweep.objectives:
-            told = " and ".join(monitors)
-            problems.append(f"objectives: the runs monitor {told}; give what to compare them by, as [validation.loss]")
-        try:
-            objectives = [Objective.named(n, run.task) for n in sweep.objectives or [f"validation.{run.task.monitor}"]]
-        except ConfigError as error:
-            problems += error.problems
-    if problems or run is None or sweep is None:
-        raise ConfigError(list(dict.fromkeys(problems)), "the configs cannot be run:")
-    own = (*OF_A_SWEEP, "run_dir")
-    words = [word for word in fixed if _key(word).partition(".")[0] not in own]
-    given_dir = Path(run.run_dir) if any(_key(word) == "run_dir" for word in fixed) else None
-    return Plan(list(overrides), words, axes, run, sweep, objectives, folders, given_dir)
-
-
-def _checked(
-    words: Sequence[str], folders: Sequence[Path], problems: list[str]
-) -> tuple[Run | None, schema.Sweep | None]:
-    try:
-        return schema.check_both(words, folders)
-    except ConfigError as error:
-        problems += error.problems
-        return None, None
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
-
-
-def _samples(axes: Sequence[Axis]) -> Iterator[list[str]]:
-    """Yield overrides that represent all jobs in a check."""
-    samples = [[f"{axis.key}={value}" for value in axis.samples] for axis in axes]
-    count = 1
-    for values in samples:
-        count *= len(values)
-    if count <= CHECKED:
-        yield from map(list, itertools.product(*samples))
-        return
-    for place, values in enumerate(samples):
-        for value in values:
-            yield [value if i == place else others[0] for i, others in enumerate(samples)]
-
-
-def chosen(plan: Plan) -> Path:
-    """Return the folder of the sweep: the given one, that of the same sweep if it was interrupted, or a new one.
-
-    Raises:
-        ConfigError: it holds something else, or the same sweep is running.
-    """
-    varied = any(axis.key == "recipe" for axis in plan.axes)
-    base = Path("multirun") / ("sweep" if varied else plan.run.recipe)
-    if (folder := plan.run_dir) is not None:
-        found = state.load(folder)
-        if found is None and checkpoint.find(folder / "checkpoints", "last"):
-            raise ConfigError(f"run_dir: {folder} holds a run, expected a sweep or nothing")
-        if found is not None and found.identity != plan.identity:
-            was = shlex.join(found.command)
-            raise ConfigError(f"run_dir: {folder} holds another sweep ({was}); give another folder, or its command")
-        return folder
-    for folder in sorted(base.glob("*"), reverse=True):
-        found = None
-        with contextlib.suppress(ConfigError):  # one of another version, or cut off
-            found = state.load(folder)
-        if found is not None and not found.ended and found.identity == plan.identity:
-            return folder
-    return base / time.strftime("%Y-%m-%d_%H-%M-%S")
-
-
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Lock the folder of a sweep.
 
     Raises:
@@ -197,13 +51,13 @@ def held(folder: Path) -> Iterator[None]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the sweep
+        file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the sweep
     try:
-        if warning := hold(lock, folder):
+        if warning := hold(file, folder):
             print(warning)
         yield
     finally:
-        lock.close()
+        file.close()
 
 
 class Sweep:
@@ -221,7 +75,7 @@ class Sweep:
         trials = [trial for trial in self.state.trials if trial.state != "failed"]
         failed = [trial for trial in self.state.trials if trial.state == "failed"]
         self.spent = {job.name: job.seconds for trial in failed for job in trial.jobs}
-        self.state = replace(self.state, command=plan.command, total=self.search.shown, trials=trials, ended=False)
+        self.state = replace(self.state, command=plan.command, total=self.search.count, trials=trials, ended=False)
         self.waiting: list[tuple[Trial, Job]] = []
         self.running: dict[int, Running] = {}  # slot -> job
         self.stopped = 0
@@ -234,7 +88,7 @@ class Sweep:
     def run(self) -> int:
         """Run the remaining jobs and return the exit code."""
         try:
-            with handled(self._caught), self.display:
+            with handled(self._on_signal), self.display:
                 while self._fill() or self.running or self.waiting:
                     self._look()
                     self.display.show(self.running.values())
@@ -261,8 +115,8 @@ class Sweep:
         return 128 + self.stopped if self.stopped else int(bool(self.state.failed))
 
     def _fill(self) -> bool:
-        """Start jobs up to the limit; returns whether one was started or found done."""
-        moved = False
+        """Start jobs up to the limit; return whether one was started or was done before."""
+        progress = False
         while not self.stopped and len(self.running) < self.plan.sweep.launcher.jobs:
             if not self.waiting and not self._ask():
                 break
@@ -271,20 +125,20 @@ class Sweep:
                 self.display.once(f"run {job.name}: waits, for a process of before still saves in its folder")
                 break
             self.waiting.pop(0)
-            moved = True
+            progress = True
             if state.results(self.folder / job.name) is not None:
                 job.state = "done"
                 self._settle(trial, job)
             else:
                 self._start(trial, job)
-        return moved
+        return progress
 
     def _ask(self) -> bool:
-        """Take the next trial, if there is one."""
-        asked = self.search.ask()
-        if asked is None:
+        """Take the next trial, and return whether there is one."""
+        proposal = self.search.ask()
+        if proposal is None:
             return False
-        number, params = asked
+        number, params = proposal
         trial = next((t for t in self.state.trials if t.number == number), None)
         if trial is None:
             trial = Trial(number, params, self._jobs(number))
@@ -308,12 +162,12 @@ class Sweep:
         folder = self.folder / job.name
         params = [f"{key}={value}" for key, value in trial.params.items()]
         words = [*self.plan.words, *params, *([f"seed={job.seed}"] if job.seed is not None else [])]
-        begun = checkpoint.find(folder / "checkpoints", "last")
-        kept = [_key(word) for word in words if _key(word) in ("resume", "evaluate")]
-        if begun and kept == ["resume"]:  # from another run at first, now from itself
+        has_checkpoint = checkpoint.find(folder / "checkpoints", "last")
+        sources = [key_of(word) for word in words if key_of(word) in ("resume", "evaluate")]
+        if has_checkpoint and sources == ["resume"]:  # from another run at first, now from itself
             own = str(folder).replace("'", "\\'")
-            words = [f"resume='{own}'" if _key(word) == "resume" else word for word in words]
-        elif not kept:
+            words = [f"resume='{own}'" if key_of(word) == "resume" else word for word in words]
+        elif not sources:
             words = [*words, "resume=auto"]
         slot = next(n for n in range(self.plan.sweep.launcher.jobs) if n not in self.running)
         log = self.folder / "logs" / f"{job.name}.log"
@@ -366,11 +220,11 @@ class Sweep:
                     return
 
     def _settle(self, trial: Trial, ended: Job) -> None:
-        """Save how a job ended; tell the search once all jobs of the trial have."""
+        """Save the state of an ended job; tell the search the result once all jobs of the trial have ended."""
         if trial.state == "done":
             try:
-                found = [state.results(self.folder / job.name) or {} for job in trial.jobs]
-                trial.values = [[objective.of(one) for objective in self.plan.objectives] for one in found]
+                results = [state.results(self.folder / job.name) or {} for job in trial.jobs]
+                trial.values = [[objective.of(one) for objective in self.plan.objectives] for one in results]
             except KeyError as error:
                 for job in trial.jobs:
                     job.state, job.why = "failed", str(error.args[0])
@@ -379,8 +233,8 @@ class Sweep:
         if not any(job.state in ("waiting", "running") for job in trial.jobs):
             self.search.tell(trial.number, trial.means(), trial.state == "pruned")
 
-    def _caught(self, signum: int, _: Any) -> None:
-        """The first signal asks all jobs to save and end, the second kills them."""
+    def _on_signal(self, signum: int, _: Any) -> None:
+        """Ask all jobs to save and end at the first signal, and kill them at the second."""
         again, self.stopped = bool(self.stopped), signum
         for running in self.running.values():
             running.ask(signal.SIGKILL if again else signum)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from toolkit.config import contracts
+from toolkit.config import contracts, process
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Local, Ray, Submitit
 from toolkit.training.processes import start
@@ -24,14 +24,14 @@ class Process(Protocol):
     """A job that was started."""
 
     def poll(self) -> int | None:
-        """Its exit code, as a shell gives it; None while it waits or runs."""
+        """Return the exit code, as a shell gives it; None while the job waits or runs."""
 
     def stop(self, signum: int) -> None:
         """Ask it to save and end."""
 
     @property
     def handle(self) -> str:
-        """By which a later sweep finds it again; empty where it ends with this one."""
+        """The name by which a later sweep finds the job; empty if it ends with this one."""
 
 
 class Launcher(Protocol):
@@ -54,7 +54,7 @@ def launcher(spec: contracts.Launcher, folder: Path) -> Launcher:
     """
     for kind, package, extra in ((Submitit, "submitit", "sweep"), (Ray, "ray", "ray")):
         if isinstance(spec, kind) and importlib.util.find_spec(package) is None:
-            raise ConfigError(f'launcher: needs {package}, not installed here: pip install "toolkit[{extra}]"')
+            raise ConfigError(f"launcher: needs {package}, not installed here: {process.install(extra)}")
     kinds: dict[type[Any], Callable[[Any, Path], Launcher]] = {Local: Here, Submitit: Slurm, Ray: Cluster}
     try:
         return kinds[type(spec)](spec, folder)
@@ -105,7 +105,7 @@ class Child:
 
 
 def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
-    """Run a job on the machine where this function was sent to; once there is :func:`stop_file`, ask it to end.
+    """Run a job on the machine that this function was sent to; once there is :func:`stop_file`, ask it to end.
 
     Returns:
         the exit code, as a shell gives it.
@@ -125,7 +125,7 @@ def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
 
 
 def stop_file(log: Path) -> Path:
-    """Path of the file that asks a job on another machine to save and end."""
+    """Return the path of the file that asks a job on another machine to save and end."""
     return log.with_suffix(".stop")
 
 

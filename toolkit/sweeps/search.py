@@ -1,4 +1,4 @@
-"""Which trials a sweep has: all of a grid, or those that Optuna asks for, one after the other."""
+"""Search of a sweep: all combinations of a grid, or the trials that Optuna asks for, one after the other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from toolkit.config.compose import Axis
 from toolkit.config.contracts import Component
+from toolkit.config.process import install
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Grid, Optuna
 
@@ -26,10 +27,10 @@ TRIES = 5  # to open a database that another sweep may be making at this moment
 class Search(Protocol):
     """Source of the trials."""
 
-    shown: int  # trials that there will be
+    count: int  # trials that there will be
 
     def ask(self) -> tuple[int, Params] | None:
-        """Number and parameters of the next trial; None: there are no more."""
+        """Return number and parameters of the next trial; None: there are no more."""
 
     def tell(self, number: int, values: Sequence[float] | None, pruned: bool = False) -> None:
         """Take the result of a trial; None: it failed, or was pruned."""
@@ -64,7 +65,7 @@ def check(spec: Component, axes: Sequence[Axis]) -> list[str]:
         ]
     found = [] if axes else ["sweep=optuna: nothing varies; give a range, as optimizer.lr=tag(log,interval(1e-4,1e-2))"]
     if isinstance(spec, Optuna) and importlib.util.find_spec("optuna") is None:
-        found.append('sweep=optuna: needs optuna, not installed here: pip install "toolkit[sweep]"')
+        found.append(f"sweep=optuna: needs optuna, not installed here: {install('sweep')}")
     return found
 
 
@@ -74,7 +75,7 @@ class Combinations:
     def __init__(self, axes: Sequence[Axis]) -> None:
         keys = [axis.key for axis in axes]
         self.trials = [dict(zip(keys, v, strict=True)) for v in itertools.product(*(axis.values for axis in axes))]
-        self.shown = len(self.trials)
+        self.count = len(self.trials)
         self._next = iter(enumerate(self.trials))
 
     def ask(self) -> tuple[int, Params] | None:
@@ -102,11 +103,11 @@ class Study:
         ours = [trial for trial in earlier if trial.user_attrs.get(OURS) == uid]
         self._begun = [trial for trial in ours if trial.state.name == "RUNNING"]
         failed = self._again([trial for trial in ours if trial.state.name == "FAIL"], earlier)
-        self.shown, self.total = spec.trials, spec.trials + failed
+        self.count, self.total = spec.trials, spec.trials + failed
         self._trials: dict[int, Any] = {}
 
     def _again(self, failed: Sequence[Any], earlier: Sequence[Any]) -> int:
-        """Queue what failed before once more; returns how many trials do not count for that."""
+        """Queue the failed trials once more; return how many trials do not count for that."""
         done = [trial.params for trial in earlier if trial.state.name in ("COMPLETE", "PRUNED")]
         done += [trial.system_attrs.get("fixed_params") for trial in earlier if trial.state.name == "WAITING"]
         for trial in failed:
@@ -170,7 +171,7 @@ def _opened(optuna: Any, spec: Optuna, folder: Path, directions: Sequence[str], 
 
 
 def _seed(spec: Optuna, uid: str, earlier: int) -> int:
-    """Seed of a sampler that begins after a number of trials, so that it repeats no draw of any sampler."""
+    """Return the seed of a sampler that begins after ``earlier`` trials, so that it repeats no draw of any sampler."""
     if spec.storage is None:
         return spec.seed + earlier
     return zlib.crc32(f"{spec.seed} {uid} {earlier}".encode())
@@ -205,7 +206,7 @@ def _pruner(optuna: Any, spec: Optuna, pruning: bool) -> Any:
 
 
 def importance(axes: Sequence[str], rows: Sequence[Mapping[str, str]], values: Sequence[float]) -> dict[str, float]:
-    """How much of the variance of an objective each parameter explains (fANOVA, Hutter et al. 2014, by Optuna).
+    """Compute the share of an objective's variance that each parameter explains (fANOVA, Hutter et al. 2014; Optuna).
 
     Args:
         axes: the parameters.

@@ -60,16 +60,17 @@ class Objective:
         return 1 if self.direction == "minimize" else -1
 
     def of(self, results: Mapping[str, Any]) -> float:
-        """
+        """Return the figure in a run's results.
+
         Raises:
-            KeyError: the run has no such figure; with what there is.
+            KeyError: the run has no such figure; lists those that it has.
         """
         split, _, name = self.name.partition(".")
-        found = results["metrics"].get(split, {}) if name else results
-        value = found.get(name or split)
+        figures = results["metrics"].get(split, {}) if name else results
+        value = figures.get(name or split)
         if not isinstance(value, (int, float)):
-            there = [f"{s}.{n}" for s, values in results["metrics"].items() for n in values]
-            raise KeyError(f"no {self.name} in results.json (there are: {', '.join([*there, *FIGURES])})")
+            names = [f"{s}.{n}" for s, values in results["metrics"].items() for n in values]
+            raise KeyError(f"no {self.name} in results.json (there are: {', '.join([*names, *FIGURES])})")
         return float(value)
 
     def shown(self, value: float | None) -> str:
@@ -119,22 +120,22 @@ class Trial:
         return next((state for state in order if state in states), "done")
 
     def means(self) -> list[float] | None:
-        """The objectives over the seeds; None where a job is missing."""
+        """Return the means of the objectives over the seeds; None if a job is missing."""
         if self.state != "done":
             return None
-        return [statistics.fmean(found) for found in zip(*self.values, strict=True)]
+        return [statistics.fmean(values) for values in zip(*self.values, strict=True)]
 
     def intervals(self) -> list[float] | None:
-        """Half the width of the 95 % interval of each mean, by Student's t; None with one seed."""
+        """Return half the width of the 95 % interval of each mean, by Student's t; None with one seed."""
         count = len(self.values)
         if self.state != "done" or count < 2:
             return None
         quantile = STUDENT[min(count - 2, len(STUDENT) - 1)]
-        return [quantile * deviation(found) / math.sqrt(count) for found in zip(*self.values, strict=True)]
+        return [quantile * deviation(values) / math.sqrt(count) for values in zip(*self.values, strict=True)]
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Standard deviation of a sample; NaN if one of the values is not finite."""
+    """Return the standard deviation of a sample; NaN if one of the values is not finite."""
     return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
@@ -145,12 +146,12 @@ class State:
     Args:
         uid: no other sweep has it.
         command: the words of the command line.
-        identity: what makes it this sweep and no other.
-        recipe: what is trained.
+        identity: settings by which a sweep is recognized when it resumes.
+        recipe: of the runs.
         axes: the keys that vary.
-        objectives: what is looked for, the first one sorts.
+        objectives: figures to optimize; the first one sorts the trials.
         total: trials that there will be.
-        ended: nothing is left to be done.
+        ended: no trial is left.
     """
 
     uid: str
@@ -169,7 +170,7 @@ class State:
             checkpoint.write(folder / FILE, blob)
 
     def ranked(self) -> list[Trial]:
-        """Those that are done, the best first by the first objective, then the others."""
+        """Return the trials that are done, the best first by the first objective, then the others."""
         sign = self.objectives[0].sign
 
         def key(trial: Trial) -> tuple[bool, float, int]:
@@ -185,7 +186,7 @@ class State:
 
 
 def load(folder: Path) -> State | None:
-    """The sweep of a folder; None where there is none.
+    """Load the sweep of a folder; None if there is none.
 
     Raises:
         ConfigError: its file cannot be read.
@@ -194,18 +195,18 @@ def load(folder: Path) -> State | None:
     if not path.exists():
         return None
     try:
-        told = json.loads(path.read_text("utf-8"))
-        if told.pop("format") != FORMAT:
+        data = json.loads(path.read_text("utf-8"))
+        if data.pop("format") != FORMAT:
             raise ValueError("another format")
-        told["objectives"] = [Objective(**objective) for objective in told["objectives"]]
-        told["trials"] = [Trial(**t | {"jobs": [Job(**job) for job in t["jobs"]]}) for t in told["trials"]]
-        return State(**told)
+        data["objectives"] = [Objective(**objective) for objective in data["objectives"]]
+        data["trials"] = [Trial(**t | {"jobs": [Job(**job) for job in t["jobs"]]}) for t in data["trials"]]
+        return State(**data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}), expected what a sweep has left") from error
+        raise ConfigError(f"{path}: cannot be read ({error}), expected the state of a sweep") from error
 
 
 def results(folder: Path) -> dict[str, Any] | None:
-    """Results of a job's run; None before its end."""
+    """Read the results of a job's run; None before its end."""
     try:
         return json.loads((folder / "results.json").read_text("utf-8"))
     except FileNotFoundError:
@@ -213,7 +214,7 @@ def results(folder: Path) -> dict[str, Any] | None:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a job's ``metrics.jsonl``; a line that is being written is left out."""
+    """Read the rows of a job's ``metrics.jsonl``, except a line that is being written."""
     try:
         lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines(keepends=True)
     except FileNotFoundError:
@@ -222,7 +223,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def last_line(log: Path) -> str:
-    """Last line of a job's output."""
+    """Return the last line of a job's output."""
     try:
         lines: Sequence[str] = log.read_text("utf-8", "replace").split("\n")
     except OSError:

@@ -8,6 +8,11 @@ import keras
 import tensorflow as tf
 
 
+def wide(logits: tf.Tensor) -> tf.Tensor:
+    """Return logits in float32, or in float64 if the model is."""
+    return logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
+
+
 class Task(keras.layers.Layer):
     """Features and a model under a loss.
 

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 
 
+def wide(logits: Tensor) -> Tensor:
+    """Return logits in float32, or in float64 if the model is."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 class Task(lightning.LightningModule):
     """Features and a model under a loss: a plain ``LightningModule``, which the stock ``Trainer`` can train.
 

@@ -25,7 +25,7 @@ from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import ConfigError
+from toolkit.errors import STOPPING, ConfigError
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -150,7 +150,7 @@ def launch(arguments: Sequence[str], count: int, folder: str) -> int:
 @contextlib.contextmanager
 def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Call ``handler`` for the signals that ask this process to stop, inside the ``with`` block."""
-    before = {signum: signal.signal(signum, handler) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.signal(signum, handler) for signum in STOPPING}
     try:
         yield
     finally:

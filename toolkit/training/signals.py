@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.data.exchange import Ranks
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+from toolkit.errors import STOPPING
 
 
 class Signals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from text_to_number.number import Number
 from toolkit.config.spec import option, spec
@@ -14,6 +14,9 @@ from toolkit.data.columns.text import Text, TextFields
 from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.data.source import Source
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 TEENS = ("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
@@ -28,7 +31,7 @@ class NumberWords(Source, TextFields):
 
     below: int = option(1000, "first number that is left out", ge=100, le=1000)
 
-    def examples(self, cache: Path, progress: Any) -> Iterator[Example | Problem]:
+    def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         for number in range(self.below):
             split = {0: "validation", 1: "test"}.get(zlib.crc32(str(number).encode()) % 10, "train")
             yield Example(str(number), split, {"text": words(number), "number": number}, f"number {number}")

@@ -6,13 +6,16 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Question, selected
 from toolkit.errors import reading
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 FIELDS: Fields = {"numbers": (("batch",), np.float32)}  # of mean 0 and deviation 1 over the training split
 FILE = "scale.json"
@@ -96,7 +99,7 @@ class Number(Column[NumberValues]):
             return value, "no number", f"found {value!r}, expected a number"
 
     def decode(
-        self, values: Sequence[float], wheres: Sequence[str], cache: Any, progress: Any
+        self, values: Sequence[float], wheres: Sequence[str], cache: Path | None, progress: Bars
     ) -> Decoded[NumberValues]:
         return Decoded(NumberValues(np.array(values, np.float64)), range(len(values)), [])
 

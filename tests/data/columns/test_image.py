@@ -111,9 +111,9 @@ def test_a_run_learns_loads_and_batches(data: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["images"], all_pixels(corpus.splits["train"])[positions])
     assert found["labels"].tolist() == [int(corpus.splits["train"].references[i] == "dog") for i in positions]
     for i, position in enumerate(positions):
-        alone = run.features.draw(12, 12, run.seed, 4, int(position))
-        assert found["boxes"][i].tolist() == alone["box"].tolist() and found["flips"][i] == alone["flip"]
-        assert found["shares"][i] == alone["share"]
+        alone = run.features.draw_batch(12, 12, run.seed, 4, np.array([position]))
+        for name in ("boxes", "flips", "shares"):
+            np.testing.assert_array_equal(found[name][i], alone[name][0])
     assert found["partners"].tolist() == [1, 2, 0]
     again = collator(batches[0], 4)
     assert all((again[name] == found[name]).all() for name in found)
@@ -166,8 +166,8 @@ def test_images_given_to_a_run(data: Path, tmp_path: Path) -> None:
     given = questions(run, columns_of(run), [large, page, "gone.png", large, str(data)], known)
     split, problems = given.split, given.problems
     assert split.ids == [large, large] and len(split) == 2
-    assert [problem.kind for problem in problems] == ["mislabelled", "unreadable", "unreadable"]
-    assert [problem.where for problem in problems] == [page, "gone.png", str(data)]
+    assert [problem.kind for problem in problems] == ["no such file", "not a file", "mislabelled"]
+    assert [problem.where for problem in problems] == ["gone.png", str(data), page]
     found = batched(run, columns_of(run), split, known, False).collator(np.arange(2), 0)
     assert found["images"].shape == (2, 12, 12, 3)
     assert Image.answer.format(id=split.ids[0], hypothesis="cat") == f"{large}\tcat"

@@ -6,16 +6,19 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields, pad, widths
-from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, flaws, selected
+from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, files, flaws, selected
 from toolkit.data.example import File
 from toolkit.data.media import audio
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 FIELDS: Fields = {
     "waveforms": (("batch", "samples"), np.float32),  # full scale is 1.0
@@ -147,16 +150,12 @@ class Audio(Column[AudioValues]):
     component: Any  # AudioFeatures
 
     def decode(
-        self, values: Sequence[File], wheres: Sequence[str], cache: Path | None, progress: Any
+        self, values: Sequence[File], wheres: Sequence[str], cache: Path | None, progress: Bars
     ) -> Decoded[AudioValues]:
         rate = self.dataset.sample_rate
-        items = [array_cache.Item(file.file_name, file.content, file.stamp) for file in values]
-        decode = functools.partial(_decode, rate=rate)
+        decode = functools.partial(audio.decode, sample_rate=rate)
         decoder = array_cache.Decoder(decode, np.float32, f"{audio.VERSION} {rate}", "decoding audio")
-        if cache:
-            store = array_cache.store(items, decoder, cache / "audio", progress)
-        else:
-            store = array_cache.hold(items, decoder, progress)
+        store = array_cache.store(values, decoder, cache and cache / "audio", progress)
         all_flaws = flaws(store.problems)
         rows = []
         for row, position in enumerate(store.positions):
@@ -210,8 +209,4 @@ class Audio(Column[AudioValues]):
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
         """Yield each input as a file."""
-        yield from (Question(name, File(Path(name))) for name in inputs)
-
-
-def _decode(content: Any, name: str, rate: int) -> np.ndarray:
-    return audio.decode(content, name, rate)
+        return files(inputs, self.noun)

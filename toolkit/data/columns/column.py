@@ -7,6 +7,7 @@ training split, measures the length of an example, and pads batches.
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Sel
 import numpy as np
 
 from toolkit.data.batch import Batch, Fields
+from toolkit.data.example import File
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
     from toolkit.config.contracts import Features, Tokenizer
     from toolkit.config.schema import Run
     from toolkit.data.source import Source
@@ -105,7 +109,8 @@ class Batcher(Protocol):
 
         Args:
             places: ``(batch,)`` positions in the values.
-            whole: lengths of the whole batch, if these are only some of its rows: pad as for the whole batch.
+            whole: a batch with the fields of :meth:`lengths`: pad to their greatest values
+                (:func:`toolkit.data.batch.widths`). None: pad to the longest of these examples.
         """
         ...
 
@@ -161,7 +166,7 @@ class Column(Generic[V]):
         """Return the cleaned value, and kind and message of its flaw: two empty strings if there is none."""
         return value, "", ""
 
-    def decode(self, values: Sequence[Any], wheres: Sequence[str], cache: Path | None, progress: Any) -> Decoded[V]:
+    def decode(self, values: Sequence[Any], wheres: Sequence[str], cache: Path | None, progress: Bars) -> Decoded[V]:
         """Decode raw values, into the cache folder or, without one, into memory.
 
         Args:
@@ -308,6 +313,23 @@ def selected(values: Any, kept: Sequence[int], **others: Any) -> Any:
         elif isinstance(content, np.ndarray):
             others[field.name] = content[list(kept)]
     return replace(values, **others)
+
+
+def files(inputs: Sequence[str], noun: str) -> Iterator[Question | tuple[str, str, str]]:
+    """Yield a user's inputs as files, or where, kind and message of a problem; ``noun`` names their content."""
+    for name in inputs:
+        path = Path(name)
+        try:
+            folder = stat.S_ISDIR(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            yield name, "no such file", f"found nothing at {path.absolute()}, expected a file with the {noun}"
+        except OSError:  # decoding finds it again, and reports it
+            yield Question(name, File(path))
+        else:
+            if folder:
+                yield name, "not a file", f"found a folder, expected a file with the {noun}; give the files in it"
+            else:
+                yield Question(name, File(path))
 
 
 def flaws(problems: Iterable[tuple[int, str, str]]) -> list[Flaw]:

@@ -7,16 +7,19 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields
-from toolkit.data.columns.column import Column, Decoded, Flaw, Question, flaws, selected
+from toolkit.data.columns.column import Column, Decoded, Flaw, Question, files, flaws, selected
 from toolkit.data.example import File
 from toolkit.errors import reading
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 FIELDS: Fields = {"images": (("batch", "height", "width", "channels"), np.uint8)}
 AUGMENTATION: Fields = {
@@ -152,7 +155,7 @@ class Image(Column[ImageValues]):
     component: Any  # ImageFeatures
 
     def decode(
-        self, values: Sequence[File], wheres: Sequence[str], cache: Path | None, progress: Any
+        self, values: Sequence[File], wheres: Sequence[str], cache: Path | None, progress: Bars
     ) -> Decoded[ImageValues]:
         from toolkit.data.media.image import VERSION, decode
 
@@ -160,11 +163,7 @@ class Image(Column[ImageValues]):
         settings = {"size": dataset.size, "channels": dataset.channels, "max_pixels": dataset.max_pixels}
         key = f"picture {VERSION} {settings}"  # the word is part of the keys of existing caches
         decoder = array_cache.Decoder(functools.partial(decode, **settings), np.uint8, key, "decoding images")
-        items = [array_cache.Item(file.file_name, file.content, file.stamp) for file in values]
-        if cache:
-            store = array_cache.store(items, decoder, cache / "images", progress)
-        else:
-            store = array_cache.hold(items, decoder, progress)
+        store = array_cache.store(values, decoder, cache and cache / "images", progress)
         all_flaws = [*flaws(store.problems), *_one_shape(store, wheres)]
         height, width, channels = store.shapes[0] if store.shapes else (0, 0, 0)
         rows = np.arange(len(store.positions))
@@ -210,7 +209,7 @@ class Image(Column[ImageValues]):
 
     def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
         """Yield each input as a file."""
-        yield from (Question(name, File(Path(name))) for name in inputs)
+        return files(inputs, self.noun)
 
 
 def _one_shape(store: array_cache.Store, wheres: Sequence[str]) -> Iterator[Flaw]:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, absent, selected
 from toolkit.data.problems import nearest
 from toolkit.errors import DataError, reading
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 FIELDS: Fields = {"labels": (("batch",), np.int32)}
 FILE = "classes.json"
@@ -147,7 +150,9 @@ class Label(Column[LabelValues]):
         name = "" if absent(value) else unicodedata.normalize("NFC", str(value))
         return (name, "", "") if name.strip() else (name, "no class", "found no name of a class")
 
-    def decode(self, values: Sequence[str], wheres: Sequence[str], cache: Any, progress: Any) -> Decoded[LabelValues]:
+    def decode(
+        self, values: Sequence[str], wheres: Sequence[str], cache: Path | None, progress: Bars
+    ) -> Decoded[LabelValues]:
         return Decoded(LabelValues(list(values)), range(len(values)), [])
 
     def learn(self, values: Sequence[LabelValues], folder: Path) -> None:
@@ -176,8 +181,8 @@ class Label(Column[LabelValues]):
 
     def unfit_learned(self, learned: Classes) -> Iterator[tuple[str, str]]:
         if len(learned) < 2:
-            hint = "is dataset.path the folder above the folders of classes?"
-            yield "one class", f"found only {learned.describe()}, expected at least two; {hint}"
+            name = type(self.dataset).__name__
+            yield "one class", f"dataset {name}: found only {learned.describe()}, expected at least two classes"
 
     def fields(self) -> Fields:
         return FIELDS

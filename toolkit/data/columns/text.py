@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from toolkit.data.batch import Batch, Fields, pad, widths
 from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, Role, absent, selected
 from toolkit.data.example import Sentence
 from toolkit.data.sources.lines import BOM, read_lines, split_lines
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 FIELDS: dict[Role, Fields] = {
     "input": {
@@ -179,7 +182,7 @@ class Text(Column[TextValues]):
         return Sentence(clean(sentence.text), sentence.language), "", ""
 
     def decode(
-        self, values: Sequence[Sentence], wheres: Sequence[str], cache: Any, progress: Any
+        self, values: Sequence[Sentence], wheres: Sequence[str], cache: Path | None, progress: Bars
     ) -> Decoded[TextValues]:
         language = values[0].language if values else ""
         return Decoded(TextValues([value.text for value in values], language), range(len(values)), [])

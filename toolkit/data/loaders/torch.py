@@ -16,8 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from toolkit.data.batch import Collate, NoBatch, attempt
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+from toolkit.errors import STOPPING
 
 
 class _Batches(Dataset):

@@ -18,9 +18,12 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from toolkit.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 # No corpus fetched here is larger when unpacked; an archive that is may be an attack on the disk.
 LARGEST = 1 << 30  # bytes
@@ -30,7 +33,7 @@ class FetchError(Exception):
     """Error of one source of a file; another source may work."""
 
 
-def debian_packages(packages: list[str], folder: Path, progress: Any) -> list[Path]:
+def debian_packages(packages: list[str], folder: Path, progress: Bars) -> list[Path]:
     """Download Debian packages by apt-get, without root, from the package sources of the machine.
 
     If the machine's package lists are missing or too old, new ones are fetched into ``folder``.
@@ -76,7 +79,7 @@ def _apt(arguments: list[str], options: list[str], folder: Path) -> str:
     )
 
 
-def url(address: str, folder: Path, progress: Any) -> Path:
+def url(address: str, folder: Path, progress: Bars) -> Path:
     """Download a file over HTTPS.
 
     Raises:

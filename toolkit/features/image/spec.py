@@ -131,16 +131,6 @@ class Image:
         """Return the box of a whole image: ``(4,)`` int32, top, left, height and width in pixels."""
         return np.array([0, 0, height, width], np.int32)
 
-    def draw(self, height: int, width: int, seed: int, epoch: int, example: int) -> dict[str, Any]:
-        """Draw the augmentation of one training image (see :meth:`draw_batch`).
-
-        Returns:
-            ``box`` and ``erased`` ``(4,)`` int32, ``flip``, ``share``.
-        """
-        drawn = self.draw_batch(height, width, seed, epoch, np.array([example]))
-        names = {"box": "boxes", "flip": "flips", "erased": "erased", "share": "shares"}
-        return {one: drawn[many][0] for one, many in names.items()}
-
     def draw_batch(
         self, height: int, width: int, seed: int | None, epoch: int, examples: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -252,7 +242,7 @@ class Image:
 
         Args:
             image: ``(height, width, channels)`` uint8.
-            drawn: result of :meth:`draw`; its ``share`` is ignored.
+            drawn: the image's row of ``boxes``, ``flips`` and ``erased`` of :meth:`draw_batch`.
             state: result of :meth:`load`; required if ``normalize`` is ``training_set``.
 
         Returns:
@@ -261,11 +251,11 @@ class Image:
         pixels = image.astype(np.float64)
         if self.moves:
             out_height, out_width, _ = self.shape(*image.shape)
-            top, left, height, width = (int(value) for value in drawn["box"])
+            top, left, height, width = (int(value) for value in drawn["boxes"])
             if not self.resizes:
                 height, width = out_height, out_width
             rows = sampling(top, height, False, out_height, image.shape[0])
-            columns = sampling(left, width, bool(drawn["flip"]), out_width, image.shape[1])
+            columns = sampling(left, width, bool(drawn["flips"]), out_width, image.shape[1])
             pixels = np.einsum("ih,hwc,jw->ijc", rows, pixels, columns)
         scale, shift = self.scale_shift(state or {})
         pixels = pixels * scale - shift

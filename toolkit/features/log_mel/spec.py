@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from toolkit.config.contracts import Sampled
 from toolkit.config.spec import option, spec
+from toolkit.data.columns.audio import AudioFields
 from toolkit.features import statistics
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class LogMel:
 
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
         """The sample rate is that of the dataset."""
-        if isinstance(run.dataset, Sampled) and run.dataset.sample_rate != self.sample_rate:
+        if isinstance(run.dataset, AudioFields) and run.dataset.sample_rate != self.sample_rate:
             yield "sample_rate", f"found {self.sample_rate}, expected dataset.sample_rate, {run.dataset.sample_rate}"
 
     @property

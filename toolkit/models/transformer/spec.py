@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from toolkit.config.contracts import Bilingual
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
@@ -68,7 +67,7 @@ class Transformer(Model):
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
         """Conditions between this model and other components."""
         yield from layers.check_native_dropout(self.native_dropout, run)
-        if self.share_embeddings and isinstance(run.tokenizer, Bilingual) and not run.tokenizer.joint:
+        if self.share_embeddings and run.tokenizer is not None and not run.tokenizer.joint:
             yield (
                 "share_embeddings",
                 "true is not supported with tokenizer.joint=false; set tokenizer.joint=true or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from toolkit.tasks.tf import Task
+from toolkit.tasks.tf import Task, wide
 
 
 def cross_entropy(log_probs: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
@@ -54,4 +54,4 @@ class Classification(Task):
 
 
 def _log_probs(logits: tf.Tensor) -> tf.Tensor:
-    return tf.nn.log_softmax(logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32))
+    return tf.nn.log_softmax(wide(logits))

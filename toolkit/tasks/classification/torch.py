@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.tasks.torch import Task
+from toolkit.tasks.torch import Task, wide
 
 
 class Classification(Task):
@@ -26,7 +25,7 @@ class Classification(Task):
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the mean loss over the images, in float32 (float64 if the model is)."""
         self.train()
-        logits = _wide(self(batch)[0])
+        logits = wide(self(batch)[0])
         labels, share = batch["labels"].long(), batch["shares"].to(logits.dtype)
         losses, others = (
             functional.cross_entropy(logits, y, reduction="none", label_smoothing=self.spec.label_smoothing)
@@ -37,15 +36,11 @@ class Classification(Task):
     def predict(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return ``log_probs (batch, classes)`` float32."""
         self.eval()
-        return {"log_probs": functional.log_softmax(_wide(self(inputs)[0]), -1).float()}
+        return {"log_probs": functional.log_softmax(wide(self(inputs)[0]), -1).float()}
 
     def evaluate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs of :meth:`predict`, and ``loss (batch,)`` without smoothing."""
         self.eval()
-        logits = _wide(self(batch)[0])
+        logits = wide(self(batch)[0])
         losses = functional.cross_entropy(logits, batch["labels"].long(), reduction="none")
         return {"loss": losses, "log_probs": functional.log_softmax(logits, -1).float()}
-
-
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from toolkit.layers.basic.tf import valid_frames
-from toolkit.tasks.tf import Task
+from toolkit.tasks.tf import Task, wide
 
 
 def smoothed_losses(logits: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
@@ -62,8 +62,7 @@ class Seq2Seq(Task):
         shape = tf.shape(logits)
         targets = tf.pad(tf.where(valid_frames(lengths, shape[1] - 1), tokens, 0), [[0, 0], [0, 1]])
         real = valid_frames(lengths + 1, shape[1])
-        logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
-        losses = smoothed_losses(tf.reshape(logits, [-1, shape[2]]), tf.reshape(targets, [-1]), smoothing)
+        losses = smoothed_losses(tf.reshape(wide(logits), [-1, shape[2]]), tf.reshape(targets, [-1]), smoothing)
         return tf.where(real, tf.reshape(losses, shape[:2]), 0.0), tf.cast(real, losses.dtype)
 
     def loss(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -96,8 +95,7 @@ class Seq2Seq(Task):
             ``(batch * width, vocabulary)`` float32, and the next state.
         """
         logits, state = self.model.step(state, tokens, parents)
-        logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
-        return tf.cast(tf.nn.log_softmax(logits), tf.float32), state
+        return tf.cast(tf.nn.log_softmax(wide(logits)), tf.float32), state
 
 
 def _source(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

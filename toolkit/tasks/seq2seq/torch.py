@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from toolkit.layers.basic.torch import valid_frames
-from toolkit.tasks.torch import Task
+from toolkit.tasks.torch import Task, wide
 
 
 class _SmoothedLosses(torch.autograd.Function):
@@ -66,8 +66,7 @@ class Seq2Seq(Task):
         tokens, lengths = batch["tokens"], batch["token_lengths"]
         targets = functional.pad(tokens * valid_frames(lengths, tokens.shape[1]), (0, 1))
         real = valid_frames(lengths + 1, targets.shape[1])
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        losses = smoothed_losses(logits.flatten(0, 1), targets.flatten(), smoothing).view(targets.shape)
+        losses = smoothed_losses(wide(logits).flatten(0, 1), targets.flatten(), smoothing).view(targets.shape)
         return losses.masked_fill(~real, 0.0), real
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
@@ -101,8 +100,7 @@ class Seq2Seq(Task):
             ``(batch * width, vocabulary)`` float32, and the next state.
         """
         logits, state = self.model.step(state, tokens, parents)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        return functional.log_softmax(logits, -1).float(), state
+        return functional.log_softmax(wide(logits), -1).float(), state
 
 
 def _source(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
