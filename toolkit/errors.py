@@ -71,9 +71,9 @@ def disk_error(error: OSError, path: object, need: int | None = None) -> RunErro
 
 
 def room(path: Path) -> str:
-    """Tell how many bytes are free on the disk of ``path``, which need not exist."""
+    """Return, for a message, how many bytes are free on the disk of ``path``, which need not exist."""
     existing = next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
-    return f"{shutil.disk_usage(existing).free:,} are free"
+    return f"{shutil.disk_usage(existing).free:,} bytes are free"
 
 
 @contextlib.contextmanager
@@ -87,7 +87,7 @@ def writing(path: object, need: int | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: object, content: str) -> Iterator[None]:
-    """Turn any error from reading a file that a run learned, if it is missing or damaged, into one message.
+    """Turn an error from reading a file of the learned state into one message.
 
     Args:
         path: the file.
@@ -100,4 +100,4 @@ def reading(path: object, content: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"{path}: cannot read the {content} ({reason}); expected a file that a run learned") from error
+        raise DataError(f"{path}: cannot read the {content} ({reason}); expected a file written by a run") from error

@@ -42,7 +42,7 @@ def write(
         write_file(folder.path / "certificate.html", page.encode())
     folder.say(table(certificate, run))
     folder.say(
-        f"the twins part first at {certificate.first_place}" if certificate.first_place else "the twins are certified"
+        f"the twins first differ at {certificate.first_place}" if certificate.first_place else "the twins are certified"
     )
     folder.say(f"{seconds:.0f} s, {folder.path / 'certificate.html'}")
 
@@ -115,7 +115,7 @@ def place(gap: Gap) -> str:
 
 
 def number(value: float) -> str:
-    return "0" if not value else f"{value:.1e}" if math.isfinite(value) else "no number"
+    return "0" if not value else f"{value:.1e}" if math.isfinite(value) else "not finite"
 
 
 def table(certificate: Certificate, run: Run) -> str:
@@ -238,7 +238,7 @@ def as_page(certificate: Certificate, run: Run, about: Mapping[str, Any], second
         f"same batches, seed {run.seed}; {seconds:.0f} s.</p>",
     ]
     if certificate.first_place:
-        parts.append(f'<p>The twins part first at <b class="no">{html.escape(certificate.first_place)}</b>.</p>')
+        parts.append(f'<p>The twins first differ at <b class="no">{html.escape(certificate.first_place)}</b>.</p>')
     parts += [
         "<h2>Gates</h2>",
         html_table(("gate", "largest gap", "allowed", "where", "verdict"), rows(certificate), (1, 2)),
@@ -260,7 +260,7 @@ def as_page(certificate: Certificate, run: Run, about: Mapping[str, Any], second
         "</p>",
         inline_image(kinds_plot(certificate)),
         "<h2>Step 1: each intermediate and each gradient</h2>",
-        "<p>In the order of computation. Gaps of float32 are shown, not judged (a ReLU within rounding of zero may "
+        "<p>In the order of computation. Gaps of float32 are shown, not gated (a ReLU within rounding of zero may "
         "open in one twin only).</p>",
         inline_image(first_plot(certificate)),
         first_table(certificate),
@@ -279,7 +279,7 @@ def first_table(certificate: Certificate) -> str:
         for gap in certificate.semantics.first_step
     ]
     left_out = ", ".join(certificate.semantics.unjudged)
-    note = f"<p>Not judged, because the true gradient is zero: {html.escape(left_out)}.</p>" if left_out else ""
+    note = f"<p>Not compared, because the true gradient is zero: {html.escape(left_out)}.</p>" if left_out else ""
     figures = html_table(("", "float64", "float32"), cells, (1, 2))
     return f"{note}<details><summary>all figures</summary>{figures}</details>"
 
@@ -289,7 +289,7 @@ def decoding(certificate: Certificate) -> str:
     return (
         f"<p>{counts['identical']} of {counts['examples']} texts of the {counts['split']} split are identical; both "
         f"frameworks decoded the checkpoint of step {certificate.steps} of torch's float32 training. There are "
-        f"{counts['different_texts']} different texts; {counts['empty']} examples have an empty one. Scores differ by "
+        f"{counts['different_texts']} different texts; {counts['empty']} examples have an empty text. Scores differ by "
         f"at most {counts['score_gap']:.1e}.</p>"
     )
 

@@ -23,11 +23,11 @@ Trains both twins of a recipe from the same weights on the same batches, compare
 certificate.html. See docs/design/twins.md for the gates.
 
 arguments
-  steps=N                 optimizer steps of each training (100); from 2 on, also changes the framework half-way
+  steps=N                 optimizer steps of each training (100); with 2 or more, the framework is also changed halfway
   decode=N                test examples decoded by both from the same checkpoint (64)
   gates=all|semantics     semantics: float64 only, four trainings instead of fifteen
   run_dir=FOLDER          folder of the certificate (outputs/certificates/RECIPE/DATE_TIME)
-  KEY=VALUE               any override of toolkit.run but backend, resume, evaluate and trainer.precision
+  KEY=VALUE               any override of toolkit.run except backend, resume, evaluate and trainer.precision
 
 flags
   --config-dir FOLDER     more options and recipes: GROUP/NAME.yaml, recipe/NAME.yaml
@@ -107,7 +107,7 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Pa
         elif word == "--config-dir" and words:
             folders.append(Path(words.pop(0)))
         elif word.startswith("-"):
-            problems.append(f"{word}: no such flag; there is --config-dir FOLDER")
+            problems.append(f"{word}: unknown flag, expected --config-dir FOLDER")
         else:
             overrides.append(word)
     if problems:

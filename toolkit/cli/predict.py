@@ -85,7 +85,7 @@ def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
         elif re.match(rf"\+{{0,2}}({keys})(\.\w+)*=", word):
             overrides.append(word)
         elif word.startswith("--"):
-            raise ConfigError(f"{word}: no such flag; there is --json, and -- before inputs that begin with dashes")
+            raise ConfigError(f"{word}: unknown flag, expected --json, or -- before inputs that begin with dashes")
         else:
             inputs.append(word)
     return argv[0], overrides, inputs, as_json

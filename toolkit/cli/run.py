@@ -52,9 +52,9 @@ examples
   python -m toolkit.run resume=outputs/asr/torch/2030-01-01_12-00-00 trainer.max_steps=8000
 """
 REFUSED = {  # flags of Hydra that this program refuses -> reason
-    "experimental_rerun": "--experimental-rerun reads a pickle; give resume=RUN_FOLDER",
-    "config_path": "--config-path: give --config-dir for groups and recipes of your own",
-    "config_name": "--config-name: give recipe=NAME",
+    "experimental_rerun": "--experimental-rerun is not supported, because it reads a pickle; use resume=RUN_FOLDER",
+    "config_path": "--config-path is not supported; use --config-dir for groups and recipes of your own",
+    "config_name": "--config-name is not supported; use recipe=NAME",
 }
 
 

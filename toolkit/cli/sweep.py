@@ -14,8 +14,9 @@ USAGE = """\
 usage: python -m toolkit sweep recipe=NAME KEY=VALUE,VALUE ... [KEY=VALUE ...]
        python -m toolkit sweep FOLDER
 
-Runs a sweep, as python -m toolkit.run ... -m does, whose help lists the overrides (docs/guide/sweeps.md). With the
-folder of a sweep, shows its table, also while it runs, and writes its sweep.csv and sweep.html again.
+Runs a sweep, like python -m toolkit.run ... -m; python -m toolkit.run --help lists the overrides
+(docs/guide/sweeps.md). With the folder of a sweep, shows its table, even while it runs, and rewrites its sweep.csv and
+sweep.html.
 
 exit codes
   0 done   1 a run failed   2 bad config or data   130, 143 interrupted; the same command resumes

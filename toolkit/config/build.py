@@ -35,7 +35,7 @@ def find(target: str, allow: Sequence[str] = (), package: str = "toolkit") -> ty
     if not parents or not all(part.isidentifier() and not keyword.iskeyword(part) for part in [*parents, name]):
         raise ConfigError(f"found {target!r}, expected the name of a spec as {package}.module.Class")
     if top not in ("toolkit", *allow):
-        own = "" if top in sys.stdlib_module_names else f"; if it is one of a package of your own, give allow=[{top}]"
+        own = "" if top in sys.stdlib_module_names else f"; if it is in a package of your own, set allow=[{top}]"
         raise ConfigError(f"{target} is not a spec of the toolkit{own}")
     if top == "toolkit" and not f"{module_name}.".startswith(f"{package}."):
         raise ConfigError(f"{target} does not belong here, expected a spec from {package}")
@@ -74,10 +74,10 @@ def build(spec: Any, backend: str, *args: Any) -> Any:
     name = f"{kind.__module__.rpartition('.')[0]}.{backend}"
     wanted = f"backend={backend} needs the class {kind.__name__} in {name.replace('.', '/')}.py"
     if not _exists(name):
-        raise ConfigError(f"{wanted}, a file that does not exist")
+        raise ConfigError(f"{wanted}; the file does not exist")
     twin = vars(importlib.import_module(name)).get(kind.__name__)
     if twin is None:
-        raise ConfigError(f"{wanted}, which the file does not have")
+        raise ConfigError(f"{wanted}; the file has no such class")
     return twin(spec, *args)
 
 

@@ -125,7 +125,7 @@ def swept(arguments: Sequence[str]) -> bool:
     if any(re.match(r"\+*(seeds|sweep)=", argument) for argument in arguments):
         return True
     if found := [argument for argument in arguments if re.match(r"\+*(launcher|objectives|ranges)\b", argument)]:
-        raise ConfigError([f"{argument}: is a setting of a sweep; add -m" for argument in found], HEADLINE)
+        raise ConfigError([f"{argument}: a setting of a sweep; add -m" for argument in found], HEADLINE)
     return False
 
 
@@ -205,7 +205,7 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
         if group in GROUPS and isinstance(name, str) and locate(group, name)
     }
     if single.get("resume") == "auto" and "run_dir" not in single:
-        problems.append("resume=auto: also give run_dir=FOLDER, the run to resume or to begin")
+        problems.append("resume=auto: found no run_dir; set run_dir=FOLDER, the run to resume or to start")
     for key in ("evaluate", "resume"):
         if single.get(key) not in (None, "auto"):
             source.request.earlier = True
@@ -252,7 +252,9 @@ def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     overrides, problems = prepare(arguments, folders)
     for override in list(overrides):
         if override.is_sweep_override():
-            problems.append(f"{override.input_line}: several values; add -m for a run of each, or write a list [a,b]")
+            problems.append(
+                f"{override.input_line}: several values; add -m for one run per value, or write a list [a,b]"
+            )
             overrides.remove(override)
     choices, hydras, values = _sorted(overrides, problems)
     picked, absent = _pick(choices, problems)
@@ -275,7 +277,7 @@ def _sorted(
         key = override.key_or_group
         if re.match(r"hydra([./]|$)", key):
             if key == "hydra.run.dir":
-                problems.append(f"{override.input_line}: give run_dir=FOLDER")
+                problems.append(f"{override.input_line}: not supported; set run_dir=FOLDER")
             hydras.append(override)
         elif key in GROUPS and not isinstance(override.value(), dict):
             choices.append(override)
@@ -294,7 +296,7 @@ def _pick(choices: Sequence[Override], problems: list[str]) -> tuple[list[str], 
         group, name = override.key_or_group, override.value()
         names = options(group)
         if override.is_delete() or override.is_add() or override.is_force_add() or override.package:
-            problems.append(f"{override.input_line}: found a changed defaults list, expected {group}=NAME")
+            problems.append(f"{override.input_line}: changes to the defaults list are not supported; set {group}=NAME")
         elif isinstance(name, str) and locate(group, name):
             picked[group] = name
         else:
@@ -311,7 +313,7 @@ def _pick(choices: Sequence[Override], problems: list[str]) -> tuple[list[str], 
     for group in sorted(absent - named, key=GROUPS.index):
         if recipe or (group == "recipe" and not source.request.earlier):
             missing = "not given" if group == "recipe" else f"not chosen by recipe {recipe}"
-            problems.append(f"{group}: {missing}; give {group}=NAME (there are: {', '.join(options(group))})")
+            problems.append(f"{group}: {missing}; set {group}=NAME (there are: {', '.join(options(group))})")
     picked |= dict.fromkeys(absent, NOTHING)
     return [f"{group}={name}" for group, name in picked.items()], absent
 
@@ -327,7 +329,10 @@ def _load(picked: list[str], hydras: Sequence[Override], problems: list[str]) ->
             lines = error.problems if isinstance(error, ConfigError) else [one_line(error)]
             problems += [line for line in lines if line not in problems]
             continue
-        problems += [f"hydra.{key}: {value} is refused" for key, value in _code(_container(config.hydra))]
+        problems += [
+            f"hydra.{key}: {value} is not supported, because it can run code; remove it"
+            for key, value in _code(_container(config.hydra))
+        ]
         HydraConfig.instance().set_config(config)  # for interpolations such as ${hydra:runtime.cwd}
         return config
     raise ConfigError(problems, HEADLINE)

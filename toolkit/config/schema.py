@@ -170,7 +170,7 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     values = _values(composed, Run, found, complete)
     if composed.config.get("allow") and list(composed.config["allow"]) != list(composed.allow):
         origin = composed.origins.get("allow", "the config")
-        found.append(f"allow: found in {origin}; give it on the command line, where only you can")
+        found.append(f"allow: found in {origin}, expected on the command line only; set allow=[...] there")
     if found or values is None or composed.absent:
         return None
     run = Run(**values | {"allow": composed.allow})
@@ -246,7 +246,7 @@ class _Reader:
         if value is dataclasses.MISSING or value == "???":
             if self.complete:
                 expected = "" if hint is Any else f"{_name(hint)}: "
-                self.found.append(f"{path}: not given ({expected}{field.metadata['doc']}); give {path}=...")
+                self.found.append(f"{path}: not given ({expected}{field.metadata['doc']}); set {path}=...")
             return _BAD
         made = self.value(path, value, hint)
         if made is not _BAD and "." not in path:
@@ -324,7 +324,7 @@ def _name(hint: Any) -> str:
         return " or ".join("null" if kind is type(None) else _name(kind) for kind in inner)
     if origin is tuple:
         if inner[-1] is Ellipsis:
-            return f"a list, each of it {_name(inner[0])}"
+            return f"a list, each element {_name(inner[0])}"
         return f"a list of {len(inner)} values ({', '.join(map(_name, inner))})"
     if is_spec(hint):
         return f"the fields of {hint.__name__}"

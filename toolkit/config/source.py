@@ -119,12 +119,12 @@ def read(file: Path) -> tuple[dict[str, Any], str | None]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{label(file)}: not a YAML file that can be read: {one_line(error)}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{label(file)}: expected keys and values")
+        raise ConfigError(f"{label(file)}: found {type(content).__name__}, expected a mapping of keys to values")
     if "hydra" in content and file != CONF / "config.yaml":
-        raise ConfigError(f"{label(file)}: hydra: its settings can be given on the command line only")
+        raise ConfigError(f"{label(file)}: hydra: not supported in a file; set it on the command line")
     package = ConfigSource._get_header_dict(text[:512])["package"]
     if package not in (None, "_global_", "_group_"):
-        raise ConfigError(f"{label(file)}: '@package {package}' found, expected _global_ or none")
+        raise ConfigError(f"{label(file)}: found '@package {package}', expected '@package _global_' or none")
     return typing.cast(dict[str, Any], content), package
 
 

@@ -114,7 +114,7 @@ def store(files: Sequence[File], decoder: Decoder, folder: Path | None, progress
         return _fill(files, decoder, index, progress)
     except OSError as error:
         raise RunError(
-            f"cannot write {folder}: {error.strerror or error}; TOOLKIT_CACHE names another folder"
+            f"cannot write {folder}: {error.strerror or error}; set TOOLKIT_CACHE to another folder"
         ) from error
 
 

@@ -144,7 +144,7 @@ def _misplaced(example: Example, first: dict[str, Example]) -> tuple[str, str]:
     earlier = first.setdefault(example.id, example)
     if earlier is not example:
         kind = "duplicate file" if _paths(example) and _paths(example) == _paths(earlier) else "duplicate id"
-        return kind, f"{example.id!r} was already given by {earlier.origin}, expected each only once"
+        return kind, f"found {example.id!r} again, first in {earlier.origin}; expected unique ids and files"
     if example.split not in SPLITS:
         hint = nearest(example.split, SPLITS, 0.3)
         return "unknown split", f"found {example.split!r}, expected one of {', '.join(SPLITS)}{hint}"
@@ -196,7 +196,7 @@ def _repeats(columns: Columns, whole: _Whole) -> dict[int, Problem]:
             message = f"the same {noun} as {there.where}, whose class is {classes[0]!r}; this one's is {classes[1]!r}"
             problems[i] = Problem("in two classes", here.where, message)
         elif here.split != there.split:
-            message = f"the same {noun} as {there.where}, so {there.split} would measure what {here.split} holds"
+            message = f"the same {noun} as {there.where}, so it would be in both {there.split} and {here.split}"
             problems[i] = Problem("in two splits", here.where, f"{message}; keep one of them")
     return dict(sorted(problems.items()))
 

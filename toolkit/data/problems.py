@@ -87,7 +87,7 @@ def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
         lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
     if len(fatal) < len(problems):
         droppable = len(problems) - len(fatal)
-        lines.append(f"Mend them, or leave {droppable} of them out with dataset.on_bad=drop")
+        lines.append(f"Fix them, or drop {droppable} of them with dataset.on_bad=drop")
     noun = "problem" if len(problems) == 1 else "problems"
     raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
 

@@ -43,8 +43,8 @@ Place = list[int]  # in a lane: number of the shard, number of the record in it
 NO_MATTER = ("path", "on_bad", "split", "sample", "lanes", "repeats")
 PATIENCE = 10  # timeout for the prefetch thread, in seconds
 MEND = (
-    "The last checkpoint is whole: resume=auto goes on from it by dataset.on_bad=drop, or when the shards are mended, "
-    "by accept=[dataset]"
+    "The last checkpoint is intact. Resume with resume=auto dataset.on_bad=drop or, once the shards are fixed, with "
+    "resume=auto accept=[dataset]"
 )
 NUMBERS = 1 << 24  # the n-th pool of an epoch numbers its examples from n times this; the numbers key the augmentation
 
@@ -112,12 +112,12 @@ class Reader:
         self.shards = self.dataset.shards("train", cache_folder())
         count, wanted, ranks = len(self.shards.files), self.dataset.lanes, run.trainer.processes(run.backend)
         if not count:
-            raise DataError("train: found no shard of it, expected at least one")
+            raise DataError("train: found no shard, expected at least one")
         self.lanes = next(n for n in range(min(count, wanted), 0, -1) if wanted % n == 0)
         if self.lanes % ranks:
             raise DataError(
-                f"train: its {count} shards are read in {self.lanes} lanes (dataset.lanes={wanted}), which {ranks} "
-                "processes cannot share alike; make more shards, or give a multiple of the processes as dataset.lanes"
+                f"train: its {count} shards are read in {self.lanes} lanes (dataset.lanes={wanted}), which cannot be "
+                f"divided among {ranks} processes; make more shards, or set dataset.lanes to a multiple of {ranks}"
             )
         self.stopped = threading.Event()  # set to stop the prefetch
         self._open: dict[int, tuple[tuple[int, Place], Iterator[tuple[Record, Place]]]] = {}
@@ -163,7 +163,7 @@ class Reader:
         if not len(split):
             raise DataError(
                 f"train: found no usable example among the first {len(examples)}, from which tokenizer and features "
-                "are learned; mend them, or set dataset.sample to read more"
+                "are learned; fix them, or raise dataset.sample"
             )
         return split
 
@@ -220,7 +220,7 @@ class Stream:
             DataError: a bad record that is not dropped, or an epoch without a good record.
         """
         if at.stream and len(at.stream["places"]) != self.reader.lanes:
-            self.lines.append("the place in the epoch was of another number of lanes: the epoch was begun again")
+            self.lines.append("the checkpoint has another number of lanes; the epoch starts again")
             at.batch, at.stream = 0, {}
         while at.batch >= len((pool := self.part(engine, at)).planned):
             self._earlier = (self._earlier or 0) + sum(map(len, pool.planned))
@@ -255,7 +255,7 @@ class Stream:
     def notes(self) -> Iterator[str]:
         """Yield lines about the examples dropped so far."""
         if self.dropped:
-            yield "left out of the stream: " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
+            yield "dropped from the stream: " + ", ".join(f"{n} {kind}" for kind, n in self.dropped.items())
         yield from (f"    {line}" for line in self.lines)
 
     def _next_part(self, engine: Ranks, epoch: int, places: list[Place]) -> _PoolPart:

@@ -119,7 +119,7 @@ class Asterisk(SpeechDataset):
         try:
             return [fetch.url(f"{ARCHIVE}/{name}-g722-{VERSION}.tar.gz", folder, progress)]
         except fetch.FetchError as error:
-            hint = "connect to the network, or unpack the prompts elsewhere and give dataset.path=FOLDER"
+            hint = "connect to the network, or unpack the prompts elsewhere and set dataset.path=FOLDER"
             raise DataError([apt, str(error), hint], f"cannot fetch {name}, in either of two ways:") from None
 
     def _require_version(self, folder: Path, archives: list[str]) -> None:
@@ -131,7 +131,7 @@ class Asterisk(SpeechDataset):
         if found != CHECKSUMS[self.language]:
             raise DataError(
                 f"{', '.join(archives)}: the checksum of the prompts is {found}, expected {CHECKSUMS[self.language]} "
-                f"(version {VERSION}): a damaged download, or a version that the transcripts here were not made for"
+                f"(version {VERSION}): a damaged download, or an unsupported version"
             )
 
     @property

@@ -30,7 +30,7 @@ from toolkit.data.problems import Problem, nearest
 from toolkit.data.sources.folder import ALIASES, name_in, split_of
 from toolkit.data.sources.folder import cut as fill_splits
 from toolkit.data.sources.folder import unusable as unusable_folder
-from toolkit.datasets.base import SpeechDataset, recording
+from toolkit.datasets.base import SpeechDataset, check_fractions, recording
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -59,9 +59,8 @@ class AudioFolder(SpeechDataset):
 
     def check(self) -> Iterator[tuple[str, str]]:
         if not self.path:
-            yield "path", "is missing: give the folder of your recordings, dataset.path=FOLDER"
-        if self.validation_fraction + self.test_fraction >= 1:
-            yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
+            yield "path", "not set; set dataset.path=FOLDER, the folder of your recordings"
+        yield from check_fractions(self.validation_fraction, self.test_fraction)
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         root = Path(self.path or "").expanduser()
@@ -173,8 +172,8 @@ def cut(
             groups[clean(str(example.values["text"])) if disjoint else example.id].append(example)
     total = sum(map(len, groups.values()))
     message = (
-        f"none of the {len(groups)} different transcripts of {total} recordings is rare enough to be set apart; "
-        "give splits of your own, or dataset.disjoint=false to have a transcript in several of them"
+        f"none of the {len(groups)} different transcripts of {total} recordings is rare enough for a split of its "
+        "own; provide the splits, or set dataset.disjoint=false to allow a transcript in several splits"
     )
     yield from fill_splits(recordings, groups, validation, test, seed, message)
 

@@ -27,6 +27,12 @@ from toolkit.data.source import Source
 SIDES = ("source", "target")  # columns of a pair of sentences
 
 
+def check_fractions(validation: float, test: float) -> Iterator[tuple[str, str]]:
+    """Yield the field and the message of fractions of train that leave nothing to train on."""
+    if validation + test >= 1:
+        yield "test_fraction", f"found {test} with validation_fraction {validation}, expected a sum below 1"
+
+
 @spec
 class SpeechDataset(Source, AudioFields, TextFields):
     """Fields of every dataset of recordings with transcripts."""

@@ -87,7 +87,7 @@ def _fetch(cache: Path, progress: Bars) -> Path:
         try:
             files = fetch.debian_packages(list(PACKAGES), Path(folder), progress)
         except fetch.FetchError as error:
-            hint = f"connect to the network, or unpack {VERSIONS} elsewhere and give dataset.path=.../usr/share/sword"
+            hint = f"connect to the network, or unpack {VERSIONS} elsewhere and set dataset.path=.../usr/share/sword"
             raise DataError([str(error), hint], "cannot fetch the texts of the Bible:") from None
         for file in files:
             fetch.unpack(file, Path(folder) / "sword", _wanted)
@@ -119,7 +119,7 @@ def _build(sword: Path, target: Path, progress: Bars) -> Path:
         if (checksum := fetch.checksum(files)) != CHECKSUM:
             raise DataError(
                 f"{sword}: the checksum of the verses is {checksum}, expected {CHECKSUM} ({VERSIONS}): a damaged "
-                "download, or versions that the splits here were not made for"
+                "download, or unsupported versions"
             )
     return target
 

@@ -18,7 +18,7 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
 from toolkit.data.problems import Problem
-from toolkit.datasets.base import ImageDataset, labelled
+from toolkit.datasets.base import ImageDataset, check_fractions, labelled
 from toolkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class Digits(ImageDataset):
     test_fraction: float = option(0.2, "fraction of each class that is carved for the test split", gt=0, lt=1)
 
     def check(self) -> Iterator[tuple[str, str]]:
-        if self.validation_fraction + self.test_fraction >= 1:
-            yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
+        yield from check_fractions(self.validation_fraction, self.test_fraction)
 
     def carved(self) -> dict[str, float]:
         return {"test": self.test_fraction, "validation": self.validation_fraction}

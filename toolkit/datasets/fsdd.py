@@ -70,7 +70,7 @@ class FSDD(SpeechDataset):
                     "unknown file name",
                     row.where,
                     f"found {row.file_name!r}, expected DIGIT_SPEAKER_TAKE.wav, which the official rule needs: clone "
-                    "https://github.com/Jakobovski/free-spoken-digit-dataset and give it as dataset.path",
+                    "https://github.com/Jakobovski/free-spoken-digit-dataset and set dataset.path to it",
                     fatal=True,
                 )
 

@@ -23,7 +23,7 @@ from toolkit.data.example import SPLITS, Example
 from toolkit.data.media.image import FORMATS
 from toolkit.data.problems import Problem, nearest
 from toolkit.data.sources.folder import ALIASES, name_in, split_of, unusable
-from toolkit.datasets.base import ImageDataset, labelled_image
+from toolkit.datasets.base import ImageDataset, check_fractions, labelled_image
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -41,9 +41,8 @@ class ImageFolder(ImageDataset):
 
     def check(self) -> Iterator[tuple[str, str]]:
         if not self.path:
-            yield "path", "is missing: give the folder of your images, dataset.path=FOLDER"
-        if self.validation_fraction + self.test_fraction >= 1:
-            yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
+            yield "path", "not set; set dataset.path=FOLDER, the folder of your images"
+        yield from check_fractions(self.validation_fraction, self.test_fraction)
 
     def carved(self) -> dict[str, float]:
         return {"test": self.test_fraction, "validation": self.validation_fraction}
@@ -80,7 +79,7 @@ def _split(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     for file in _files(folder):
         if file.suffix.lower() in FORMATS:
             yield Problem(
-                "no class", name_in(root, file), "an image beside the folders of the classes, expected it in one"
+                "no class", name_in(root, file), "found an image beside the class folders, expected it in one of them"
             )
     if not classes or {split_of(c) for c in classes} <= set(SPLITS):
         names = ", ".join(c.name for c in classes) or "no folder"
@@ -132,7 +131,10 @@ def _strays(root: Path, splits: dict[Path, str]) -> Iterator[Problem]:
     for folder, split in splits.items():
         if (other := first.setdefault(split, folder)) is not folder:
             yield Problem(
-                "ambiguous split", f"{folder.name}/", f"found {other.name}/ too, both are {split}", fatal=True
+                "ambiguous split",
+                f"{folder.name}/",
+                f"found {other.name}/ too; both mean {split}, expected one",
+                fatal=True,
             )
 
 

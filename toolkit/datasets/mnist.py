@@ -96,7 +96,7 @@ class FashionMNIST(FourFiles):
         try:
             yield from _from_hub(self.repository, CLOTHING, cache)
         except DataError as error:
-            hint = "connect to the network, or get the four files elsewhere and give dataset.path=FOLDER"
+            hint = "connect to the network, or get the four files elsewhere and set dataset.path=FOLDER"
             raise DataError(
                 [first, *error.problems, hint], "cannot fetch Fashion-MNIST, in either of two ways:"
             ) from None

@@ -29,7 +29,7 @@ from toolkit.data.problems import Problem, nearest
 from toolkit.data.sources import folder
 from toolkit.data.sources.folder import ALIASES, unusable
 from toolkit.data.sources.lines import read_lines
-from toolkit.datasets.base import PairDataset, pair
+from toolkit.datasets.base import PairDataset, check_fractions, pair
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -54,9 +54,8 @@ class ParallelText(PairDataset):
     def check(self) -> Iterator[tuple[str, str]]:
         yield from PairDataset.check(self)
         if not self.path:
-            yield "path", "is missing: give the folder of your texts, dataset.path=FOLDER"
-        if self.validation_fraction + self.test_fraction >= 1:
-            yield "test_fraction", "with validation_fraction it leaves nothing to train on, expected a sum below 1"
+            yield "path", "not set; set dataset.path=FOLDER, the folder of your texts"
+        yield from check_fractions(self.validation_fraction, self.test_fraction)
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         items = read(Path(self.path or ""), self.source, self.target, self.test, self.split)
@@ -137,7 +136,7 @@ def _files_of_splits(names: Iterable[str], test: str | None, only: str | None) -
             message = f"found {' and '.join(candidates)}, expected one set of files{hint}"
             problems.append(Problem("ambiguous split", split, message, fatal=True))
     if not names_of["train"] and not (only and names_of[only]):
-        hint = "; dataset.split=test measures an earlier run without it" if names_of["test"] and not only else ""
+        hint = "; set dataset.split=test to evaluate an earlier run without it" if names_of["test"] and not only else ""
         message = f"found {', '.join(names)}, expected train too{hint}"
         problems.append(Problem("missing file", "train", message, fatal=True))
     return {split: names_of[split][0] for split in SPLITS if names_of[split]}, problems
@@ -192,7 +191,7 @@ def _read_table(file: Path, split: str, source: str | None, target: str | None) 
         yield Problem("unknown header", f"{file.name}, line 1", languages, fatal=True)
         return
     if len(lines) == 1:
-        yield Problem("empty file", file.name, "found a header alone, expected a pair in each line below", fatal=True)
+        yield Problem("empty file", file.name, "found only a header, expected a pair in each line below", fatal=True)
     columns = header.index(languages[0]), header.index(languages[1])
     identity = header.index("id") if "id" in header and "id" not in languages else None
     for number, line in enumerate(lines[1:], 2):
@@ -216,8 +215,8 @@ def _header(header: list[str], source: str | None, target: str | None) -> tuple[
     invalid = [name for name in names if name not in (source, target) and not LANGUAGE.fullmatch(name)]
     if invalid and None in (source, target):
         return (
-            f"found {shown}, expected the codes of languages, such as en and de; if these are the names of columns, "
-            f"give dataset.source=... and dataset.target=..."
+            f"found {shown}, expected the codes of languages, such as en and de; if these are column names, "
+            f"set dataset.source=... and dataset.target=..."
         )
     return _languages(names, source, target)
 
@@ -269,7 +268,7 @@ def _read_aligned(
         return
     where = f"{source.name} and {target.name}"
     if len(sources) != len(targets):
-        message = f"{len(sources):,} lines and {len(targets):,}, expected equally many: line n is translated by line n"
+        message = f"found {len(sources):,} and {len(targets):,} lines, expected the same number"
         yield Problem("misaligned", where, message, fatal=True)
         return
     if not sources:
@@ -316,8 +315,8 @@ def cut(pairs: Sequence[Example], validation: float, test: float, seed: int) -> 
         return
     train = [example for example in pairs if example.split == "train"]
     groups = _groups(train)
-    message = f"none of the {len(groups)} groups of pairs without a common sentence, of {len(train)} pairs, is small "
-    message += "enough to be set apart; give splits of your own"
+    message = f"none of the {len(groups)} groups of pairs that share a sentence ({len(train)} pairs in all) is small "
+    message += "enough for a split; provide the splits"
     yield from folder.cut(pairs, groups, validation, test, seed, message)
 
 

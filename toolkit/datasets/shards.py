@@ -34,7 +34,7 @@ def read_all(dataset: Source, cache: Path) -> Iterator[Example | Problem]:
 
 def _require_path(dataset: Any) -> Iterator[tuple[str, str]]:
     if not dataset.path:
-        yield "path", "is missing: give the folder of your shards, dataset.path=FOLDER"
+        yield "path", "not set; set dataset.path=FOLDER, the folder of your shards"
 
 
 def pair_of(split: str, row: Row, languages: tuple[str, str]) -> Example | Problem:

@@ -212,8 +212,8 @@ def match(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...
     Raises:
         ValueError: with the first weights that are missing, unexpected or of another shape.
     """
-    problems = [f"{name} is missing" for name in shapes if name not in weights]
-    problems += [f"{name} is unknown to the model" for name in weights if name not in shapes]
+    problems = [f"lacks {name}" for name in shapes if name not in weights]
+    problems += [f"has {name}, which the model does not have" for name in weights if name not in shapes]
     problems += [
         f"{name} has shape {tuple(weights[name].shape)}, expected {shape}"
         for name, shape in shapes.items()

@@ -89,7 +89,7 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
         need = sum(map(len, blobs.values()))
         raise RunError(
             f"{final}: the checkpoint could not be written ({error.strerror or error}): needs {need:,} bytes, "
-            f"{room(folder)}. Earlier checkpoints are intact; fix this and continue with resume="
+            f"{room(folder)}. Earlier checkpoints are intact; fix this and set resume={folder.parent}"
         ) from error
     _drop_old(folder, final.name, keep)
     return final
@@ -132,7 +132,7 @@ def _write_all(folder: Path, blobs: Mapping[str, bytes]) -> None:
 def _read_back(folder: Path, blobs: Mapping[str, bytes]) -> None:
     for name, blob in blobs.items():
         if (folder / name).read_bytes() != blob:
-            raise OSError(f"{name} reads back otherwise than it was written: the disk or the memory is faulty")
+            raise OSError(f"{name}: the bytes read back differ from those written: the disk or the memory is faulty")
 
 
 def point(folder: Path, last: str, progress: Progress) -> None:
@@ -288,7 +288,7 @@ def _facts(folder: Path) -> dict[str, Any]:
             raise ValueError("its checksum differs")
         numbers = all(isinstance(facts[name], int) for name in ("step", "epoch", "batch", "stale"))
         if not numbers or not all(_allowed(name) for name in facts["sha256"]):
-            raise ValueError("a position that is no integer, or a file that does not belong into a checkpoint")
+            raise ValueError("a position that is not an integer, or a file that does not belong in a checkpoint")
         return facts
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({error})") from error
@@ -306,7 +306,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; a checkpoint contains this file") from error
+        raise DataError(f"{path}: {error.strerror}; expected in every checkpoint") from error
 
 
 def _tensors(path: Path, blobs: Mapping[str, bytes]) -> Tensors:
@@ -315,13 +315,13 @@ def _tensors(path: Path, blobs: Mapping[str, bytes]) -> Tensors:
     from safetensors.numpy import load as unpack
 
     if path.name not in blobs:
-        raise DataError(f"{path}: not listed in {STATE}; a checkpoint contains this file")
+        raise DataError(f"{path}: not listed in {STATE}, expected in every checkpoint")
     try:
         tensors = unpack(blobs[path.name])
     except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise DataError(
-            f"{path}: not a safetensors file with numpy's types ({type(error).__name__}: {error}); no other format is "
-            "read, and never a pickle"
+            f"{path}: not a safetensors file with numpy's types ({type(error).__name__}: {error}); other formats, "
+            "pickles included, are not read"
         ) from error
     for name, array in tensors.items():
         if array.dtype.kind != ("i" if name == "step" else "f"):

@@ -252,7 +252,7 @@ def hold(lock: TextIO, folder: Path) -> str:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             return f"{folder}: no file locks there ({error.strerror}); make sure that no other run writes there"
         lock.seek(0)
-        holder = lock.read().strip() or "not yet named"
+        holder = lock.read().strip() or "an unknown process"
         lock.close()
         raise RunError(
             f"run_dir: {folder} is in use by another run ({holder}); wait for it, stop it, or choose another folder"

@@ -131,7 +131,10 @@ def prepare(run: Run, folder: RunFolder, earlier: Checkpoint | None = None, anew
     corpus = pipeline.usable(run, columns, corpus, learned)
     _report(corpus.report, folder)
     if not run.evaluate and not len(corpus.splits["validation"]):
-        raise DataError("validation: found no such split, expected one: it selects the best checkpoint")
+        raise DataError(
+            "validation: found no such split, expected one, because it selects the best checkpoint; add "
+            "validation data or set dataset.validation_fraction"
+        )
     data = _batched(run, columns, corpus, learned)
     if reader is None:
         return Parts(columns, data["train"], data, learned, corpus.fingerprint)
@@ -170,7 +173,7 @@ def _batched(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> di
 def _report(report: Report, folder: RunFolder) -> None:
     """Print the examples that were dropped, and the notes about the data."""
     if report.dropped:
-        folder.say("left out: " + ", ".join(f"{n} {kind}" for kind, n in report.dropped.items()))
+        folder.say("dropped: " + ", ".join(f"{n} {kind}" for kind, n in report.dropped.items()))
         for line in report.lines[:LISTED]:
             folder.say(f"    {line}")
     for line in report.notes:
@@ -224,7 +227,7 @@ def _source(run: Run) -> Path | None:
         return here
     named = run.evaluate or run.resume
     if here and (run.evaluate or named is None or here.resolve() != Path(named).resolve()):
-        raise ConfigError(f"run_dir: {here} holds a run; set resume=auto to continue it, or choose another folder")
+        raise ConfigError(f"run_dir: {here} holds a run; set resume=auto to resume it, or choose another folder")
     if named is None:
         return None
     if not checkpoint.find(Path(named) / "checkpoints", "last"):

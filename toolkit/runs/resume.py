@@ -159,7 +159,7 @@ def check_data(run: Run, changed: Changes, earlier: Checkpoint, facts: Mapping[s
     if (progress.batch or progress.stream) and "plan" in changed_facts and not _accepted(run, changed, changed_facts):
         why = describe(changed, ["trainer", "dataset"]) or "the lengths of the examples changed"
         refused.append(
-            f"plan: the checkpoint stands at batch {progress.batch} of an epoch whose batches changed ({why}); "
+            f"plan: the checkpoint is at batch {progress.batch} of an epoch whose batches changed ({why}); "
             "accept=[plan] resumes there, and this epoch may repeat or miss examples"
         )
     if refused:

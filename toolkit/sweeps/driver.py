@@ -122,7 +122,9 @@ class Sweep:
                 break
             trial, job = self.waiting[0]
             if not job.handle and in_use(self.folder / job.name):  # a cluster's job is found again by its handle
-                self.display.once(f"run {job.name}: waits, for a process of before still saves in its folder")
+                self.display.once(
+                    f"run {job.name}: waiting: a process of the earlier sweep is still saving in its folder"
+                )
                 break
             self.waiting.pop(0)
             progress = True
@@ -144,7 +146,9 @@ class Sweep:
             trial = Trial(number, params, self._jobs(number))
             self.state.trials.append(trial)
         elif trial.params != params:
-            raise ConfigError(f"{self.folder}: {state.FILE} and the study are of two sweeps; give another run_dir")
+            raise ConfigError(
+                f"{self.folder}: {state.FILE} and the study belong to different sweeps; set another run_dir"
+            )
         for job in trial.jobs:
             job.state = "waiting"
         self.waiting += [(trial, job) for job in trial.jobs]
@@ -181,7 +185,7 @@ class Sweep:
         job.state, job.why, job.code, job.handle = "running", "", None, process.handle
         self.running[slot] = Running(trial, job, process, folder, log)
         self.state.save(self.folder)
-        self.display.say(f"run {job.name}: {' '.join(params) or 'begins'} -> {folder}")
+        self.display.say(f"run {job.name}: {' '.join(params) or 'starts'} -> {folder}")
 
     def _look(self) -> None:
         for slot, running in list(self.running.items()):

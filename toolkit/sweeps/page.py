@@ -79,7 +79,7 @@ class Display:
 def latest(rows: Sequence[Mapping[str, Any]]) -> str:
     """Describe the progress of a job by its last rows."""
     if not rows:
-        return "starts"
+        return "starting"
     text = f"epoch {rows[-1]['epoch']}, step {rows[-1]['step']}"
     validation = next((row for row in reversed(rows) if row["split"] == "validation"), None)
     return text + (f", validation loss {validation['loss']:.3f}" if validation and "loss" in validation else "")
@@ -166,7 +166,7 @@ def as_page(sweep: State, results: Mapping[str, Any], folder: Path) -> str:
     objectives = ", ".join(f"{o.name} ({o.direction})" for o in sweep.objectives)
     parts = [
         f"<h1>{html.escape(sweep.recipe)}: {len(sweep.trials)} trials</h1>",
-        f'<p class="note">{summary}; sought: {html.escape(objectives)}.</p><pre>{command}</pre>',
+        f'<p class="note">{summary}; objectives: {html.escape(objectives)}.</p><pre>{command}</pre>',
         "<h2>Trials</h2>",
         trials(sweep),
     ]
@@ -192,7 +192,7 @@ def as_page(sweep: State, results: Mapping[str, Any], folder: Path) -> str:
 
 IMPORTANCE = (
     "How much of the variance of the first objective a parameter explains, by itself and with the others (fANOVA, "
-    "Hutter et al. 2014, by Optuna). Of few trials it is a hint."
+    "Hutter et al. 2014, by Optuna). With few trials it is only a rough guide."
 )
 
 
@@ -202,7 +202,7 @@ def section(heading: str, note: str, plot: Callable[[], Any]) -> list[str]:
         drawing = plot()
         image = None if drawing is None else inline_image(drawing)
     except Exception as error:  # a page without a plot is better than none
-        return [f"<h2>{heading}</h2>", f'<p class="no">It could not be drawn: {html.escape(str(error))}</p>']
+        return [f"<h2>{heading}</h2>", f'<p class="no">The plot could not be drawn: {html.escape(str(error))}</p>']
     return [f"<h2>{heading}</h2>", *([f'<p class="note">{note}</p>'] if note else []), image] if image else []
 
 

@@ -83,7 +83,7 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
         axes = [*(axis for axis in more if axis.key not in keys), *axes]
         problems += search.check(sweep.sweep, axes)
         if sweep.seeds > 1 and any(axis.key == "seed" for axis in axes):
-            problems.append(f"seeds: found {sweep.seeds} beside several values of seed, expected one of the two")
+            problems.append(f"seeds: {sweep.seeds} is not supported with several values of seed; set one of them")
     problems += [
         f"{axis.key}: several values, expected one for the whole sweep"
         for axis in axes
@@ -155,7 +155,9 @@ def folder_of(plan: Plan) -> Path:
             raise ConfigError(f"run_dir: {folder} holds a run, expected a sweep or nothing")
         if earlier is not None and earlier.identity != plan.identity:
             command = shlex.join(earlier.command)
-            raise ConfigError(f"run_dir: {folder} holds another sweep ({command}); give another folder, or its command")
+            raise ConfigError(
+                f"run_dir: {folder} holds another sweep ({command}); set another run_dir, or repeat its command"
+            )
         return folder
     for folder in sorted(base.glob("*"), reverse=True):
         earlier = None

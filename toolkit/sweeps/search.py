@@ -61,9 +61,15 @@ def check(spec: Component, axes: Sequence[Axis]) -> list[str]:
     """Return a line for each axis that the search does not support, and for each missing package."""
     if isinstance(spec, Grid):
         return [
-            f"{a.key}: an interval is no axis of a grid; give values, or sweep=optuna" for a in axes if not a.values
+            f"{a.key}: an interval is not supported in a grid; set values, or sweep=optuna"
+            for a in axes
+            if not a.values
         ]
-    found = [] if axes else ["sweep=optuna: nothing varies; give a range, as optimizer.lr=tag(log,interval(1e-4,1e-2))"]
+    found = (
+        []
+        if axes
+        else ["sweep=optuna: found no axis, expected a range, such as optimizer.lr=tag(log,interval(1e-4,1e-2))"]
+    )
     if isinstance(spec, Optuna) and importlib.util.find_spec("optuna") is None:
         found.append(f"sweep=optuna: needs optuna, not installed here: {install('sweep')}")
     return found

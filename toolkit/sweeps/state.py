@@ -49,7 +49,7 @@ class Objective:
         if name in FIGURES:
             return cls(name, FIGURES[name])
         if not re.fullmatch(r"\w+\.\w+", name):
-            expected = f"SPLIT.METRIC, as validation.loss, or one of {', '.join(FIGURES)}"
+            expected = f"SPLIT.METRIC, such as validation.loss, or one of {', '.join(FIGURES)}"
             raise ConfigError(f"objectives: found {name!r}, expected {expected}")
         metric = task.metric(name.partition(".")[2])
         return cls(name, "minimize" if metric.better == "smaller" else "maximize", metric.decimals)

@@ -50,7 +50,7 @@ def own_rank(run: Run, environment: Mapping[str, str] = os.environ) -> int | Non
     needed = run.trainer.processes(run.backend)
     if count != needed:
         setting = f"trainer.devices={run.trainer.devices} trainer.nodes={run.trainer.nodes}"
-        raise ConfigError(f"{variable}: started as one of {count} processes, {setting} takes {needed}")
+        raise ConfigError(f"{variable}: found {count} processes, expected {needed} with {setting}")
     return rank
 
 
@@ -102,7 +102,7 @@ def must_launch(run: Run, rank: int | None) -> bool:
         "tf": "TF_CONFIG in its environment",
     }
     raise ConfigError(
-        f"trainer.nodes: found {run.trainer.nodes}, but nothing has started this process as one of several; start it "
+        f"trainer.nodes: found {run.trainer.nodes}, but no launcher started this process; start it "
         f"on each machine with {how[run.backend]} (docs/guide/devices.md)"
     )
 
@@ -249,8 +249,8 @@ def _outcome(
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     lines = "".join(f"  {line}\n" for line in _read(reports / f"{first}.output").splitlines()[-TAIL:])
     print(
-        f"{name} {how}; the others were ended. If the run has left a checkpoint, it is whole: go on with "
-        f"resume={folder}\n{lines}",
+        f"{name} {how}; the other processes were ended. If the run saved a checkpoint, it is intact; continue "
+        f"with resume={folder}\n{lines}",
         end="",
         file=sys.stderr,
     )

@@ -182,7 +182,7 @@ class Session:
         if not loss_scale.shrink(progress):
             raise self._not_finite(step) from error
         self.recorder.say(
-            f"step {progress.step + 1}: left out, its gradient is not finite; loss scale {progress.scale:,.0f}"
+            f"step {progress.step + 1}: skipped, its gradient is not finite; loss scale {progress.scale:,.0f}"
         )
         self._count(step, math.nan)
 
@@ -197,7 +197,7 @@ class Session:
     def _not_finite(self, step: Step) -> RunError:
         """Return the error of a step whose loss or gradient is not finite."""
         return RunError(
-            f"step {self.progress.step + 1}: the loss or its gradient is not finite; no checkpoint has it. Lower "
+            f"step {self.progress.step + 1}: the loss or its gradient is not finite; no checkpoint contains it. Lower "
             f"optimizer.lr or trainer.clip_norm, or look at the batch: {listed(step.ids)}"
         )
 

@@ -59,11 +59,11 @@ class Trainer:
     )
     devices: int = option(
         1,
-        "devices of a machine that share each batch: GPUs, or without any, processes (torch) or logical devices (tf) "
+        "devices of a machine that share each batch: GPUs, or, without any, processes (torch) or logical devices (tf) "
         "of the CPU; with strategy=tpu all cores of the TPU",
         ge=1,
     )
-    nodes: int = option(1, "machines, each with that many devices; the run must be started on each of them", ge=1)
+    nodes: int = option(1, "machines, each with trainer.devices devices; the run must be started on each of them", ge=1)
     strategy: Literal["auto", "ddp", "fsdp", "mirrored", "multi_worker", "tpu"] = option(
         "auto",
         "how devices share the work; auto: ddp (torch), mirrored (tf, one machine), multi_worker (tf, several); fsdp "
@@ -104,16 +104,29 @@ class Trainer:
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock" and self.accumulate > 1:
-            yield "accumulate", f"found {self.accumulate}, expected 1 with loop=stock; set loop=neutral to accumulate"
+            yield (
+                "accumulate",
+                f"{self.accumulate} is not supported with trainer.loop=stock; set trainer.accumulate=1 or "
+                "trainer.loop=neutral",
+            )
         if self.loop == "stock" and self.validate_steps:
-            yield "validate_steps", "not supported with loop=stock, which validates after epochs; set loop=neutral"
+            yield (
+                "validate_steps",
+                f"{self.validate_steps} is not supported with trainer.loop=stock, which validates after epochs; "
+                "set trainer.loop=neutral",
+            )
         if self.loop == "stock" and self.precision == "16":
             yield (
                 "loop",
-                "found stock with precision=16, expected neutral, whose checkpoints hold the loss scale",
+                "stock is not supported with trainer.precision=16, because its checkpoints lack the loss scale; set "
+                "trainer.loop=neutral",
             )
         if self.loop == "stock" and self.shares > 1:
-            yield "loop", f"found stock with {self.shares} devices, expected neutral, which shares the batches"
+            yield (
+                "loop",
+                f"stock is not supported with {self.shares} devices, because it does not split batches; set "
+                "trainer.loop=neutral",
+            )
         if self.strategy == "tpu":
             yield from self._check_tpu()
 
@@ -156,16 +169,23 @@ class Trainer:
 
     def _check_tpu(self) -> Iterator[tuple[str, str]]:
         if self.loop == "stock":
-            yield "loop", "found stock with strategy=tpu, expected neutral"
+            yield "loop", "stock is not supported with trainer.strategy=tpu; set trainer.loop=neutral"
         if not self.static_shapes:
-            yield "static_shapes", "found false with strategy=tpu, expected true, because every shape is compiled"
+            yield (
+                "static_shapes",
+                "false is not supported with trainer.strategy=tpu, which compiles every shape; set "
+                "trainer.static_shapes=true",
+            )
         if self.precision in ("64", "16"):
-            yield "precision", f"found {self.precision} with strategy=tpu, expected bf16 or 32"
+            yield (
+                "precision",
+                f"{self.precision} is not supported with trainer.strategy=tpu; set trainer.precision=bf16 or 32",
+            )
         if self.nodes > 1:
             yield (
                 "nodes",
-                f"found {self.nodes} with strategy=tpu, expected 1: one process drives all machines of a slice, and "
-                "devices counts the cores of all",
+                f"{self.nodes} is not supported with trainer.strategy=tpu; set trainer.nodes=1, and trainer.devices to "
+                "the cores of all machines",
             )
 
 

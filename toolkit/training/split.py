@@ -101,5 +101,5 @@ def naming_examples(split: Examples) -> Iterator[None]:
         yield
     except NoBatch as error:
         ids = listed(example_ids(split, [error.positions]))
-        which = f"the batch at hand: {ids}" if error.positions else "no batch at hand"
-        raise RunError(f"{split.name}: {error.why}; {which}. The last checkpoint is whole") from error
+        which = f"the batch: {ids}" if error.positions else "no batch was being loaded"
+        raise RunError(f"{split.name}: {error.why}; {which}. The last checkpoint is intact") from error

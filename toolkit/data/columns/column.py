@@ -281,7 +281,7 @@ def mismatches(columns: Mapping[str, type[Column[Any]]], run: Run) -> Iterator[t
     for group, component in (("features", run.features), ("tokenizer", run.tokenizer)):
         kinds_of_group = [kind.kind for kind in kinds if kind.group == group]
         if component is None and kinds_of_group:
-            yield group, f"found none, expected {group} for {kinds_of_group[0]}; give {group}=NAME"
+            yield group, f"found none, expected {group} for {kinds_of_group[0]}; set {group}=NAME"
         if component is not None and component.column not in kinds_of_group:
             name = type(component).__name__
             expected = f"{group}=none" if not kinds_of_group else f"{group} for {kinds_of_group[0]}"

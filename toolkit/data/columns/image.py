@@ -191,8 +191,8 @@ class Image(Column[ImageValues]):
     def unfit(self, values: ImageValues, learned: ImageState) -> Iterator[Flaw]:
         if len(values) and (shape := tuple(self.component.shape(*values.shape))) != (expected := self.size(learned)):
             message = (
-                f"the images give the model {shape} (height, width, channels), expected {expected} as in training; "
-                "dataset.size=N and dataset.channels=1|3 convert them"
+                f"found {shape} (height, width, channels), expected {expected} as in training; set dataset.size=N or "
+                "dataset.channels=1|3"
             )
             yield Flaw(0, "another shape", message, fatal=True)
 

@@ -148,7 +148,7 @@ class Label(Column[LabelValues]):
 
     def check(self, value: object) -> tuple[object, str, str]:
         name = "" if absent(value) else unicodedata.normalize("NFC", str(value))
-        return (name, "", "") if name.strip() else (name, "no class", "found no name of a class")
+        return (name, "", "") if name.strip() else (name, "no class", "found no class name")
 
     def decode(
         self, values: Sequence[str], wheres: Sequence[str], cache: Path | None, progress: Bars

@@ -260,9 +260,9 @@ def bad_text(text: str) -> tuple[str, str]:
     if "\udc80" <= character <= "\udcff":
         return "not UTF-8", f"byte 0x{ord(character) - 0xDC00:02x} at {place} is not UTF-8; save the file as UTF-8"
     if character == BOM:
-        return "byte-order mark", f"found U+FEFF at {place}, expected it at most where a file begins"
+        return "byte-order mark", f"found U+FEFF at {place}, expected only at the start of a file"
     if character == "\N{REPLACEMENT CHARACTER}":
-        return "lost character", f"found U+FFFD at {place}: was the text once read in another encoding than its own?"
+        return "lost character", f"found U+FFFD at {place}: was the file decoded with the wrong encoding?"
     name = " (a carriage return that ends no line)" if character == "\r" else ""
     return "control character", f"found U+{ord(character):04X}{name} at {place}, expected text"
 

@@ -131,7 +131,9 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
                     continue
                 budget -= member.size
                 if budget < 0:
-                    raise DataError(f"{file.name}: more than {LARGEST:,} bytes when unpacked, refused")
+                    raise DataError(
+                        f"{file.name}: found more than {LARGEST:,} bytes when unpacked, expected at most that"
+                    )
                 stream = archive.extractfile(member)
                 assert stream is not None  # a regular file
                 out = target / name
@@ -140,7 +142,7 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
                 out.write_bytes(gunzip(data, file.name) if member.name.endswith(".gz") else data)
                 count += 1
     except (tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError) as error:
-        raise DataError(f"{file.name}: a damaged archive ({error}), remove it and try again") from error
+        raise DataError(f"{file.name}: damaged archive ({error}); remove it and try again") from error
     return count
 
 
@@ -153,7 +155,7 @@ def gunzip(data: bytes, what: str) -> bytes:
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
         out = stream.read(LARGEST + 1)
     if len(out) > LARGEST:
-        raise DataError(f"{what}: more than {LARGEST:,} bytes when unpacked, refused")
+        raise DataError(f"{what}: found more than {LARGEST:,} bytes when unpacked, expected at most that")
     return out
 
 

@@ -85,7 +85,7 @@ def _loading(where: str) -> Iterator[None]:
         Exception
     ) as error:  # the library raises many kinds of errors: no network, no repository, no configuration, no split
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-        hint = "check the network and the names, or give a local copy with dataset.path=FOLDER"
+        hint = "check the network and the names, or set dataset.path=FOLDER to a local copy"
         raise DataError(f"{where}: could not be loaded ({reason}); {hint}") from error
 
 

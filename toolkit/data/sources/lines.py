@@ -27,9 +27,9 @@ def read_lines(file: Path, where: str) -> list[str] | Problem:
         data = file.read_bytes()
         data = fetch.gunzip(data, where) if file.suffix == ".gz" else data
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        return Problem("damaged file", where, f"not a whole gzip file ({error}), copy it again", fatal=True)
+        return Problem("damaged file", where, f"damaged or truncated gzip file ({error}); copy it again", fatal=True)
     except OSError as error:
-        return Problem("unreadable file", where, f"{error.strerror}, expected a file that can be read", fatal=True)
+        return Problem("unreadable file", where, f"{error.strerror}, expected a readable file", fatal=True)
     return split_lines(data, where)
 
 

@@ -105,7 +105,7 @@ class Shards:
             raise DataError(f"{shard.where}: {error}") from error
         except Exception as error:  # an error of the file's library, or of the network
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-            message = f"cannot be read ({reason}); copy the file again, or take it away"
+            message = f"cannot be read ({reason}); copy the file again, or remove it"
             raise DataError(f"{shard.where}, record {i}: {message}") from error
 
     def _row(self, record: Mapping[str, Any], where: str, stamp: str, number: str) -> Row | Problem:
@@ -122,7 +122,7 @@ class Shards:
             data, file_name = _file(value, key, record)
             if not isinstance(data, bytes):
                 return Problem(
-                    "wrong type", where, f"found {str(value)[:60]!r} as the {name}, expected the file itself"
+                    "wrong type", where, f"found {str(value)[:60]!r} as the {name}, expected the bytes of the file"
                 )
             content = data
         return Row(fields, lambda: content, file_name, where, stamp, number)
@@ -220,7 +220,7 @@ def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Ite
                     yield record
                 record, seen = {KEY: key}, seen + 1
             if kind in record or member.issparse():
-                raise ValueError(f"{member.name} is {'sparse' if member.issparse() else 'there twice'}")
+                raise ValueError(f"{member.name} is {'sparse' if member.issparse() else 'in the archive twice'}")
             inside = archive.extractfile(member) if seen > start and kind in wanted_kinds else None
             record[kind] = content = inside.read() if inside else None
             if content is not None and len(content) != member.size:
@@ -228,9 +228,9 @@ def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Ite
         file.seek(archive.offset)
         end = file.read(RECORD)
         if end[:512] != bytes(512):  # an archive truncated between two files raises no error
-            raise EOFError("the archive has no end")
+            raise EOFError("the archive is truncated: no end-of-archive marker")
         if any(end):
-            raise ValueError("another archive follows behind its end")
+            raise ValueError("another archive follows the end of this one")
     if record and seen > start:
         yield record
 
@@ -241,7 +241,7 @@ def _tfrecord(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any
 
     for i, header in enumerate(iter(lambda: file.read(12), b"")):
         if not i and header[:2] == b"\x1f\x8b":
-            raise ValueError("it is compressed by gzip, unpack it")
+            raise ValueError("compressed by gzip; unpack it")
         length, checksum = struct.unpack("<QI", header)
         value = crc32c(header[:8])
         if checksum != (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF:
@@ -262,7 +262,7 @@ def _example(message: bytes) -> dict[str, Any]:
     try:
         parsed.ParseFromString(message)
     except DecodeError as error:
-        raise ValueError("no tf.train.Example") from error
+        raise ValueError("not a tf.train.Example") from error
     values = {}
     for name, feature in parsed.features.feature.items():
         kind = feature.WhichOneof("kind")
@@ -328,7 +328,7 @@ def in_folder(path: str | None, wanted: Mapping[str, Sequence[str]], content: st
         raise DataError(str(problem))
     all_files = [file for file in sorted(root.rglob("*")) if file.is_file()]
     if packed := [name_in(root, file) for file in all_files if PACKED.search(file.name)]:
-        raise DataError(f"dataset.path={root}: found {packed[0]}, expected shards that are not compressed: unpack it")
+        raise DataError(f"dataset.path={root}: found {packed[0]}, expected uncompressed shards; unpack it")
     files = [file for file in all_files if readable(file.name)]
     splits = {file: _split_of(root, file) for file in files}
     unknown = [name_in(root, file) for file, name in splits.items() if name not in SPLITS]

@@ -94,9 +94,12 @@ class Image:
         yield from _ordered("area", self.area)
         yield from _ordered("ratio", self.ratio)
         if self.normalize == "given" and not self.mean:
-            yield "mean", "found none, expected a value for each channel with normalize=given"
+            yield "mean", "not set, but features.normalize=given needs a value for each channel"
         if self.normalize != "given" and (self.mean or self.std):
-            yield "normalize", f"found {self.normalize} beside a mean or std, expected given"
+            yield (
+                "normalize",
+                (f"{self.normalize} is not supported with features.mean or features.std; set features.normalize=given"),
+            )
         elif len(self.mean) != len(self.std):
             yield "std", f"found {len(self.std)} values, expected {len(self.mean)}, one for each of mean"
 
@@ -289,7 +292,7 @@ def sampling(start: int, extent: int, flip: bool, size: int, length: int) -> np.
 
 def _ordered(field: str, bounds: tuple[float, float]) -> Iterator[tuple[str, str]]:
     if bounds[0] > bounds[1]:
-        yield field, f"found {bounds[0]:g} before {bounds[1]:g}, expected the smaller first"
+        yield field, f"found {bounds[0]:g}, {bounds[1]:g}, expected the smaller first"
 
 
 def _sizes(

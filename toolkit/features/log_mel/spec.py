@@ -64,9 +64,9 @@ class LogMel:
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.hop_samples < 1:
-            yield "hop", f"found {self.hop}, less than one sample at {self.sample_rate} Hz"
+            yield "hop", f"found {self.hop} s, expected at least one sample at {self.sample_rate} Hz"
         if self.window_samples < 2:
-            yield "window", f"found {self.window}, less than two samples at {self.sample_rate} Hz"
+            yield "window", f"found {self.window} s, expected at least two samples at {self.sample_rate} Hz"
         elif self.fft < self.window_samples:
             yield "n_fft", f"found {self.n_fft}, expected at least the window's {self.window_samples} samples"
         elif not self.min_frequency < self.top <= self.sample_rate / 2:
@@ -76,7 +76,7 @@ class LogMel:
                 f"sample rate ({self.sample_rate / 2:g})",
             )
         elif empty := int((self.mel_matrix().sum(0) == 0).sum()):
-            yield "mels", f"found {self.mels}: {empty} bands hold no Fourier bin; expected fewer, or a larger n_fft"
+            yield "mels", f"found {self.mels}: {empty} bands hold no Fourier bin; set fewer, or a larger n_fft"
         if self.spec_augment.max_bands > self.mels:
             yield "spec_augment.max_bands", f"found {self.spec_augment.max_bands}, expected at most mels ({self.mels})"
 

@@ -28,4 +28,7 @@ class SGD:
     def check(self) -> Iterator[tuple[str, str]]:
         """Nesterov requires momentum > 0."""
         if self.nesterov and self.momentum == 0:
-            yield "nesterov", "found true with momentum 0, expected momentum > 0"
+            yield (
+                "nesterov",
+                "true is not supported with optimizer.momentum=0; set optimizer.momentum or optimizer.nesterov=false",
+            )

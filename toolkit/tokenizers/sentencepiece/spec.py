@@ -116,7 +116,7 @@ class SentencePiece:
         with reading(path, "units"):
             tokenizer = SentencePieceTokenizer(path.read_bytes())
         if not tokenizer.size:
-            raise DataError(f"{path}: holds no units, expected what a run has learned")
+            raise DataError(f"{path}: holds no units, expected a model written by a run")
         return tokenizer
 
 

@@ -173,7 +173,9 @@ class WordPiece:
         valid = valid and pieces[:2] == list(SPECIAL) and len(set(pieces)) == len(pieces)
         spelled = valid and isinstance(symbols, str) and {SPACE, *symbols, *"".join(pieces[2:])} <= set(pieces)
         if not spelled or not isinstance(lowercase, bool):
-            raise DataError(f"{path}: expected different pieces, every character of them, symbols and lowercase")
+            raise DataError(
+                f"{path}: expected distinct pieces that include every character, plus symbols and lowercase"
+            )
         return WordPieceTokenizer(pieces, symbols, lowercase)
 
 

@@ -24,10 +24,7 @@ Signature = dict[str, tf.TensorSpec]
 
 TPU_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*")  # of a TPU in this machine: up to v4, and later ones
 ANSWER = 10.0  # timeout in seconds for the lookup of a named TPU: off Google's cloud it may never end
-MEND = (
-    "run it on a TPU VM that has tensorflow-tpu (docs/guide/devices.md), or without one by trainer=default or "
-    "trainer=mirrored"
-)
+MEND = "run on a TPU VM with tensorflow-tpu (docs/guide/devices.md), or set trainer=default or trainer=mirrored"
 
 
 class Strategy(Protocol):
@@ -240,7 +237,10 @@ def _tpu(cores: int) -> tf.distribute.Strategy:
     name = os.environ.get("TPU_NAME", "local")
     if name == "local" and not any(map(glob.glob, TPU_FILES)):
         looked = " nor ".join(TPU_FILES)
-        raise ConfigError(f"trainer.strategy: found tpu, but no TPU: neither TPU_NAME nor {looked}; {MEND}")
+        raise ConfigError(
+            f"trainer.strategy: found tpu, expected a TPU: TPU_NAME names none, and this machine has neither {looked}; "
+            f"{MEND}"
+        )
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(ANSWER)
     try:
@@ -250,7 +250,9 @@ def _tpu(cores: int) -> tf.distribute.Strategy:
         strategy = tf.distribute.TPUStrategy(resolver)
     except (tf.errors.OpError, OSError, RuntimeError, ValueError, ImportError) as error:
         why = str(error).partition("\n")[0]
-        raise ConfigError(f"trainer.strategy: found tpu, but no TPU answers as {name!r}: {why}; {MEND}") from error
+        raise ConfigError(
+            f"trainer.strategy: found tpu, expected a TPU: none answers as {name!r} ({why}); {MEND}"
+        ) from error
     finally:
         socket.setdefaulttimeout(before)
     if (count := strategy.num_replicas_in_sync) != cores:
