@@ -196,7 +196,7 @@ def check_failed(folder: Path, code: int, said: str, place: str) -> None:
     """A certificate was refused, for a gap that begins with ``place``."""
     found = json.loads((folder / "certificate.json").read_text())
     assert code == 1 and not found["passed"] and found["first_place"].startswith(place), found["first_place"]
-    assert f"the twins part first at {found['first_place']}" in said and "FAILED" in said
+    assert f"the twins first differ at {found['first_place']}" in said and "FAILED" in said
     assert "not certified" in (folder / "certificate.html").read_text()
 
 
@@ -205,7 +205,7 @@ def check_failed(folder: Path, code: int, said: str, place: str) -> None:
     [
         (["steps=0"], ["steps: found '0', expected a whole number, at least 1"]),
         (["gates=some", "decode=x"], ["gates: found 'some'", "decode: found 'x'"]),
-        (["--multirun"], ["--multirun: no such flag"]),
+        (["--multirun"], ["--multirun: unknown flag"]),
         (
             ["recipe=image_classification", "backend=tf", "trainer.precision=bf16", "model.native_dropout=true"],
             ["backend: given", "trainer.precision: found bf16", "model.native_dropout: found true"],

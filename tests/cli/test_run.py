@@ -135,7 +135,8 @@ def test_a_step_that_is_not_finite_is_not_taken(data, backend, tmp_path, run):
     done = run(data, tmp_path, backend, *huge, code=1)
     found = checkpoint.choose(tmp_path / "checkpoints", "last", print)
     assert (
-        f"step {found.progress.step + 1}: the loss or its gradient is not finite; no checkpoint has it" in done.stderr
+        f"step {found.progress.step + 1}: the loss or its gradient is not finite; no checkpoint contains it"
+        in done.stderr
     )
     assert any(id in done.stderr for id in json.loads((tmp_path / "examples.jsonl").read_text().splitlines()[0])["ids"])
     assert all(np.isfinite(array).all() for array in found.state.model.values())

@@ -185,7 +185,7 @@ def test_a_place_of_other_lanes_begins_the_epoch_again(tmp_path):
     epoch, batch, place = next(stands for stands, *_ in whole if stands[2] and stands[1])
     found, run = stream(folder, "images", "dataset.lanes=4")
     rest = list(through(found, run, at=Progress(step=9, epoch=epoch, batch=batch, stream=place), steps=20))
-    assert rest[0][0] == (epoch, 0, {}) and "begun again" in " ".join(found.notes())
+    assert rest[0][0] == (epoch, 0, {}) and "the epoch starts again" in " ".join(found.notes())
 
 
 def test_a_process_reads_half_of_the_shards(tmp_path):
@@ -224,7 +224,7 @@ def test_a_bad_record_is_named_or_dropped_and_counted(tmp_path):
     ids = [name for (epoch, _, _), names, _ in through(found, run) for name in names if epoch == 0]
     assert len(ids) == sum(SIZES) - 2
     assert found.dropped["unknown character"] >= 1
-    assert re.search("left out.*unknown character.*train-00001-of-00004.tar, record 3", " ".join(found.notes()))
+    assert re.search("dropped.*unknown character.*train-00001-of-00004.tar, record 3", " ".join(found.notes()))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_what_a_stream_cannot_do_is_refused(words, said):
 @pytest.mark.parametrize("sizes, devices", [((3,), 2), ((3, 3, 3, 3), 3)])
 def test_processes_that_cannot_share_the_lanes_are_refused(sizes, devices, tmp_path):
     folder = made.shard_folder(tmp_path / "data", "translation", "tar", sizes)
-    with pytest.raises(DataError, match=f"which {devices} processes cannot share alike"):
+    with pytest.raises(DataError, match=f"cannot be divided among {devices} processes"):
         stream(folder, "translation", f"trainer.devices={devices}")
 
 
@@ -338,6 +338,6 @@ def test_a_bad_record_on_the_way_leaves_a_checkpoint_before_it(train, tmp_path):
     words = ["dataset.lanes=1", "dataset.pool=4", "dataset.sample=4", "trainer.checkpoint_every=1000", "seed=1"]
     done = train("images", "torch", folder, tmp_path / "run", *words, code=2)
     assert re.search(r"train-0000[12]-of-00003.parquet, record 7 .a.png.: mislabelled", done.stderr), done.stderr
-    assert "resume=auto goes on from it by dataset.on_bad=drop" in done.stderr
+    assert "Resume with resume=auto dataset.on_bad=drop" in done.stderr
     (left,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     assert int(left.name.removeprefix("step-")) >= 1

@@ -94,7 +94,7 @@ def test_id_may_be_indonesian(extra: str, tmp_path: Path) -> None:
 def test_columns_with_long_names_are_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "all.tsv"
     file.write_bytes(bad_pairs.encoded(["english\tgerman", *map("\t".join, bad_pairs.TRAIN)]))
-    with pytest.raises(DataError, match=r"give dataset.source=... and dataset.target=..."):
+    with pytest.raises(DataError, match=r"set dataset.source=... and dataset.target=..."):
         prepare(ParallelText(path=str(file)), tmp_path)
     found = prepare(ParallelText(path=str(file), source="english", target="german"), tmp_path)
     assert sum(map(len, found.splits.values())) == len(bad_pairs.TRAIN)
@@ -173,7 +173,9 @@ def test_one_split_is_enough_to_measure_an_earlier_run(layout: Any, tmp_path: Pa
     assert texts(prepare(dataset, tmp_path)) == {"train": [], "validation": [], "test": GOOD["test"]}
     multi30k = parallel_hub.Multi30k(path=str(tmp_path / "data"), test="test", split="test")
     assert texts(prepare(multi30k, tmp_path))["test"] == GOOD["test"]
-    with pytest.raises(DataError, match=r"found test, expected train too; dataset\.split=test measures an earlier run"):
+    with pytest.raises(
+        DataError, match=r"found test, expected train too; set dataset\.split=test to evaluate an earlier run"
+    ):
         prepare(dataclasses.replace(dataset, split=None), tmp_path)
     with pytest.raises(DataError, match=r"found test, expected train too$"):
         prepare(dataclasses.replace(dataset, split="validation"), tmp_path)

@@ -255,7 +255,7 @@ def trial(path: Path, fault: str, place: int, whole: Any) -> str:
     if fault not in NO_SPACE and ended.code != -signal.SIGKILL:
         return f"exit code {ended.code}: {ended.said}"
     if fault in NO_SPACE and ended.code != 0:  # 0: at most what nobody needs was not written
-        one = len(ended.said.splitlines()) == 1 and "No space left" in ended.said and "are free" in ended.said
+        one = len(ended.said.splitlines()) == 1 and "No space left" in ended.said and "bytes are free" in ended.said
         if ended.code != 1 or not one:
             return f"exit code {ended.code}: {ended.said}"
     elif fault in NO_SPACE:

@@ -78,5 +78,5 @@ def test_a_run_on_a_file_system_without_room_stops_in_one_line_and_goes_on_when_
     assert done.stderr.rstrip().endswith("code 0")
     told = [line for line in done.stderr.splitlines() if "No space left" in line]
     assert len(told) == done.stderr.count("code 1") > 3
-    assert all(" are free" in line for line in told) and any("needs " in line for line in told)
+    assert all(" bytes are free" in line for line in told) and any("needs " in line for line in told)
     assert "Traceback" not in done.stderr

@@ -57,7 +57,7 @@ def test_a_dead_worker_is_noticed_within_ten_seconds_with_the_examples_that_it_h
     assert time.monotonic() - began < 10
     assert process.wait(60) == 1
     assert not [told for told in process.stderr if "resource_tracker" not in told]  # Python's own, at its end
-    assert re.search(r"train: loader worker \d \(process \d+\) was killed by SIGKILL; the batch at hand: ", line)
+    assert re.search(r"train: loader worker \d \(process \d+\) was killed by SIGKILL; the batch: ", line)
     assert "u8, u9, u10, u11" in line or "u12, u13, u14, u15" in line
     assert gone(everyone)
 
@@ -106,6 +106,6 @@ def test_a_batch_that_cannot_be_made_names_its_example(program, backend):
     assert process.returncode == 1, told
     assert out == "[0, 1, 2, 3]\n"
     assert told.splitlines()[-1] == (
-        "train: ValueError: an image of no size; the batch at hand: u7. The last checkpoint is whole"
+        "train: ValueError: an image of no size; the batch: u7. The last checkpoint is intact"
     )
     assert "Traceback" in told and 'raise ValueError("an image of no size")' in told

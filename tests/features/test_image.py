@@ -163,10 +163,10 @@ def test_statistics_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         (Image(flip=1.5), "flip", "at most 1"),
         (Image(area=(0.5, 0.1)), "area", "expected the smaller first"),
         (Image(area=(0.0, 0.1)), "area", "more than 0"),
-        (Image(erase=Erase(ratio=(3.0, 2.0))), "erase.ratio", "found 3 before 2"),
+        (Image(erase=Erase(ratio=(3.0, 2.0))), "erase.ratio", "found 3, 2, expected"),
         (Image(normalize="given"), "mean", "a value for each channel"),
         (Image(normalize="given", mean=(0.1, 0.2), std=(1.0,)), "std", "found 1 values, expected 2"),
-        (Image(mean=(0.1,), std=(1.0,)), "normalize", "expected given"),
+        (Image(mean=(0.1,), std=(1.0,)), "normalize", "set features.normalize=given"),
         (Image(normalize="given", mean=(0.1,), std=(0.0,)), "std", "more than 0"),
     ],
 )

@@ -115,8 +115,8 @@ def test_nothing_is_learned_where_nothing_is_needed(normalize: str, tmp_path: Pa
     [
         (LogMel(mels=0), "mels", "at least 1"),
         (LogMel(window=-1.0), "window", "more than 0"),
-        (LogMel(hop=1e-5), "hop", "less than one sample at 16000 Hz"),
-        (LogMel(window=1e-5), "window", "less than two samples"),
+        (LogMel(hop=1e-5), "hop", "expected at least one sample at 16000 Hz"),
+        (LogMel(window=1e-5), "window", "expected at least two samples"),
         (LogMel(n_fft=256), "n_fft", "at least the window's 400 samples"),
         (LogMel(max_frequency=9000.0), "max_frequency", "8000"),
         (LogMel(min_frequency=5000.0, max_frequency=4000.0), "max_frequency", "more than min_frequency (5000)"),

@@ -118,7 +118,7 @@ def test_inputs_that_are_no_files_are_refused_by_name(run, predict, tmp_path):
     expected = [
         f"gone.file: no such file: found nothing at {tmp_path / 'gone.file'}, expected a file with the {noun}",
         f"{tmp_path}: not a file: found a folder, expected a file with the {noun}; give the files in it",
-        "Mend them, or leave 2 of them out with dataset.on_bad=drop",
+        "Fix them, or drop 2 of them with dataset.on_bad=drop",
     ]
     assert refused.splitlines()[-3:] == [f"  {line}" for line in expected]
 
@@ -174,11 +174,11 @@ def test_inputs_left_out_are_warned_of(monkeypatch):
     questions = Questions(Split("inputs", [], [], None), [Problem("no such file", "a.wav", "found nothing")])
     monkeypatch.setattr(pipeline, "questions", lambda *_: questions)
     model = Predictor(SimpleNamespace(dataset=SimpleNamespace(on_bad="drop")), None, None, None)
-    with pytest.warns(UserWarning, match="left out: a.wav: no such file: found nothing"):
+    with pytest.warns(UserWarning, match="dropped: a.wav: no such file: found nothing"):
         assert model(["a.wav"]) == []
     lines = []
     assert model(["a.wav"], warn=lines.append) == []
-    assert lines == ["left out: a.wav: no such file: found nothing"]
+    assert lines == ["dropped: a.wav: no such file: found nothing"]
 
 
 def test_decoded_inputs_are_removed_with_the_answers(tmp_path, monkeypatch):
@@ -206,7 +206,7 @@ def test_usage(predict):
         (["nowhere", "x.wav"], "nowhere is not a folder, expected a run folder\n"),
         ([".", "x.wav"], ". has no config.yaml, expected a run folder\n"),
         (["."], "no input"),
-        ([".", "--jsn", "x.wav"], "--jsn: no such flag"),
+        ([".", "--jsn", "x.wav"], "--jsn: unknown flag"),
     ],
 )
 def test_bad_arguments(arguments, message, predict, tmp_path):

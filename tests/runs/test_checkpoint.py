@@ -192,7 +192,7 @@ def test_a_checkpoint_names_no_file_outside_of_it(tmp_path, name):
     facts["sha256"][name] = "0" * 64
     facts["sha256"]["state.json"] = checkpoint._digest(facts)
     (path / "state.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match=r"state.json: damaged .*does not belong into a checkpoint"):
+    with pytest.raises(DataError, match=r"state.json: damaged .*does not belong in a checkpoint"):
         checkpoint.load(path)
 
 
@@ -285,7 +285,7 @@ def test_what_the_disk_gives_back_otherwise_is_no_checkpoint(tmp_path, monkeypat
 
     monkeypatch.setattr(checkpoint, "_write", forgetful)
     for step in (2, 3):  # written again, and new
-        with pytest.raises(RunError, match=r"optimizer.safetensors reads back otherwise"):
+        with pytest.raises(RunError, match=r"optimizer.safetensors: the bytes read back differ"):
             checkpoint.save(tmp_path, state(9), Progress(step=step), keep=2)
         assert same(checkpoint.choose(tmp_path, "last", pytest.fail).state, state(2))
 

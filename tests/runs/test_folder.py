@@ -166,6 +166,8 @@ def test_a_row_that_the_disk_refuses_names_the_log(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(folder._files["metrics.jsonl"], "write", full, raising=False)
-    with pytest.raises(RunError, match=r"metrics.jsonl: No space left on device; needs \d\d bytes, [\d,]+ are free"):
+    with pytest.raises(
+        RunError, match=r"metrics.jsonl: No space left on device; needs \d\d bytes, [\d,]+ bytes are free"
+    ):
         folder.record(2, 0, "train", {"loss": 1.0})
     folder.close()

@@ -132,9 +132,9 @@ _CASES: dict[str, tuple[Any, ...]] = {
     "two layouts": (_with(aligned, "train.tsv", b"en\tde\na\tb\n"), ("ambiguous layout", "train.tsv and ")),
     "misaligned": (
         _line(b"one more\n", b""),
-        ("train.de and train.en: misaligned: 6 lines and 7, expected equally many",),
+        ("train.de and train.en: misaligned: found 6 and 7 lines, expected the same number",),
     ),
-    "misaligned by a line break": (_line(b"one\nmore\n", b"eins mehr\n"), ("misaligned: 7 lines and 8",)),
+    "misaligned by a line break": (_line(b"one\nmore\n", b"eins mehr\n"), ("misaligned: found 7 and 8 lines",)),
     "no translation": (_with(aligned, "val.de", None), ("val.de: missing file", "found val.en")),
     "no train": (_no_train, ("train: missing file", "found test, val, expected train too")),
     "misspelt split": (_misspelt, ("tset: unknown split", "did you mean 'test'?")),
@@ -158,7 +158,7 @@ _CASES: dict[str, tuple[Any, ...]] = {
     ),
     "one column": (_with(tables, "train.tsv", b"en\na\nb\n"), ("line 1: unknown header: found 'en'", "with a tab")),
     "empty table": (_with(tables, "val.tsv", b""), ("val.tsv, line 1: unknown header: found an empty file",)),
-    "header alone": (_with(tables, "test.tsv", b"en\tde\n"), ("test.tsv: empty file: found a header alone",)),
+    "header alone": (_with(tables, "test.tsv", b"en\tde\n"), ("test.tsv: empty file: found only a header",)),
     "empty files": (
         lambda folder: (_with(aligned, "test.en", b"")(folder), (folder / "test.de").write_bytes(b"")),
         ("test.de and test.en: empty file",),
@@ -166,15 +166,15 @@ _CASES: dict[str, tuple[Any, ...]] = {
     "UTF-16": (_with(aligned, "train.en", _UTF_16), ("train.en: not UTF-8: it begins with", "UTF-16")),
     "damaged gzip": (
         lambda folder: (_with(aligned, "train.en", None)(folder), (folder / "train.en.gz").write_bytes(_GZIPPED[:-9])),
-        ("train.en.gz: damaged file: not a whole gzip file",),
+        ("train.en.gz: damaged file: damaged or truncated gzip file",),
     ),
     "not gzip": (
         lambda folder: (_with(aligned, "train.en", None)(folder), (folder / "train.en.gz").write_bytes(b"the house\n")),
-        ("train.en.gz: damaged file: not a whole gzip file",),
+        ("train.en.gz: damaged file: damaged or truncated gzip file",),
     ),
     "too few columns": (_row(b"only English\n"), ("train.tsv, line 8: bad line: 1 columns, the header has 2",), True),
     "too many columns": (_row(b"a\tb\tc\n"), ("train.tsv, line 8: bad line: 3 columns, the header has 2",), True),
-    "duplicate id": (_named, ("train.tsv, line 3: duplicate id: 'a' was already given by train.tsv, line 2",), True),
+    "duplicate id": (_named, ("train.tsv, line 3: duplicate id: found 'a' again, first in train.tsv, line 2",), True),
     "not UTF-8": (
         _line("ein grünes Haus\n".encode("latin-1")),
         ("train.de and train.en, line 7: not UTF-8: en: byte 0xfc at character 7",),
@@ -197,7 +197,7 @@ _CASES: dict[str, tuple[Any, ...]] = {
     "empty target": (_row(b"a house\t \n"), ("line 8: empty text: de: found no text",), True),
     "in two splits": (
         _row("\t".join(TEST[1]).encode() + b"\n"),
-        ("train.tsv, line 8: in two splits: the same text as test.tsv, line 3, so test would",),
+        ("train.tsv, line 8: in two splits: the same text as test.tsv, line 3, so it would be in both test and train",),
         True,
         {"repeats": "bad"},
     ),

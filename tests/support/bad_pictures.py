@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
     "no classes": (_no_classes, ("no classes", "expected a folder for each class"), False),
     "one class": (_one_class, ("train: one class", "found only 'cat'", "at least two"), False),
     "unknown split": (_renamed("test", "tset"), ("tset/: unknown split", "did you mean 'test'"), False),
-    "two folders for a split": (_two_dev, ("ambiguous split", "both are validation"), False),
+    "two folders for a split": (_two_dev, ("ambiguous split", "both mean validation"), False),
     "empty split": (_empty_test, ("test: empty split", "no image in its classes"), False),
     "several sizes": (_bad(_ODD), ("several sizes", "bad.png has 12 x 20 pixels", "dataset.size=N"), False),
     "image beside the classes": (_with("train/x.png", _PNG), ("train/x.png: no class",), True),
@@ -192,7 +192,7 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
         _repeated("test/cat/0.png", "train/cat/copy.png"),
         (
             "train/cat/copy.png: in two splits",
-            "the same image as test/cat/0.png, so test would",
+            "the same image as test/cat/0.png, so it would be in both test and train",
         ),
         True,
     ),

@@ -37,7 +37,7 @@ def test_a_step_that_overflows_is_left_out_and_the_scale_falls_and_rises(tmp_pat
     at = stand_ins.fit(tmp_path, engine, precision="16", max_steps=9, validate_every=99)
     assert engine.scales == [loss_scale.INITIAL / factor for factor in (1, 1, 2, 4, 4, 8, 8, 8, 4)]
     assert (at.step, at.scale, at.good) == (9, loss_scale.INITIAL / 4, 1) and len(engine.seen) == 6
-    assert "step 2: left out, its gradient is not finite; loss scale 16,384" in capsys.readouterr().out
+    assert "step 2: skipped, its gradient is not finite; loss scale 16,384" in capsys.readouterr().out
     rows = [row for row in stand_ins.log(tmp_path) if row["split"] == "train"]
     assert [row["step"] for row in rows] == [1, 4, 6, 7, 8, 9] and rows[-1]["scale"] == loss_scale.INITIAL / 4
 

@@ -110,7 +110,7 @@ def test_the_scripts_for_slurm_start_what_a_process_takes_itself_for(tmp_path, n
 @pytest.mark.parametrize("by", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 @pytest.mark.parametrize("words", [[], ["trainer.devices=3"]])
 def test_another_number_of_processes_is_refused(words, by):
-    with pytest.raises(ConfigError, match=f"{by}: started as one of 2 processes"):
+    with pytest.raises(ConfigError, match=f"{by}: found 2 processes"):
         processes.own_rank(checked(*words), {by: "2", "RANK": "0"})
 
 

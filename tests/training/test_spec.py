@@ -14,14 +14,14 @@ REFUSED = {
     "backend=tf trainer=fsdp": "fsdp is not supported with backend=tf; set mirrored or tpu or multi_worker",
     "backend=torch trainer=mirrored": "mirrored is not supported with backend=torch; set ddp or fsdp",
     "backend=torch trainer=tpu": "trainer.strategy: tpu is not supported with backend=torch; set ddp or fsdp",
-    "backend=tf trainer=tpu trainer.nodes=2": "trainer.nodes: found 2 with strategy=tpu, expected 1",
-    "backend=tf trainer=tpu trainer.precision=64": "trainer.precision: found 64 with strategy=tpu, expected bf16 or 32",
-    "backend=tf trainer=tpu trainer.precision=16": "trainer.precision: found 16 with strategy=tpu, expected bf16 or 32",
-    "backend=tf trainer=tpu trainer.static_shapes=false": "trainer.static_shapes: found false with strategy=tpu",
-    "backend=tf trainer=tpu trainer.loop=stock trainer.devices=1": "trainer.loop: found stock with strategy=tpu",
+    "backend=tf trainer=tpu trainer.nodes=2": "trainer.nodes: 2 is not supported with trainer.strategy=tpu",
+    "backend=tf trainer=tpu trainer.precision=64": "trainer.precision: 64 is not supported with trainer.strategy=tpu",
+    "backend=tf trainer=tpu trainer.precision=16": "trainer.precision: 16 is not supported with trainer.strategy=tpu",
+    "backend=tf trainer=tpu trainer.static_shapes=false": "trainer.static_shapes: false is not supported",
+    "backend=tf trainer=tpu trainer.loop=stock trainer.devices=1": "trainer.loop: stock is not supported",
     "backend=tf trainer=mirrored trainer.nodes=2": "mirrored is not supported with trainer.nodes=2; set multi_worker\n",
-    "trainer=stock trainer.devices=2": "trainer.loop: found stock with 2 devices, expected neutral",
-    "trainer=fsdp trainer.loop=stock": "trainer.loop: found stock with 2 devices, expected neutral",
+    "trainer=stock trainer.devices=2": "trainer.loop: stock is not supported with 2 devices",
+    "trainer=fsdp trainer.loop=stock": "trainer.loop: stock is not supported with 2 devices",
     "trainer.devices=2 features.mixup=0.2": "features.mixup: 0.2 is not supported with 2 devices; set features.mixup=0",
     "trainer.nodes=2 model.native_dropout=true": "model.native_dropout: true is not supported with 2 devices",
     "trainer.devices=0": "trainer.devices: found 0, expected at least 1",
@@ -41,7 +41,7 @@ def test_stock_does_not_accumulate():
 
 
 def test_the_stock_loops_have_no_loss_scale():
-    with pytest.raises(ConfigError, match="found stock with precision=16, expected neutral"):
+    with pytest.raises(ConfigError, match=r"stock is not supported with trainer\.precision=16"):
         config.check(["recipe=image_classification", "trainer=stock", "trainer.precision=16"])
 
 

@@ -58,8 +58,11 @@ def test_replicas_that_are_given_their_rows_have_the_trajectory_of_one_device(wo
 @pytest.mark.parametrize(
     "name, said",
     [
-        (None, "trainer.strategy: found tpu, but no TPU: neither TPU_NAME nor /dev/accel* nor "),
-        ("nowhere", "trainer.strategy: found tpu, but no TPU answers as 'nowhere': "),
+        (
+            None,
+            "trainer.strategy: found tpu, expected a TPU: TPU_NAME names none, and this machine has neither ",
+        ),
+        ("nowhere", "trainer.strategy: found tpu, expected a TPU: none answers as 'nowhere' ("),
     ],
 )
 def test_where_there_is_no_tpu_one_line_says_so_before_the_data_are_read(backends, name, said, tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def is_spec(obj: Any) -> bool:
 def as_data(value: Any) -> Any:
     """Return a field's value as plain nested data for YAML or JSON: specs as mappings, tuples as lists."""
     if is_spec(type(value)):
-        return {f.name: as_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {field.name: as_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [as_data(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 

@@ -43,7 +43,7 @@ class Predictor:
 
         Args:
             inputs: paths of audio or image files; lines of text, or paths of text files with a line for each.
-            warn: gets a line for each input left out.
+            warn: gets a line for each dropped input.
 
         Returns:
             a row for each input, in their order: ``id``, ``hypothesis``, ``score``, and the entries of the task. A
@@ -57,7 +57,7 @@ class Predictor:
             raise ConfigError(f"inputs: found {str(inputs)!r}, expected a list: [{str(inputs)!r}]")
         questions = pipeline.questions(self.run, self.columns, inputs, self.learned)
         for line in judge(questions.problems, self.run.dataset.on_bad, "a prediction").lines:
-            warn(f"left out: {line}")
+            warn(f"dropped: {line}")
         return self._answer(questions)
 
     def _answer(self, questions: Questions) -> list[Row]:

@@ -22,7 +22,7 @@ def learned(names: list[str], folder: Path) -> Classes:
 
 @pytest.mark.parametrize("value", [None, float("nan"), " "])
 def test_no_value_is_no_class(value: object) -> None:
-    assert LABEL.check(value)[1:] == ("no class", "found no name of a class")
+    assert LABEL.check(value)[1:] == ("no class", "found no class name")
     assert LABEL.check(7) == ("7", "", "")
 
 

@@ -117,11 +117,11 @@ def twice(path):
     "spoil, said",
     [
         (lambda path: path.write_bytes(path.read_bytes() * 2), "another archive follows"),
-        (twice, "000002.txt is there twice"),
+        (twice, "000002.txt is in the archive twice"),
         (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "cannot be read"),
         (
             lambda path: path.rename(path.with_name("train-0.tar.gz")),
-            "found train-0.tar.gz, expected shards that are not",
+            "found train-0.tar.gz, expected uncompressed shards",
         ),
     ],
 )
