@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,3 +84,16 @@ def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert pipeline.cache_folder() == tmp_path / "toolkit"
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "mine"))
     assert pipeline.cache_folder() == tmp_path / "mine"
+
+
+def test_only_the_chosen_groups_are_learned(tmp_path: Path) -> None:
+    def column(folder: str) -> SimpleNamespace:
+        return SimpleNamespace(folder=folder, learn=lambda values, path: learned.append((values, path.name)))
+
+    learned: list[tuple[str, str]] = []
+    columns = SimpleNamespace(input=column("features"), target=column("tokenizer/target"))
+    split = SimpleNamespace(input="waveforms", target="texts")
+    pipeline.learn(columns, split, tmp_path, ["tokenizer"])
+    assert learned == [("texts", "target")] and [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
+    pipeline.learn(columns, split, tmp_path)
+    assert learned[1:] == [("waveforms", "features"), ("texts", "target")]
