@@ -43,7 +43,7 @@ class Predictor:
 
         Args:
             inputs: paths of audio or image files; lines of text, or paths of text files with a line for each.
-            warn: gets a line for each dropped input.
+            warn: gets a line for each dropped input; by default, each is a Python warning.
 
         Returns:
             a row for each input, in their order: ``id``, ``hypothesis``, ``score``, and the entries of the task. A
