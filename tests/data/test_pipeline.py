@@ -90,10 +90,10 @@ def test_only_the_chosen_groups_are_learned(tmp_path: Path) -> None:
     def column(folder: str) -> SimpleNamespace:
         return SimpleNamespace(folder=folder, learn=lambda values, path: learned.append((values, path.name)))
 
-    learned: list[tuple[str, str]] = []
+    learned: list[tuple[list[str], str]] = []
     columns = SimpleNamespace(input=column("features"), target=column("tokenizer/target"))
     split = SimpleNamespace(input="waveforms", target="texts")
     pipeline.learn(columns, split, tmp_path, ["tokenizer"])
-    assert learned == [("texts", "target")] and [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
+    assert learned == [(["texts"], "target")] and [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
     pipeline.learn(columns, split, tmp_path)
-    assert learned[1:] == [("waveforms", "features"), ("texts", "target")]
+    assert learned[1:] == [(["waveforms"], "features"), (["texts"], "target")]

@@ -35,7 +35,7 @@ SHAPE = [
 ]
 OWN = {
     "asr": [],  # SpecAugment is on by default
-    "translation": ["model.encoder_layers=1", "model.decoder_layers=1", "task.beam_width=2"],
+    "translation": ["task.beam_width=2"],
     "image_classification": [
         "features.flip=0.5",
         "features.crop=pad",

@@ -35,7 +35,10 @@ def sweep(work, fault, guard="none", every=1):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("fault, every", [("kill", 1), ("power", 8), ("full", 12), ("once", 8)])
+@pytest.mark.parametrize(
+    "fault, every",
+    [("kill", 3), pytest.param("kill", 1, marks=pytest.mark.long), ("power", 8), ("full", 12), ("once", 8)],
+)
 def test_a_fault_at_any_operation_costs_nothing(quick, fault, every):
     found = sweep(quick, fault, every=every)
     assert found["wrong"] == {}

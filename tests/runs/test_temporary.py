@@ -21,7 +21,6 @@ def temporary():
     [
         ("torch", ["trainer.workers=2"]),
         ("torch", ["trainer.devices=2"]),
-        ("tf", ["trainer.workers=2"]),
         ("tf", ["trainer.devices=2"]),
     ],
 )

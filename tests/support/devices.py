@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,6 @@ TOLERANCE = 1e-8  # relative, in float64: what differs is the order of sums over
 ODD = ["trainer.batch_examples=23"]
 # a checkpoint after two of four steps falls into the middle of an epoch
 HALVES = ["trainer.batch_examples=7", "trainer.checkpoint_every=2"]
-LAYERS = re.compile("ers=[0-9]+$")  # one of each kind is enough, and halves the time of tracing
 RECIPES = {
     # batch norm over sequences, dropout of all shapes, SpecAugment
     "speech": ("asr", ["model=conformer_ctc", "task.decoder=greedy", *ODD]),
@@ -63,8 +61,7 @@ def command(folder, domain, backend, run, *overrides):
     fixed = [f"recipe={recipe}", f"backend={backend}", f"dataset={option}", f"dataset.path={data}"]
     models = [word for word in own if word.startswith("model=")]
     length = [f"trainer.max_steps={STEPS}", "trainer.max_epochs=100000", "trainer.validate_every=99999"]
-    components = [LAYERS.sub("ers=1", word) for word in tiny.components(*fixed, *models)]
-    small = [*components, *tiny.SHORT, *length, "trainer.accumulate=2", "trainer.precision=64"]
+    small = [*tiny.components(*fixed, *models), *tiny.SHORT, *length, "trainer.accumulate=2", "trainer.precision=64"]
     always = ["trainer.keep=1000", "trainer.ema_decay=0.9"]
     return [sys.executable, "-m", "toolkit.run", *fixed, *small, *own, *always, f"run_dir={run}", *overrides]
 

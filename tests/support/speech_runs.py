@@ -3,7 +3,6 @@
 from tests.support import tiny
 
 SHORT = [
-    "model.layers=1",
     "trainer.batch_budget=8",
     "trainer.max_epochs=4",
     "trainer.validate_every=2",

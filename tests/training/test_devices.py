@@ -13,6 +13,9 @@ import pytest
 from tests.support.backend import ROOT
 from tests.support.devices import OTHERS, assert_same, begun, command, half, own_cache, train
 
+# fsdp also trains the images that the other backend resumes below
+FSDP = pytest.param("torch", "trainer=fsdp", marks=pytest.mark.long)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -33,9 +36,7 @@ def single(backends, folder):
     return single
 
 
-@pytest.mark.parametrize(
-    "backend, how", [("torch", "trainer.devices=2"), ("torch", "trainer=fsdp"), ("tf", "trainer.devices=2")]
-)
+@pytest.mark.parametrize("backend, how", [("torch", "trainer.devices=2"), FSDP, ("tf", "trainer.devices=2")])
 def test_two_devices_have_the_trajectory_of_one(backends, folder, single, backend, how, tmp_path):
     done = train(backends, folder, "speech", backend, tmp_path / "two", how)
     assert_same(single("speech", backend), tmp_path / "two")
@@ -50,6 +51,7 @@ def test_two_devices_that_share_the_weights_have_the_trajectory_of_one(backends,
     assert_same(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.long
 def test_each_of_two_devices_holds_half_of_what_one_does(backends, folder, single, tmp_path):
     """In bytes after a step."""
     words = command(folder, "images", "torch", single("images", "torch"))[3:]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.support import made, speech_runs
+from tests.support import devices, made, speech_runs
 
 BACKENDS = ("torch", "tf")
 DECAY = 0.9
@@ -87,9 +87,9 @@ def test_the_averages_are_measured(run, whole, backend, tmp_path):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_run_that_goes_on_has_the_same_averages(run, whole, backend, tmp_path):
-    run(tmp_path, backend, "trainer.max_epochs=2")
-    run(tmp_path, backend, "resume=auto")
-    (weights, averages), (others, theirs) = steps(tmp_path)[-1], steps(whole[backend])[-1]
+    folder = devices.half(whole[backend], tmp_path / "half")
+    run(folder, backend, "resume=auto")
+    (weights, averages), (others, theirs) = steps(folder)[-1], steps(whole[backend])[-1]
     assert all(np.array_equal(weights[name], others[name]) for name in others)
     assert all(np.array_equal(averages[name], theirs[name]) for name in theirs)
 

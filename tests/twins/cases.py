@@ -444,9 +444,9 @@ def others(model: str) -> Iterator[Case]:
 
 
 def answers_of(model: str) -> list[Case]:
-    """The model's answers under each task, as an engine computes them: evaluated and predicted in two graphs."""
+    """The model's answers under each task; in float32 in two graphs, one of which evaluates, as in an engine."""
     return [
-        Case(model, f"answers.{task}.{dtype}", dtype, training=False, graph=True, folders={"tasks": task})
+        Case(model, f"answers.{task}.{dtype}", dtype, training=False, graph=dtype == "float32", folders={"tasks": task})
         for task in tasks_of(components("models")[model])
         for dtype in ("float64", "float32")
     ]

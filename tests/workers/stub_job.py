@@ -131,7 +131,7 @@ def wait_for_signals(folder: Path) -> NoReturn:
 
 
 def measure(run: Any, folder: Path) -> None:
-    """Leave logs and results; with a learning rate above 1, which is hopeless, after up to ten seconds."""
+    """Leave logs and results; with a learning rate above 1, which is hopeless, after up to five seconds."""
     error = abs(run.optimizer.lr - 0.01) + run.seed / 1000
     row = {"split": "validation", "loss": 1.0}
     rows = [row | {"step": 10 * n, "epoch": n, "cer": error / n} for n in (1, 2, 3)]
@@ -147,7 +147,7 @@ def wait_to_be_stopped() -> None:
     from toolkit.errors import Interrupted
 
     asked = heard(signal.SIGTERM)
-    for _ in range(100):
+    for _ in range(50):
         time.sleep(0.1)
         if asked:
             raise Interrupted(15)
