@@ -108,10 +108,9 @@ def test_a_run_folder_may_have_any_name(run, predict, tmp_path):
         assert "gone.file" in predict(odd, "gone.file", code=2).stderr
 
 
+@pytest.mark.parametrize("run", ["images", "speech"], indirect=True)  # for translation such an input is a line
 def test_inputs_that_are_no_files_are_refused_by_name(run, predict, tmp_path):
     kind, _, folder = run
-    if kind == "translation":
-        return  # such an input is a line
     refused = predict(folder, "gone.file", tmp_path, code=2, cwd=tmp_path).stderr
     noun = {"speech": "recording", "images": "image"}[kind]
     expected = [

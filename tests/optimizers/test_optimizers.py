@@ -33,7 +33,7 @@ def runs(backends: Backends) -> dict[str, Arrays]:
 
 
 def computed(backends: Backends, function: str, **given: np.ndarray) -> Arrays:
-    """What a function of the TensorFlow worker returns."""
+    """Return the answer of a function of the TensorFlow worker."""
     return backends.compute("optimizers", function, given, ["tf"])["tf"]
 
 
