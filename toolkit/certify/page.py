@@ -18,6 +18,9 @@ from toolkit.runs.checkpoint import write as write_file
 from toolkit.runs.folder import RunFolder
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from toolkit.config.schema import Run
 
 SMALLEST = 1e-17  # lower end of a logarithmic axis, where a gap of zero is drawn
@@ -308,7 +311,7 @@ def facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
 # --- plots -----------------------------------------------------------------------------------------------------------
 
 
-def loss_plot(certificate: Certificate) -> Any:
+def loss_plot(certificate: Certificate) -> Figure:
     plot, axes = figure(3.4)
     styles = {
         "torch64": ("torch, float64", BLUE, "-", 4.0),
@@ -324,7 +327,7 @@ def loss_plot(certificate: Certificate) -> Any:
     return plot
 
 
-def logarithmic(axes: Any, ylabel: str, lowest: float = SMALLEST) -> None:
+def logarithmic(axes: Axes, ylabel: str, lowest: float = SMALLEST) -> None:
     axes.set_yscale("log")
     axes.set_ylim(bottom=lowest)
     axes.set(ylabel=ylabel)
@@ -335,7 +338,7 @@ def visible(values: Iterable[float], lowest: float) -> list[float]:
     return [max(v, lowest) if math.isfinite(v) else math.nan for v in values]
 
 
-def drift_plot(certificate: Certificate) -> Any:
+def drift_plot(certificate: Certificate) -> Figure:
     plot, axes = figure(4.2)
     lowest = 1e-9
     colours = {"threads": PALE, "torch64": BLUE}
@@ -357,7 +360,7 @@ def drift_plot(certificate: Certificate) -> Any:
     return plot
 
 
-def kinds_plot(certificate: Certificate) -> Any:
+def kinds_plot(certificate: Certificate) -> Figure:
     from matplotlib import colormaps
 
     plot, axes = figure(4.2)
@@ -373,7 +376,7 @@ def kinds_plot(certificate: Certificate) -> Any:
     return plot
 
 
-def first_plot(certificate: Certificate) -> Any:
+def first_plot(certificate: Certificate) -> Figure:
     plot, axes = figure(4.2)
     order = {(gap.kind, gap.name): place for place, gap in enumerate(certificate.semantics.first_step)}
     for comparison, colour, label in ((certificate.narrow, RED, "float32"), (certificate.semantics, BLUE, "float64")):

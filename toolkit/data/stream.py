@@ -27,7 +27,7 @@ from toolkit.data.columns.column import Columns
 from toolkit.data.example import Example
 from toolkit.data.exchange import Ranks
 from toolkit.data.pipeline import cache_folder, fitting
-from toolkit.data.plan import cut_lanes as columns
+from toolkit.data.plan import cut_lanes
 from toolkit.data.position import Position
 from toolkit.data.problems import LISTED, Problem, Report, judge
 from toolkit.data.split import Data, Learned, Split, batched
@@ -338,7 +338,7 @@ class Stream:
         collator = _Collator(replace(data.collator, first=first + span[0]), padding, first)  # type: ignore[type-var]
         trainer = self.run.trainer
         key = [self.run.seed, at.epoch, number]
-        planned = columns(lengths, starts, trainer.batch_budget, trainer.batch_examples, key) if rows else []
+        planned = cut_lanes(lengths, starts, trainer.batch_budget, trainer.batch_examples, key) if rows else []
         split = PoolExamples("train", [row[0] for row in rows])
         return Pool(split, collator, span, planned, [after for _, after, _ in lanes], sum(n for n, *_ in lanes))
 

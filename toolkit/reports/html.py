@@ -6,7 +6,11 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, PALE, RED, BLUE, GREEN, VIOLET = "#1f2933", "#9aa5b1", "#c0392b", "#1f6fb2", "#2f855a", "#7b4fb5"
 STYLE = """
@@ -49,7 +53,7 @@ def html_table(headings: Sequence[str], cells: Iterable[Sequence[str]], numbers:
     return f"<table>{head}{body}</table>"
 
 
-def figure(height: float) -> tuple[Any, Any]:
+def figure(height: float) -> tuple[Figure, Axes]:
     """Create a figure of ``height`` inches with one plot.
 
     Returns:
@@ -65,7 +69,7 @@ def figure(height: float) -> tuple[Any, Any]:
     return plot, axes
 
 
-def inline_image(plot: Any) -> str:
+def inline_image(plot: Figure) -> str:
     """Return a figure as an inline PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -74,6 +78,6 @@ def inline_image(plot: Any) -> str:
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
 
 
-def explain(axes: Any, columns: int) -> None:
+def explain(axes: Axes, columns: int) -> None:
     """Draw the legend above the plot."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)

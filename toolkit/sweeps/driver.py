@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from toolkit.errors import ConfigError, writing
@@ -237,7 +238,7 @@ class Sweep:
         if not any(job.state in ("waiting", "running") for job in trial.jobs):
             self.search.tell(trial.number, trial.means(), trial.state == "pruned")
 
-    def _on_signal(self, signum: int, _: Any) -> None:
+    def _on_signal(self, signum: int, _: FrameType | None) -> None:
         """Ask all jobs to save and end at the first signal, and kill them at the second."""
         again, self.stopped = bool(self.stopped), signum
         for running in self.running.values():

@@ -6,11 +6,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from toolkit.reports.html import BLUE, INK, PALE, RED, explain, figure
 from toolkit.sweeps import search, state
 from toolkit.sweeps.state import Objective, State, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 COLOURS = {"torch": RED, "tf": BLUE}
 FEW = 4  # marks below a narrow plot
@@ -50,7 +54,7 @@ def marks(values: Sequence[float], logs: bool) -> list[float] | None:
     return [levels[0], levels[-1]]
 
 
-def percent(axis: Any, objective: Objective) -> None:
+def percent(axis: Axis, objective: Objective) -> None:
     """Label an axis of a metric in per cent, as the tables do."""
     if objective.shown(0.5).endswith("%"):
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
@@ -62,7 +66,7 @@ def places(values: Sequence[str]) -> tuple[list[float], list[str]]:
     return [float(names.index(value)) for value in values], [name.replace("$", r"\$") for name in names]
 
 
-def against(sweep: State, done: Sequence[Trial]) -> Any:
+def against(sweep: State, done: Sequence[Trial]) -> Figure | None:
     """Plot the first objective over each parameter."""
     from matplotlib.ticker import MaxNLocator, NullFormatter
 
@@ -105,7 +109,7 @@ def against(sweep: State, done: Sequence[Trial]) -> Any:
     return plot
 
 
-def parallel(sweep: State, done: Sequence[Trial]) -> Any:
+def parallel(sweep: State, done: Sequence[Trial]) -> Figure | None:
     """Plot a line for each trial through its parameters to its objectives, each axis scaled to its own range."""
     from matplotlib.patheffects import withStroke
 
@@ -150,7 +154,7 @@ def scaled(values: Sequence[float]) -> list[float]:
     return [(value - low) / (high - low) if high > low else 0.5 for value in values]
 
 
-def important(sweep: State, done: Sequence[Trial]) -> Any:
+def important(sweep: State, done: Sequence[Trial]) -> Figure | None:
     """Plot a bar for each parameter's share of the variance."""
     values = [(trial.means() or [math.nan])[0] for trial in done]
     finite = [i for i, value in enumerate(values) if math.isfinite(value)]
@@ -166,7 +170,7 @@ def important(sweep: State, done: Sequence[Trial]) -> Any:
     return plot
 
 
-def curves(sweep: State, folder: Path) -> Any:
+def curves(sweep: State, folder: Path) -> Figure | None:
     """Plot the first objective, or the loss, over the steps of every run."""
     from matplotlib.ticker import MaxNLocator
 
