@@ -2,7 +2,7 @@
 
 Nothing here names a component. Models, features, tasks and columns are found in the toolkit's folders. A model is
 computed under the first task that maps what it maps, with the first features of that task's columns, and a batch is
-what :data:`CONTENT` has for these columns.
+what ``tests/twins/content`` has for these columns.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import tempfile
 import traceback
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -22,22 +21,16 @@ import numpy as np
 
 from tests.support import tiny
 from tests.support.backend import BACKENDS, ROOT, Backends
+from tests.twins.content.audio import waveform
+from tests.twins.content.base import ROWS, SEED, Arrays, columns, content
 from toolkit.config import source as recipe_source
 from toolkit.config.spec import is_spec, problems
-from toolkit.data.batch import Batch, Fields, pad
-from toolkit.data.columns import text as text_column
-from toolkit.data.columns.column import Column, Columns, Role
-from toolkit.data.columns.image import ImageState
-from toolkit.data.columns.label import Classes
+from toolkit.data.batch import Batch, Fields
+from toolkit.data.columns.column import Column, Columns
 from toolkit.data.split import batch_fields
 from toolkit.features.log_mel.spec import LogMel, SpecAugment
 from toolkit.layers import parameters as weights
 
-Arrays = dict[str, np.ndarray]
-
-VOCABULARY = 29
-SEED = 11
-EPOCH = 3
 STEP = 5
 STEPS = (0, 7, 2**33 + 1)
 # path, rate, shape, native
@@ -47,8 +40,6 @@ DROPOUTS = (
     ("large", 0.5, (200, 1000), False),
     ("own", 0.5, (200, 1000), True),
 )
-ROWS = (0, 1, 2, 3)  # of the made examples
-SECONDS = (1.4, 0.7, 2.0, 1.05)  # of the made utterances
 
 
 # --- components ------------------------------------------------------------------------------------------------------
@@ -64,20 +55,6 @@ def components(group: str) -> dict[str, type]:
         outer = [kind for kind in specs if kind not in inner]
         assert len(outer) == 1, f"{path}: expected one spec that is no field of another, found {outer}"
         found[path.parent.name] = outer[0]
-    return found
-
-
-def columns() -> dict[str, type[Column[Any]]]:
-    """Kind -> class, for every file of ``data/columns``."""
-    found: dict[str, type[Column[Any]]] = {}
-    for path in sorted(ROOT.glob("toolkit/data/columns/*.py")):
-        if path.stem in ("__init__", "column"):
-            continue
-        module = importlib.import_module(f"toolkit.data.columns.{path.stem}")
-        own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
-        classes = [c for c in own if issubclass(c, Column)]
-        assert len(classes) == 1, f"{path}: expected one column, found {classes}"
-        found[classes[0].kind] = classes[0]
     return found
 
 
@@ -131,139 +108,6 @@ def named() -> Iterator[tuple[str | None, dict[str, Any]]]:
         for name in recipe_source.options(group):
             target, fields = recipe_source.own_fields(group, name)
             yield target, {key: value for key, value in fields.items() if not str(value).startswith("${")}
-
-
-# --- batches, by column ----------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Content:
-    """Made values of one kind of column.
-
-    Args:
-        batch: ``(features spec, role, rows, training)`` -> the column's fields of a batch; in training with drawn
-            augmentation.
-        learned: ``(features spec, role)`` -> what the column learned from the values.
-        longer: field -> what is added to its second axis to make a batch with more padding, by role.
-    """
-
-    batch: Callable[[Any, Role, Sequence[int], bool], Batch]
-    learned: Callable[[Any, Role], Any]
-    longer: Mapping[Role, Mapping[str, int]] = dataclasses.field(default_factory=dict)
-
-
-def random(row: int, stream: int = SEED) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[stream, row]))
-
-
-def learned_features(features: Any, values: Iterable[np.ndarray]) -> Arrays:
-    """The state that features learn from values."""
-    with tempfile.TemporaryDirectory() as folder:
-        features.learn(values, Path(folder))
-        return features.load(Path(folder))
-
-
-def waveform(row: int) -> np.ndarray:
-    """A made utterance: a gliding voice with harmonics in syllables, and a little noise."""
-    draw = random(row, 17)
-    time = np.arange(int(SECONDS[row] * 16000)) / 16000
-    phase = 2 * np.pi * np.cumsum(draw.uniform(90, 220) * (1 + 0.2 * np.sin(2 * np.pi * time))) / 16000
-    voice = sum(np.sin(k * phase + draw.uniform(0, 6)) / k for k in range(1, 12))
-    syllables = np.clip(np.sin(2 * np.pi * draw.uniform(2, 5) * time), 0, 1)
-    return (0.1 * voice * syllables + 0.003 * draw.standard_normal(len(time))).astype(np.float32)
-
-
-def speech(features: Any, rows: Sequence[int], training: bool) -> Batch:
-    """Made utterances, in training with masks."""
-    waveforms, lengths = pad([waveform(row) for row in rows], np.float32)
-    made: Batch = {"waveforms": waveforms, "waveform_lengths": lengths}
-    if training:
-        frames = zip(features.frames(lengths), rows, strict=True)
-        draws = [features.draw(int(count), SEED, EPOCH, row) for count, row in frames]
-        made |= {"time_masks": np.stack([t for t, _ in draws]), "frequency_masks": np.stack([b for _, b in draws])}
-    return made
-
-
-# Of the made texts. As targets of the made utterances they are nearly as long as CTC can take; one target is empty.
-TOKENS: dict[Role, tuple[int, ...]] = {"input": (5, 9, 1, 7), "target": (11, 5, 16, 0)}
-VOCABULARIES: dict[Role, int] = {"input": 23, "target": VOCABULARY}
-STREAMS: dict[Role, int] = {"input": 1, "target": 2}
-
-
-def text(role: Role, rows: Sequence[int]) -> Batch:
-    """Made token ids."""
-    sizes = TOKENS[role]
-    ids = [random(row, STREAMS[role]).integers(1, VOCABULARIES[role], sizes[row]) for row in rows]
-    return dict(zip(text_column.FIELDS[role], pad(ids, np.int32), strict=True))
-
-
-BEAM, WALK = 2, 4
-
-
-def walk(rows: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tokens and parents, ``(rows * BEAM,)`` int32 each, of some steps of a search; none crosses an example."""
-    first = np.arange(len(rows) * BEAM, dtype=np.int32) // BEAM * BEAM
-    draws = [random(row, 5) for row in rows]
-    for step in range(WALK):
-        tokens = [draw.integers(0, VOCABULARY, BEAM) if step else np.zeros(BEAM) for draw in draws]
-        parents = [draw.integers(0, BEAM, BEAM) for draw in draws]
-        yield np.concatenate(tokens).astype(np.int32), first + np.concatenate(parents).astype(np.int32)
-
-
-HEIGHT, WIDTH, CLASSES = 12, 20, 7  # what two strides of 2 leave is odd
-
-
-def picture(row: int) -> np.ndarray:
-    """A made image: patches of colour and some noise."""
-    draw = random(row, 4)
-    patches = np.kron(draw.integers(0, 200, (4, 5, 3)), np.ones((3, 4, 1), int))
-    return (patches + draw.integers(0, 55, (HEIGHT, WIDTH, 3))).astype(np.uint8)
-
-
-def images(rows: Sequence[int], training: bool) -> Batch:
-    """Made images; in training what is cut out of some reaches beyond their edges."""
-    made: Batch = {"images": np.stack([picture(row) for row in rows])}
-    if training:
-        draws, count = [random(row, 3) for row in rows], len(rows)
-        drawn = [(d.integers(-4, 5, 2), d.integers(6, 18, 2), d.random() < 0.5, d.integers(0, 5, 4)) for d in draws]
-        made |= {
-            "boxes": np.stack([np.concatenate(d[:2]) for d in drawn]).astype(np.int32),
-            "flips": np.array([d[2] for d in drawn], np.bool_),
-            "erased": np.stack([d[3] for d in drawn]).astype(np.int32),
-            "partners": ((np.arange(count) + 1) % count).astype(np.int32),
-            "shares": np.array([d.random() for d in draws], np.float32),
-        }
-    return made
-
-
-def learned_images(features: Any) -> ImageState:
-    return ImageState((HEIGHT, WIDTH, 3), learned_features(features, map(picture, ROWS)))
-
-
-def labels(rows: Sequence[int]) -> Batch:
-    """Made ids of classes."""
-    return {"labels": np.array([random(row, 6).integers(CLASSES) for row in rows], np.int32)}
-
-
-CONTENT = {
-    "audio": Content(
-        lambda features, role, rows, training: speech(features, rows, training),
-        lambda features, role: learned_features(features, map(waveform, ROWS)),
-        {"input": {"waveforms": 9000}},
-    ),
-    "image": Content(
-        lambda features, role, rows, training: images(rows, training), lambda features, role: learned_images(features)
-    ),
-    "label": Content(
-        lambda features, role, rows, training: labels(rows), lambda features, role: Classes(map(str, range(CLASSES)))
-    ),
-    "text": Content(
-        lambda features, role, rows, training: text(role, rows),
-        lambda features, role: SimpleNamespace(size=VOCABULARIES[role]),
-        {"input": {"source": 4}, "target": {"tokens": 3}},
-    ),
-}
-assert set(CONTENT) == set(columns()), f"tests/twins/cases.py: CONTENT has {set(CONTENT)}, there are {set(columns())}"
 
 
 # --- cases -----------------------------------------------------------------------------------------------------------
@@ -345,7 +189,7 @@ class Case:
     def learned(self) -> list[tuple[Column[Any], Any]]:
         """The columns, each with what it learned."""
         features = self.spec("features")
-        return [(column, CONTENT[column.kind].learned(features, column.role)) for column in self.columns()]
+        return [(column, content(column.kind).learned(features, column.role)) for column in self.columns()]
 
     def state(self) -> Arrays:
         """What the features learned."""
@@ -362,14 +206,14 @@ class Case:
 
     def longer_fields(self) -> dict[str, int]:
         """Field -> what is added to its second axis to make a batch with more padding."""
-        made = [CONTENT[column.kind].longer.get(column.role, {}) for column in self.columns()]
+        made = [content(column.kind).longer.get(column.role, {}) for column in self.columns()]
         return {name: extra for fields in made for name, extra in fields.items()}
 
     def batch(self) -> Batch:
         """The batch, as a loader would hand it over."""
         made: Batch = {"example": np.array(self.rows, np.int64)}
         for column in self.columns():
-            made |= CONTENT[column.kind].batch(self.spec("features"), column.role, self.rows, self.training)
+            made |= content(column.kind).batch(self.spec("features"), column.role, self.rows, self.training)
         fields = self.fields("training" if self.training else "evaluation")
         assert {name: a.dtype for name, a in made.items()} == {n: np.dtype(d) for n, (_, d) in fields.items()}
         for name, extra in (self.longer_fields() if self.longer else {}).items():

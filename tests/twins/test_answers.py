@@ -10,6 +10,7 @@ from tests.support.backend import Backends
 from tests.support.made import once
 from tests.twins import cases
 from tests.twins.compare import first_difference, float32_limit, float64_limit
+from tests.twins.content.base import columns, random
 
 PAIRS = [(model, task) for model, kind in cases.components("models").items() for task in cases.tasks_of(kind)]
 EVERY = pytest.mark.parametrize("model, task", PAIRS)
@@ -45,8 +46,8 @@ def test_twins_give_the_same_answers(model: str, task: str, folder: Path) -> Non
 
 def test_an_output_that_differs_or_is_missing_is_found() -> None:
     task = next(kind() for kind in cases.components("tasks").values() if not kind.autoregressive)
-    figures = {name: cases.random(0).random(3) for name in task.measured}
-    outputs = {"scores": cases.random(1).random((3, 4)), "lengths": cases.random(2).integers(0, 9, 3)}
+    figures = {name: random(0).random(3) for name in task.measured}
+    outputs = {"scores": random(1).random((3, 4)), "lengths": random(2).integers(0, 9, 3)}
     found = cases.answers(task, figures | outputs, outputs)
     assert set(found) == {*figures, *outputs, "predict.scores", "predict.lengths"}
     for wrong in (
@@ -68,4 +69,4 @@ def test_every_component_has_cases() -> None:
     ]
     for group in ("models", "tasks", "features"):
         assert {case.folder(group) for case in every} - {None} == set(cases.components(group))
-    assert {column.kind for case in every for column in case.columns()} == set(cases.columns())
+    assert {column.kind for case in every for column in case.columns()} == set(columns())

@@ -11,6 +11,8 @@ from tests.support.backend import Backends
 from tests.support.made import once
 from tests.twins import cases, tolerances
 from tests.twins.compare import distance
+from tests.twins.content.audio import speech, waveform
+from tests.twins.content.base import ROWS, SEED
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import spec as layers
 
@@ -41,10 +43,10 @@ def test_features_are_the_same_float32_numbers(name: str, kind: str, parts: Part
 @pytest.mark.parametrize("name", cases.feature_specs())
 @pytest.mark.parametrize("backend", ["torch", "tf"])
 def test_features_are_those_of_the_reference(name: str, backend: str, parts: Parts, folder: Path) -> None:
-    spec, batch = cases.feature_specs()[name], cases.speech(LogMel(), cases.ROWS, True)
+    spec, batch = cases.feature_specs()[name], speech(LogMel(), ROWS, True)
     values, lengths = parts[backend][f"{name}.whole"], parts[backend][f"{name}.whole.lengths"]
     for row, length in enumerate(lengths):
-        expected = spec.reference(cases.waveform(row), spec.load(folder))
+        expected = spec.reference(waveform(row), spec.load(folder))
         assert length == len(expected) == spec.frames(int(batch["waveform_lengths"][row]))
         assert distance("", values[row, :length], expected) < tolerances.FLOAT32_FORWARD
         assert (values[row, :length] != expected).mean() < tolerances.FEATURES_UNEQUAL
@@ -53,7 +55,7 @@ def test_features_are_those_of_the_reference(name: str, backend: str, parts: Par
 
 @pytest.mark.parametrize("backend", ["torch", "tf"])
 def test_masked_features_are_zero_where_the_draw_says(backend: str, parts: Parts) -> None:
-    batch = cases.speech(LogMel(), cases.ROWS, True)
+    batch = speech(LogMel(), ROWS, True)
     masked, whole = parts[backend]["utterance.masked"], parts[backend]["utterance.whole"]
     expected = whole.copy()
     for row in range(len(whole)):
@@ -71,7 +73,7 @@ def test_masked_features_are_zero_where_the_draw_says(backend: str, parts: Parts
 def test_dropout_is_the_hash(
     backend: str, step: int, path: str, rate: float, shape: tuple[int, ...], parts: Parts
 ) -> None:
-    key = layers.dropout_key(layers.dropout_base(cases.SEED, path), step)
+    key = layers.dropout_key(layers.dropout_base(SEED, path), step)
     expected = layers.dropout_mask(int(np.prod(shape)), key, rate).reshape(shape)
     name = f"dropout.hash.{path}.{step}"
     assert np.array_equal(parts[backend][name], expected)

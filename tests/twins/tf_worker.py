@@ -12,6 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from tests.twins import cases, mutants
+from tests.twins.content.audio import speech
+from tests.twins.content.base import ROWS, SEED, Arrays
+from tests.twins.content.text import BEAM, WALK, walk
 from toolkit.config.build import build
 from toolkit.data.loaders.tf import signature
 from toolkit.features.log_mel.spec import LogMel
@@ -25,19 +28,19 @@ def models(folder: Path) -> None:
     cases.work("tf", _mutated, folder)
 
 
-def _mutated(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
+def _mutated(case: cases.Case, given: Arrays) -> Arrays:
     with mutants.MUTANTS[case.mutant].patch() if case.mutant else contextlib.nullcontext():
         return _model(case, given)
 
 
-def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
+def _model(case: cases.Case, given: Arrays) -> Arrays:
     keras.config.set_floatx(case.dtype)
     keras.config.set_dtype_policy(case.dtype)
     features = case.spec("features") and build(case.spec("features"), "tf", case.state())
     model = build(case.spec("models"), "tf", *case.sizes())
     layers.set_weights(model, given)
     cases.check_kept(given, layers.get_weights(model))
-    layers.bind(model, cases.SEED)
+    layers.bind(model, SEED)
     layers.set_step(model, cases.STEP)
     task = build(case.spec("tasks"), "tf", features, model)
     batch = {name: tf.constant(array) for name, array in case.batch().items()}
@@ -61,13 +64,15 @@ def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
     return arrays | {f"after.{name}": after[name] for name in given if name not in trained}
 
 
-def _arrays(tensors: dict[str, tf.Tensor]) -> cases.Arrays:
+def _arrays(tensors: dict[str, tf.Tensor]) -> Arrays:
     return {name: value.numpy() for name, value in tensors.items()}
 
 
 def _graph(case: cases.Case, function: Any, kind: Literal["training", "evaluation", "prediction"]) -> Any:
     """The function of a batch of this kind, as a graph if the case asks for it."""
-    return tf.function(function, input_signature=[signature(case.fields(kind))]) if case.graph else function
+    if not case.graph:
+        return function
+    return tf.function(function, input_signature=[signature(case.fields(kind))], autograph=False)
 
 
 def _forward(task: Any, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
@@ -76,7 +81,7 @@ def _forward(task: Any, batch: dict[str, tf.Tensor], training: bool) -> dict[str
     return intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
 
 
-def _answers(case: cases.Case, task: Any, batch: dict[str, tf.Tensor]) -> cases.Arrays:
+def _answers(case: cases.Case, task: Any, batch: dict[str, tf.Tensor]) -> Arrays:
     """An evaluation, and a prediction or a search from the inputs."""
     evaluated = _arrays(_graph(case, task.evaluate, "evaluation")(batch))
     inputs = case.inputs(batch)
@@ -89,21 +94,22 @@ def _steps(task: Any, inputs: dict[str, tf.Tensor], case: cases.Case) -> dict[st
     """Arguments of a search at every step."""
     begin, advance = task.begin, task.advance
     if case.graph:
-        begin, advance = (tf.function(method, reduce_retracing=True) for method in (begin, advance))
-    state, found = begin(inputs, cases.BEAM), []
-    for tokens, parents in cases.walk(case.rows):
+        begin, advance = (tf.function(method, autograph=False, reduce_retracing=True) for method in (begin, advance))
+    state, found = begin(inputs, BEAM), []
+    for tokens, parents in walk(case.rows):
         log_probs, state = advance(state, tf.constant(tokens), tf.constant(parents))
         found.append(log_probs)
-    return {"steps": tf.reshape(tf.stack(found, 1), [len(case.rows), cases.BEAM, cases.WALK, -1])}
+    return {"steps": tf.reshape(tf.stack(found, 1), [len(case.rows), BEAM, WALK, -1])}
 
 
 def parts(folder: Path) -> None:
     """Features and layers by themselves, in ``parts.tf.npz``."""
     out: dict[str, tf.Tensor] = {}
-    batch = {name: tf.constant(array) for name, array in cases.speech(LogMel(), cases.ROWS, True).items()}
+    batch = {name: tf.constant(array) for name, array in speech(LogMel(), ROWS, True).items()}
     masks = batch["time_masks"], batch["frequency_masks"]
     for name, spec in cases.feature_specs().items():
-        features = tf.function(build(spec, "tf", cases.feature_state(spec, folder)), reduce_retracing=True)
+        built = build(spec, "tf", cases.feature_state(spec, folder))
+        features = tf.function(built, autograph=False, reduce_retracing=True)
         for kind, drawn in (("masked", masks), ("whole", [0 * mask for mask in masks])):
             values, lengths = features(batch["waveforms"], batch["waveform_lengths"], *drawn)
             out |= {f"{name}.{kind}": values, f"{name}.{kind}.lengths": lengths}
@@ -112,7 +118,7 @@ def parts(folder: Path) -> None:
         for path, rate, shape, native in cases.DROPOUTS:
             dropout, parent = Dropout(rate, native), keras.layers.Layer()
             setattr(parent, path, dropout)
-            layers.bind(parent, cases.SEED)
+            layers.bind(parent, SEED)
             layers.set_step(parent, step)
             kind = "native" if native else "hash"
             out[f"dropout.{kind}.{path}.{step}"] = dropout(tf.ones(shape), training=True) != 0
@@ -123,7 +129,7 @@ def parts(folder: Path) -> None:
 
 
 def _refuses_what_is_too_long() -> bool:
-    model = tf.function(build(ConformerCTC(max_positions=10), "tf", 80, 5), reduce_retracing=True)
+    model = tf.function(build(ConformerCTC(max_positions=10), "tf", 80, 5), autograph=False, reduce_retracing=True)
     model(tf.zeros([1, 43, 80]), tf.constant([43]))  # 10 steps
     try:
         model(tf.zeros([1, 47, 80]), tf.constant([47]))

@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from tests.twins import cases
+from tests.twins.content.audio import speech
+from tests.twins.content.base import ROWS, SEED, Arrays
+from tests.twins.content.text import BEAM, walk
 from toolkit.config.build import build
 from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import torch as layers
@@ -26,12 +29,12 @@ def models(folder: Path) -> None:
     cases.work("torch", _model, folder)
 
 
-def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
+def _model(case: cases.Case, given: Arrays) -> Arrays:
     features = case.spec("features") and build(case.spec("features"), "torch", case.state())
     model = build(case.spec("models"), "torch", *case.sizes())
     layers.set_weights(model, given)
     cases.check_kept(given, layers.get_weights(model))
-    layers.bind(model, cases.SEED)
+    layers.bind(model, SEED)
     layers.set_step(model, cases.STEP)
     task = build(case.spec("tasks"), "torch", features, model).to(getattr(torch, case.dtype)).train(case.training)
     batch = {name: torch.from_numpy(array) for name, array in case.batch().items()}
@@ -47,11 +50,11 @@ def _model(case: cases.Case, given: cases.Arrays) -> cases.Arrays:
         return _arrays(out) | _answers(case, task, batch)
 
 
-def _arrays(tensors: dict[str, torch.Tensor]) -> cases.Arrays:
+def _arrays(tensors: dict[str, torch.Tensor]) -> Arrays:
     return {name: value.detach().numpy() for name, value in tensors.items()}
 
 
-def _answers(case: cases.Case, task: Any, batch: dict[str, torch.Tensor]) -> cases.Arrays:
+def _answers(case: cases.Case, task: Any, batch: dict[str, torch.Tensor]) -> Arrays:
     """An evaluation, and a prediction or a search from the inputs."""
     evaluated, inputs = _arrays(task.evaluate(batch)), case.inputs(batch)
     if task.spec.autoregressive:
@@ -61,11 +64,11 @@ def _answers(case: cases.Case, task: Any, batch: dict[str, torch.Tensor]) -> cas
 
 def _steps(task: Any, inputs: dict[str, torch.Tensor], rows: tuple[int, ...]) -> dict[str, torch.Tensor]:
     """Arguments of a search at every step."""
-    state, found = task.begin(inputs, cases.BEAM), []
-    for tokens, parents in cases.walk(rows):
+    state, found = task.begin(inputs, BEAM), []
+    for tokens, parents in walk(rows):
         log_probs, state = task.advance(state, torch.from_numpy(tokens), torch.from_numpy(parents))
         found.append(log_probs)
-    return {"steps": torch.stack(found, 1).unflatten(0, (len(rows), cases.BEAM))}
+    return {"steps": torch.stack(found, 1).unflatten(0, (len(rows), BEAM))}
 
 
 def _trained(model: nn.Module) -> set[str]:
@@ -75,7 +78,7 @@ def _trained(model: nn.Module) -> set[str]:
 def parts(folder: Path) -> None:
     """Features and layers by themselves, in ``parts.torch.npz``."""
     out: dict[str, torch.Tensor] = {}
-    batch = {name: torch.from_numpy(array) for name, array in cases.speech(LogMel(), cases.ROWS, True).items()}
+    batch = {name: torch.from_numpy(array) for name, array in speech(LogMel(), ROWS, True).items()}
     masks = batch["time_masks"], batch["frequency_masks"]
     for name, spec in cases.feature_specs().items():
         features = build(spec, "torch", cases.feature_state(spec, folder)).float()
@@ -86,7 +89,7 @@ def parts(folder: Path) -> None:
     for step in cases.STEPS:
         for path, rate, shape, native in cases.DROPOUTS:
             dropout = Dropout(rate, native)
-            layers.bind(nn.ModuleDict({path: dropout}), cases.SEED)
+            layers.bind(nn.ModuleDict({path: dropout}), SEED)
             layers.set_step(dropout, step)
             kind = "native" if native else "hash"
             out[f"dropout.{kind}.{path}.{step}"] = dropout(torch.ones(shape)) != 0

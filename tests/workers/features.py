@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.twins import cases
+from tests.twins.content.audio import speech
+from tests.twins.content.base import ROWS
 from tests.workers.image import cases as image_cases
 from toolkit.config.build import build
 from toolkit.config.process import prepare
@@ -29,7 +30,7 @@ def calls() -> Iterator[Case]:
         images = image_cases.images(name)
         drawn = spec.draw_batch(*images.shape[1:3], None, 0, np.arange(len(images)))
         yield name, spec, image_cases.STATE, {"images": images}, drawn
-    batch = cases.speech(LogMel(), cases.ROWS, training=True)
+    batch = speech(LogMel(), ROWS, training=True)
     inputs = {"waveforms": batch["waveforms"], "lengths": batch["waveform_lengths"]}
     masks = {name: 0 * batch[name] for name in audio.MASKS}  # of no width
     for normalize in ("utterance", "none"):
@@ -62,7 +63,9 @@ def run_tf() -> Arrays:
     for name, spec, state, inputs, augmentation in calls():
         features = build(spec, "tf", state)
         for kind, arrays in (("omitted", inputs), ("evaluation", inputs | augmentation)):
-            compute = tf.function(features).get_concrete_function(**{key: specs[key] for key in arrays})
+            compute = tf.function(features, autograph=False).get_concrete_function(
+                **{key: specs[key] for key in arrays}
+            )
             result = compute(**{key: tf.constant(array) for key, array in arrays.items()})
             outputs[f"{name}/{kind}"] = (result if tf.is_tensor(result) else result[0]).numpy()
     return outputs

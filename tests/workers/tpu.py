@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.twins import cases
+from tests.twins.content.base import Arrays
 from toolkit.data.batch import rows
 from toolkit.data.split import Learned
 from toolkit.optimizers.adamw.spec import AdamW
@@ -45,7 +46,7 @@ def xla(model: str, precision: str) -> dict[str, Any]:
     batch = tensors(case.batch())
     for compiled in (False, True):
         engine = engine_of(case, precision)
-        step = tf.function(engine._replica_step, jit_compile=compiled)
+        step = tf.function(engine._replica_step, autograph=False, jit_compile=compiled)
         steps = []
         for i in range(STEPS):
             engine.set_step(1e-3, i)
@@ -88,7 +89,7 @@ def compared(one: Engine, ours: Steps, other: Engine, theirs: Steps) -> dict[str
     return {"steps": float(np.abs(np.array(theirs) / ours - 1).max()), "held": far[worst], "name": worst}
 
 
-def held(engine: Engine) -> cases.Arrays:
+def held(engine: Engine) -> Arrays:
     state = engine.state()
     return {**state.model, **state.optimizer, **{f"average of {name}": array for name, array in state.ema.items()}}
 

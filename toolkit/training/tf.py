@@ -224,11 +224,11 @@ class TensorFlowEngine:
 
     @cached_property
     def _begin(self) -> Callable[..., Any]:
-        return tf.function(self.task.begin, reduce_retracing=True)
+        return tf.function(self.task.begin, autograph=False, reduce_retracing=True)
 
     @cached_property
     def _advance(self) -> Callable[..., Any]:
-        return tf.function(self.task.advance, reduce_retracing=True)
+        return tf.function(self.task.advance, autograph=False, reduce_retracing=True)
 
     def stepper(self, batch: Any, width: int) -> Advance:
         state = self._begin(batch, width)

@@ -62,10 +62,10 @@ def task_of(eps: float, weight: np.ndarray) -> Classification:
 def methods(kind: str, eps: float, weight: np.ndarray, batch: dict[str, Any]) -> dict[str, Any]:
     """Loss, gradient, evaluation and prediction, in graphs that take any shape."""
     task, fields = task_of(eps, weight), [signature(FIELDS)]
-    found = tf.function(task.evaluate, input_signature=fields)(batch)
+    found = tf.function(task.evaluate, input_signature=fields, autograph=False)(batch)
     assert task.features.dtypes == {name: batch[name].dtype.name for name in ARGUMENTS}
 
-    @tf.function(input_signature=fields)
+    @tf.function(input_signature=fields, autograph=False)
     def step(batch: dict[str, Any]) -> Any:
         with tf.GradientTape() as tape:
             loss = task.loss(batch)
@@ -76,7 +76,7 @@ def methods(kind: str, eps: float, weight: np.ndarray, batch: dict[str, Any]) ->
     assert found["log_probs"].dtype == tf.float32 and loss.shape == ()
     inputs = {name: batch[name] for name in INPUTS}
     signatures = [signature({name: FIELDS[name] for name in INPUTS})]
-    predicted = tf.function(task.predict, input_signature=signatures)(inputs)
+    predicted = tf.function(task.predict, input_signature=signatures, autograph=False)(inputs)
     assert list(task.features.dtypes) == ["images"]
     out = {"loss": loss, "gradient": gradient.numpy().T} | {f"evaluate/{k}": v for k, v in found.items()}
     return out | {f"predict/{k}": v for k, v in predicted.items()}

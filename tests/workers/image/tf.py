@@ -26,7 +26,8 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
             keras.config.set_floatx("float64" if dtype == "float64" else "float32")
             keras.config.set_dtype_policy(policy)
             features = build(spec, "tf", STATE)
-            found = tf.function(features, input_signature=[specs[field] for field in FIELDS])(*args)
+            compute = tf.function(features, input_signature=[specs[field] for field in FIELDS], autograph=False)
+            found = compute(*args)
             assert found.dtype == (tf.float64 if dtype == "float64" else tf.float32)
             out[f"{name}/{dtype}"] = found
     return out

@@ -62,7 +62,7 @@ def logits(name: str, model: LSTMAttention) -> dict[str, Any]:
 
 def search(model: LSTMAttention) -> dict[str, np.ndarray]:
     task = Seq2Seq(Task(), None, model)
-    advance = tf.function(task.advance, reduce_retracing=True)
+    advance = tf.function(task.advance, autograph=False, reduce_retracing=True)
 
     def stepper(width: int) -> Any:
         source, lengths = tensors(SOURCE, LENGTHS)

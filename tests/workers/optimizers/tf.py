@@ -37,7 +37,7 @@ class Training:
         self._trained = [slot for slot in self._slots if slot.variable.trainable]
         variables = [slot.variable for slot in self._trained][::-1]
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(gradients: list[tf.Tensor]) -> tf.Tensor:
             gradients, norm = optimizers.clip(gradients, case.clip or None)
             self._optimizer.apply(gradients, variables)
@@ -107,7 +107,7 @@ def _replicas(spec: AdamW | SGD, start: np.ndarray, gradient: np.ndarray) -> lis
         share = 0.25 + 0.5 * tf.cast(rank, tf.float32)
         optimizer.apply([tf.constant(gradient) * share], [variable])
 
-    step = tf.function(lambda: strategy.run(replica))
+    step = tf.function(lambda: strategy.run(replica), autograph=False)
     for _ in range(3):
         step()
     assert int(optimizer.iterations.numpy()) == 3

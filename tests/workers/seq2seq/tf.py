@@ -54,7 +54,7 @@ def compute(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def methods(task: Seq2Seq, batch: dict[str, Any], kind: str) -> dict[str, Any]:
-    @tf.function(input_signature=[signature(FIELDS)])
+    @tf.function(input_signature=[signature(FIELDS)], autograph=False)
     def compute(batch: dict[str, Any]) -> Any:
         with tf.GradientTape() as tape:
             loss = task.loss(batch)

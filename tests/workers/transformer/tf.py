@@ -34,7 +34,7 @@ def steps(spec: Spec) -> dict[str, Any]:
     model = model_of(spec)
     source, lengths = tf.constant(sources()), tf.constant(LENGTHS)
     wide_source, wide_lengths = (tf.repeat(x, WIDTH, 0) for x in (source, lengths))
-    step = tf.function(model.step, reduce_retracing=True)
+    step = tf.function(model.step, autograph=False, reduce_retracing=True)
     state, out = model.start(source, lengths, WIDTH), {}
     for number, (tokens, parents, so_far) in enumerate(walk()):
         logits, state = step(state, tf.constant(tokens), tf.constant(parents))
@@ -59,7 +59,8 @@ def refuse_too_long(model: Transformer) -> None:
     for _ in range(9):
         _, state = model.step(state, zero, zero)
     for wrong in (
-        lambda: tf.function(model)(ten, tf.constant([10]), nine),  # also where the shape is known beforehand
+        # also where the shape is known beforehand
+        lambda: tf.function(model, autograph=False)(ten, tf.constant([10]), nine),
         lambda: model(nine, tf.constant([9]), ten),
         lambda: model.start(ten, tf.constant([10]), 1),
         lambda: model.step(state, zero, zero),

@@ -75,7 +75,8 @@ class OneDevice:
                 return outputs
             return tf.nest.map_structure(lambda x: self.link.experimental_local_results(x)[0], outputs)
 
-        return tf.function(run, input_signature=None if None in signature else list(signature), jit_compile=False)
+        fixed = None if None in signature else list(signature)
+        return tf.function(run, input_signature=fixed, autograph=False, jit_compile=False)
 
     def compile_evaluation(self, function: Function, signature: Signature | None) -> Function:
         return self.compile(function, signature)
@@ -100,7 +101,7 @@ class Mirrored(OneDevice):
     """The devices of one machine. Each is given the whole batch, and cuts out its own rows; one of them evaluates."""
 
     def compile_evaluation(self, function: Function, signature: Signature | None) -> Function:
-        return tf.function(function, input_signature=[signature])
+        return tf.function(function, input_signature=[signature], autograph=False)
 
     def own_rows(self, model: Any, batch: Any) -> tuple[Any, Any]:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group % self.trainer.devices

@@ -1,0 +1,1 @@
+"""Made content of batches: a file for each kind of column, with a `CONTENT` for it."""
