@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def train(overrides: Sequence[str]) -> Path:
+def train(overrides: Sequence[str], config_dir: str | Path | None = None) -> Path:
     """Train a recipe and evaluate it, as ``toolkit run`` does.
 
     The first call chooses the framework of the process: the other one cannot be imported any more.
 
     Args:
         overrides: of the command line: ``["recipe=asr", "backend=tf", "optimizer.lr=1e-3"]``.
+        config_dir: a folder with options and recipes of your own, as ``--config-dir`` of the command line.
 
     Returns:
         the run folder.
@@ -37,7 +38,7 @@ def train(overrides: Sequence[str]) -> Path:
     """
     from toolkit.runs import start
 
-    return start.train(overrides)
+    return start.train(overrides, [Path(config_dir)] if config_dir else [])
 
 
 def load(run_folder: str | Path, backend: str | None = None, overrides: Sequence[str] = ()) -> Predictor:

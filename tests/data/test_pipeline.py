@@ -74,7 +74,7 @@ def test_the_fingerprint_knows_where_a_split_ends(tmp_path: Path) -> None:
 def test_a_problem_names_its_line() -> None:
     dataset = ParallelText(path="x")
     example = pair("a", "train", "x", "", "f.tsv, line 3", ("en", "de"))
-    _, [problem] = pipeline.gather(dataset, columns_of(run_of(dataset)), [example])
+    _, [problem] = pipeline.make_split(dataset, columns_of(run_of(dataset)), [example])
     assert str(problem).startswith("f.tsv, line 3: empty text: de: found no text")
 
 

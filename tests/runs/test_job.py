@@ -18,10 +18,19 @@ def test_overrides_of_a_sweep_are_not_trained_as_one_run():
 
 @pytest.mark.parametrize("code, error", [(130, Interrupted), (1, RunError)])
 def test_exit_codes_of_several_processes_become_errors(monkeypatch, code, error):
-    monkeypatch.setattr(start, "start", lambda run, overrides: code)
+    monkeypatch.setattr(start, "start", lambda run, overrides, folders: code)
     with pytest.raises(error) as caught:
         toolkit.train(["recipe=asr", "trainer.devices=2"])
     assert caught.value.code == code
+
+
+def test_a_folder_of_ones_own_recipes_reaches_the_run(tmp_path, monkeypatch):
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "mine.yaml").write_text("# @package _global_\ndefaults:\n  - asr\nseed: 7\n", "utf-8")
+    started = []
+    monkeypatch.setattr(start, "start", lambda run, overrides, folders: started.append((run.seed, folders)) or 0)
+    toolkit.train(["recipe=mine"], config_dir=str(tmp_path))
+    assert started == [(7, [tmp_path])]
 
 
 def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeypatch):

@@ -221,7 +221,7 @@ class Packed:
     split: str
     fields: Fields
 
-    def known(self, positions: np.ndarray) -> Batch:
+    def measure(self, positions: np.ndarray) -> Batch:
         """Return the fields known before loading: none, because the stored batches are already padded."""
         return {}
 

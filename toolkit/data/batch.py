@@ -27,7 +27,7 @@ class Collate(Protocol):
         """Names, axes and dtypes of a batch's fields."""
         ...
 
-    def known(self, positions: np.ndarray) -> Batch:
+    def measure(self, positions: np.ndarray) -> Batch:
         """Return the fields that need no content: ``example``, and the lengths that determine the padding."""
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
@@ -36,7 +36,7 @@ class Collate(Protocol):
         Args:
             positions: ``(batch,)`` in the split.
             epoch: keys the augmentation.
-            whole: a batch with the fields of :meth:`known`; pad to their greatest values. They are those of the whole
+            whole: a batch with the fields of :meth:`measure`; pad to their greatest values. They are those of the whole
                 batch if these are only some of its rows, and larger ones in :class:`Static`. None: the longest of these
                 examples.
         """
@@ -115,7 +115,7 @@ class Part:
     Args:
         collator: of the whole split.
         rank, ranks: number of this process, and of all processes.
-        amounts: weights of the rows in the task's loss, computed from :meth:`Collate.known`.
+        amounts: weights of the rows in the task's loss, computed from :meth:`Collate.measure`.
         held: range of the positions that this process can make, end exclusive; None: all.
     """
 
@@ -129,11 +129,11 @@ class Part:
     def fields(self) -> Fields:
         return self.collator.fields | PART
 
-    def known(self, positions: np.ndarray) -> Batch:
-        return self.collator.known(positions)
+    def measure(self, positions: np.ndarray) -> Batch:
+        return self.collator.measure(positions)
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
-        whole = whole or self.collator.known(positions)
+        whole = whole or self.collator.measure(positions)
         first, end = rows_of(self.rank, self.ranks, len(positions))
         spare = positions[:1]
         if self.held:
@@ -161,7 +161,7 @@ class Static:
     @classmethod
     def of(cls, collator: Collate, padded: np.ndarray) -> Static:
         """Make one from a plan's rounded lengths ``(examples,)``."""
-        batch = collator.known(np.arange(len(padded)))
+        batch = collator.measure(np.arange(len(padded)))
         fields = {name: values for name, values in batch.items() if name != "example"}
         return cls(collator, {name: rounded(_greatest(padded, values)) for name, values in fields.items()})
 
@@ -169,8 +169,8 @@ class Static:
     def fields(self) -> Fields:
         return self.collator.fields
 
-    def known(self, positions: np.ndarray) -> Batch:
-        return self.collator.known(positions)
+    def measure(self, positions: np.ndarray) -> Batch:
+        return self.collator.measure(positions)
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:
         examples = positions if whole is None else whole["example"]

@@ -81,7 +81,7 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
     return Corpus(splits, fingerprint(columns, splits), report)
 
 
-def gather(dataset: Source, columns: Columns, found: Iterable[Example | Problem]) -> tuple[Split, list[Problem]]:
+def make_split(dataset: Source, columns: Columns, found: Iterable[Example | Problem]) -> tuple[Split, list[Problem]]:
     """Run the first stage for some examples of the training split, decoded into memory.
 
     Repeated examples are not detected.

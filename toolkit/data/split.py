@@ -170,7 +170,7 @@ class Collator:
     def fields(self) -> Fields:
         return EXAMPLE | self.input.fields | (self.target.fields if self.target else {})
 
-    def known(self, positions: np.ndarray) -> Batch:
+    def measure(self, positions: np.ndarray) -> Batch:
         places = positions - self.first
         lengths = self.input.lengths(places) | (self.target.lengths(places) if self.target else {})
         return {"example": np.asarray(positions, np.int64)} | lengths
@@ -229,9 +229,9 @@ def batched(run: Run, columns: Columns, split: Split, learned: Learned, training
 
 
 def _sizes(pairs: Sequence[tuple[Column[Any], Any]], count: int) -> tuple[np.ndarray, int | None]:
-    """Return the examples' sizes in the column of the highest rank (the larger if both have it), and a unit's size."""
-    rank = max(column.rank for column, _ in pairs)
-    candidates = [column.lengths(values) for column, values in pairs if column.rank == rank]
+    """Return the examples' sizes in the column of the highest precedence (the larger of two), and a unit's size."""
+    precedence = max(column.precedence for column, _ in pairs)
+    candidates = [column.lengths(values) for column, values in pairs if column.precedence == precedence]
     measured = [lengths for lengths in candidates if lengths is not None]
     if not measured:
         return np.ones(count), None

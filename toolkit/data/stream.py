@@ -158,7 +158,7 @@ class Reader:
         each = -(-self.dataset.sample // self.lanes)
         examples = [example for lane in range(self.lanes) for example in self.take(0, lane, [0, 0], each)[0]]
         self._open.clear()
-        split, problems = self.gather(examples)
+        split, problems = self.make_split(examples)
         judge(problems, self.dataset.on_bad, "the first examples of the stream")
         if not len(split):
             raise DataError(
@@ -167,9 +167,9 @@ class Reader:
             )
         return split
 
-    def gather(self, examples: Sequence[Record]) -> tuple[Split, list[Problem]]:
+    def make_split(self, examples: Sequence[Record]) -> tuple[Split, list[Problem]]:
         """Make a split of the usable examples, and list the problems of the others."""
-        return pipeline.gather(self.dataset, self.columns, [example for example in examples if example is not None])
+        return pipeline.make_split(self.dataset, self.columns, [example for example in examples if example is not None])
 
 
 class Stream:
@@ -274,7 +274,7 @@ class Stream:
         except DataError as error:
             return _PoolPart([], None, Report({}, []), error)
         lane_of = {e.where: lane for lane, (examples, _) in taken.items() for e in examples if isinstance(e, Example)}
-        lengths = data.collator.known(np.arange(len(data.split)))
+        lengths = data.collator.measure(np.arange(len(data.split)))
         rows: dict[int, list[Any]] = {lane: [] for lane in taken}
         for i, name in enumerate(data.split.ids):
             values = [int(column[i]) for field, column in lengths.items() if field != "example"]
@@ -289,7 +289,7 @@ class Stream:
         return range(engine.rank * lanes // ranks, (engine.rank + 1) * lanes // ranks)
 
     def _data(self, examples: Sequence[Record]) -> tuple[Data, Report]:
-        split, problems = self.reader.gather(examples)
+        split, problems = self.reader.make_split(examples)
         split, more = fitting(self.run, self.reader.columns, split, self.learned)
         report = judge([*problems, *more], self.run.dataset.on_bad, "this stream")
         return batched(self.run, self.reader.columns, split, self.learned, training=True), report
@@ -332,7 +332,7 @@ class Stream:
             data = self._spare(engine, at.epoch)
         number = at.stream.get("pool", 0)
         lengths = np.array([row[1] for row in rows])
-        names = [name for name in data.collator.known(np.arange(0)) if name != "example"]
+        names = [name for name in data.collator.measure(np.arange(0)) if name != "example"]
         padding = {name: np.array([row[2 + i] for row in rows], np.int64) for i, name in enumerate(names)}
         first = number * NUMBERS
         collator = _Collator(replace(data.collator, first=first + span[0]), padding, first)  # type: ignore[type-var]
@@ -349,7 +349,7 @@ class _Collator:
 
     Args:
         collator: of that part.
-        lengths: the lengths in :meth:`toolkit.data.batch.Collate.known`, for the whole pool.
+        lengths: the lengths in :meth:`toolkit.data.batch.Collate.measure`, for the whole pool.
         first: number of the pool's first example.
     """
 
@@ -361,7 +361,7 @@ class _Collator:
     def fields(self) -> Fields:
         return self.collator.fields
 
-    def known(self, positions: np.ndarray) -> Batch:
+    def measure(self, positions: np.ndarray) -> Batch:
         return {"example": positions + self.first} | {name: values[positions] for name, values in self.lengths.items()}
 
     def __call__(self, positions: np.ndarray, epoch: int, whole: Batch | None = None) -> Batch:

@@ -37,12 +37,12 @@ def start(run: Run, overrides: Sequence[str], folders: Sequence[Path] = ()) -> i
     return 0
 
 
-def train(overrides: Sequence[str]) -> Path:
+def train(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Path:
     """Execute the run that overrides describe and return its folder; see :func:`toolkit.train`."""
     if compose.swept(overrides):
         raise ConfigError("found overrides of a sweep, expected one run; start sweeps with toolkit sweep")
-    run = schema.check(overrides)
-    code = start(run, overrides)
+    run = schema.check(overrides, folders)
+    code = start(run, overrides, folders)
     if code > 128:  # the processes of a run on several devices saved a checkpoint after a signal
         raise Interrupted(code - 128, run.run_dir)
     if code:

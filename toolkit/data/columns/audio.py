@@ -143,7 +143,7 @@ class Audio(Column[AudioValues]):
     kind: ClassVar[str] = "audio"
     noun: ClassVar[str] = "recording"
     group: ClassVar[Literal["features", "tokenizer"] | None] = "features"
-    rank: ClassVar[int] = 2
+    precedence: ClassVar[int] = 2
     decodes: ClassVar[bool] = True
 
     dataset: Any  # has AudioFields

@@ -147,7 +147,7 @@ class Column(Generic[V]):
     kind: ClassVar[str]
     noun: ClassVar[str]  # the word for one value in messages
     group: ClassVar[Literal["features", "tokenizer"] | None] = None  # the component that learns from it
-    rank: ClassVar[int] = 0  # the column of the highest rank gives the batch budget its unit: examples, tokens, seconds
+    precedence: ClassVar[int] = 0  # the highest gives the batch budget its unit: examples, tokens, seconds
     decodes: ClassVar[bool] = False  # the values are files
     exclusive: ClassVar[bool] = False  # as target: equal inputs must have equal targets
     answer: ClassVar[str] = "{id}\t{hypothesis}"  # format of an answer as a line of text, if this is the input

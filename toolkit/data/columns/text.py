@@ -162,7 +162,7 @@ class Text(Column[TextValues]):
     kind: ClassVar[str] = "text"
     noun: ClassVar[str] = "text"
     group: ClassVar[Literal["features", "tokenizer"] | None] = "tokenizer"
-    rank: ClassVar[int] = 1
+    precedence: ClassVar[int] = 1
     answer: ClassVar[str] = "{hypothesis}"
 
     dataset: Any  # has TextFields
