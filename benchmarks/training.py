@@ -39,6 +39,7 @@ from toolkit.runs.folder import RunFolder
 from toolkit.training import loop
 from toolkit.training.progress import Progress
 from toolkit.training.session import Session
+from toolkit.training.stock import session as stock_loop
 from toolkit.training.stock.session import StockSession
 
 EPOCHS = 2  # in a round
@@ -149,7 +150,7 @@ def main(recipe: str, backend: str, rounds: int, overrides: list[str]) -> None:
 
     def stock() -> float:
         session = Timed(stock_run, engine, train, small, parts.learned.target, RunFolder(here / "stock"), Progress())
-        engine.fit_stock(session)
+        stock_loop.fit(session)
         return session.ended - session.began
 
     bare(), neutral()  # trace graphs and fill caches before anything is timed

@@ -119,7 +119,6 @@ RANKS = {
         for name in ("features", "tokenizers", "datasets", "encoders", "models", "tasks", "optimizers", "schedules")
     },
     "toolkit.training": 4,
-    "toolkit.inference.predictor": 4.5,  # a finished run is measured by it
     **{f"toolkit.{name}": 5 for name in ("runs", "config.source", "config.compose", "config.schema")},
     **{f"toolkit.{name}": 6 for name in ("inference", "certify", "sweeps", "compare", "reports")},
     **{f"toolkit.{name}": 7 for name in ("cli", "run", "__main__")},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from toolkit.inference.predictor import Predictor
+    from toolkit.runs.predictor import Predictor
 
 __version__ = "0.1.0"
 
@@ -38,7 +38,7 @@ def train(overrides: Sequence[str], config_dir: str | Path | None = None) -> Pat
     """
     from toolkit.runs import start
 
-    return start.train(overrides, [Path(config_dir)] if config_dir else [])
+    return start.train(_listed(overrides), [Path(config_dir)] if config_dir else [])
 
 
 def load(run_folder: str | Path, backend: str | None = None, overrides: Sequence[str] = ()) -> Predictor:
@@ -51,4 +51,13 @@ def load(run_folder: str | Path, backend: str | None = None, overrides: Sequence
     """
     from toolkit.inference import load as module
 
-    return module.load(run_folder, backend, overrides)
+    return module.load(run_folder, backend, _listed(overrides))
+
+
+def _listed(overrides: Sequence[str]) -> Sequence[str]:
+    """Return the overrides, unless they are one string, which is a sequence of strings too."""
+    if isinstance(overrides, str):
+        from toolkit.errors import ConfigError
+
+        raise ConfigError(f"overrides: found {overrides!r}, expected a list: [{overrides!r}]")
+    return overrides

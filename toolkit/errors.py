@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def disk_error(error: OSError, path: object, need: int | None = None) -> RunErro
 
 def room(path: Path) -> str:
     """Return, for a message, how many bytes are free on the disk of ``path``, which need not exist."""
-    existing = next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
+    existing = next((p for p in (path, *path.absolute().parents) if os.path.exists(p)), Path("/"))  # which never raises
     return f"{shutil.disk_usage(existing).free:,} bytes are free"
 
 

@@ -220,6 +220,7 @@ def test_bad_arguments_are_all_named(words: list[str], lines: list[str]) -> None
 
 def test_arguments() -> None:
     assert parse(["steps=7", "recipe=x"]) == ({"steps": 7, "decode": 64}, False, ["recipe=x"], [])
+    assert parse(["--config-dir", "a", "--config-dir=b"])[3] == [Path("a"), Path("b")]
     with pytest.raises(ConfigError):
         parse(["decode=-1"])
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -181,6 +182,23 @@ def test_a_model_without_the_base_class_of_models_is_refused(package):
     ]
 
 
+@pytest.mark.parametrize(
+    "group, target, lacks",
+    [
+        ("features", "toolkit.features.log_mel.spec.SpecAugment", "column, learn, load"),
+        ("launcher", "toolkit.sweeps.spec.Grid", "jobs"),
+        ("optimizer", "my_package.models.Baseless", "lr, moments"),
+        ("schedule", "my_package.models.Baseless", "factor"),
+        ("tokenizer", "my_package.models.Baseless", "column, joint, learn, load"),
+    ],
+)
+def test_a_spec_that_lacks_members_of_its_contract_is_refused(package, group, target, lacks):
+    reader = schema._Reader(SimpleNamespace(allow=("my_package",), origins={}), False)
+    reader.component(group, {"_target_": target})
+    contract = f"toolkit.config.contracts.{group.capitalize()}"
+    assert reader.found == [f"{group}._target_: {target} lacks {lacks}, expected the members of {contract}"]
+
+
 def test_a_package_that_is_not_allowed_is_not_imported(package):
     lines = refused(PLAIN, "model=mine", folders=[package])
     assert lines == [
@@ -229,7 +247,7 @@ process.prepare("torch")
 print(process.missing("tf"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("backend=tf: this process uses the other backend")
+    assert done.stdout.startswith("backend=tf is not supported in a process that uses torch; start another")
 
 
 def test_a_twin_that_is_missing_is_named(tmp_path, monkeypatch):

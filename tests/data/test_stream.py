@@ -54,7 +54,7 @@ def through(found, run, engine=None, at=None, steps=30):
     engine, at = engine or SimpleNamespace(rank=0, ranks=1), at or Progress()
     while at.step < steps:
         found.turn(engine, at)
-        part = found.part(engine, at)
+        part = found.source(engine, at)
         for positions in part.batches(at.epoch)[at.batch :]:
             collator = part.collator
             if engine.ranks > 1:

@@ -18,7 +18,7 @@ from toolkit.data.pipeline import Questions
 from toolkit.data.problems import Problem
 from toolkit.data.split import Learned, Split
 from toolkit.errors import ConfigError
-from toolkit.inference.predictor import Predictor
+from toolkit.runs.predictor import Predictor
 
 INPUTS = {"speech": "test/*.wav", "images": "test/*/*.png"}
 LONGER = ["trainer.max_steps=200", "optimizer.lr=1e-2"]  # with fewer steps, every translation is empty

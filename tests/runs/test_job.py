@@ -24,6 +24,12 @@ def test_exit_codes_of_several_processes_become_errors(monkeypatch, code, error)
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("call", [toolkit.train, lambda overrides: toolkit.load("a folder", overrides=overrides)])
+def test_overrides_in_one_string_are_refused(call):
+    with pytest.raises(ConfigError, match=r"overrides: found 'recipe=asr', expected a list: \['recipe=asr'\]"):
+        call("recipe=asr")
+
+
 def test_a_folder_of_ones_own_recipes_reaches_the_run(tmp_path, monkeypatch):
     (tmp_path / "recipe").mkdir()
     (tmp_path / "recipe" / "mine.yaml").write_text("# @package _global_\ndefaults:\n  - asr\nseed: 7\n", "utf-8")
@@ -39,8 +45,9 @@ def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeyp
 
     monkeypatch.setattr(job.checkpoint, "point", write)
     monkeypatch.setattr(job.checkpoint, "adopt", write)
-    found = SimpleNamespace(path=tmp_path / "checkpoints" / "step-00000002", state=None, progress=Progress(step=2))
-    engine = SimpleNamespace(load=lambda state: None, load_weights=lambda state: None)
-    assert job._take_over(SimpleNamespace(resume="auto"), engine, found, Progress(), Onlooker(tmp_path)).step == 2
+    found = SimpleNamespace(path=tmp_path / "checkpoints" / "step-00000002")
+    engine = SimpleNamespace(sharded=False)
+    job._take_over(engine, found, Progress(step=2), Onlooker(tmp_path), 1)
+    job._take_over(engine, found, Progress(step=2), Onlooker(tmp_path / "elsewhere"), 1)
     with pytest.raises(AssertionError, match="two processes"):
-        job._take_over(SimpleNamespace(resume="auto"), engine, found, Progress(), RunFolder(tmp_path))
+        job._take_over(engine, found, Progress(step=2), RunFolder(tmp_path), 1)

@@ -175,6 +175,19 @@ def test_the_best_goes_with_a_run_into_another_folder(train, whole, tmp_path):
     assert checkpoint.find(tmp_path / "checkpoints", "best").name == best.name
 
 
+def test_killed_in_another_folder_before_its_first_checkpoint_it_goes_on_from_the_last_one(train, whole, tmp_path):
+    def kill():
+        raise KeyboardInterrupt
+
+    more = ("trainer.max_steps=9", "trainer.checkpoint_every=100", "trainer.validate_every=100")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", f"resume={whole}", *more, at_step={2: kill})
+    train(tmp_path / "killed", "resume=auto", *more)
+    train(tmp_path / "unbroken", f"resume={whole}", *more)
+    assert same(tmp_path / "killed", tmp_path / "unbroken")
+    assert [row["step"] for row in log(tmp_path / "killed") if row["split"] == "train"] == [8, 9]
+
+
 def test_what_changed_is_told_in_one_line(train, earlier):
     train(earlier, "resume=auto", "trainer.max_steps=8", "optimizer.lr=0.5", "backend=tf", "model.dropout=0.3")
     told = [line for line in (earlier / "run.log").read_text().splitlines() if line.startswith("changed since")]

@@ -52,12 +52,12 @@ class Engine:
     def batches(self, collator, batches, epoch):
         return iter([{"example": b, "epoch": epoch} for b in batches])
 
-    def train_step(self, batches, lr, position, scale=1.0):
+    def train_step(self, batches, lr, batches_done, scale=1.0):
         if len(self.seen) + 1 == self.bad_step:
             raise NonFinite
-        self.seen.append(([(b["example"].tolist(), b["epoch"]) for b in batches], lr, position))
+        self.seen.append(([(b["example"].tolist(), b["epoch"]) for b in batches], lr, batches_done))
         for b in batches:
-            self.weight = np.sin(self.weight * 3 + b["example"].sum() + lr * 1e3 + position + b["epoch"])
+            self.weight = np.sin(self.weight * 3 + b["example"].sum() + lr * 1e3 + batches_done + b["epoch"])
         self.at_step.get(len(self.seen), lambda: None)()
         return StepResult(float(self.weight[0]), 1.0)
 

@@ -56,15 +56,15 @@ class Pools:
     def steps(self, trainer):
         return 6
 
-    def position(self, at, accumulate):
+    def batches_done(self, at, accumulate):
         return at.step
 
-    def part(self, engine, at):
+    def source(self, engine, at):
         planned = TRAIN.plan.epoch(at.epoch)[:3] if at.stream else []
         return SimpleNamespace(split=TRAIN.split, collator=None, held=None, batches=lambda epoch: planned)
 
     def turn(self, engine, at):
-        if at.batch >= len(self.part(engine, at).batches(at.epoch)):
+        if at.batch >= len(self.source(engine, at).batches(at.epoch)):
             epoch, stream = (at.epoch + 1, {}) if at.stream else (at.epoch, {"pool": 1})
             at.batch, at.epoch, at.stream = 0, epoch, stream
 

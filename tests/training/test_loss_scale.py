@@ -24,11 +24,11 @@ class Overflowing(stand_ins.Engine):
         super().__init__(**others)
         self.over, self.scales = over, []
 
-    def train_step(self, batches, lr, position, scale=1.0):
+    def train_step(self, batches, lr, batches_done, scale=1.0):
         self.scales.append(scale)
         if len(self.scales) in self.over:
             raise NonFinite
-        return super().train_step(batches, lr, position, scale)
+        return super().train_step(batches, lr, batches_done, scale)
 
 
 def test_a_step_that_overflows_is_left_out_and_the_scale_falls_and_rises(tmp_path, monkeypatch, capsys):

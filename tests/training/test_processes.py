@@ -66,6 +66,26 @@ def test_a_process_knows_which_it_is(words, environment, expected):
     assert processes.own_rank(checked(*words), environment) == expected
 
 
+@pytest.mark.parametrize(
+    "backend, environment, says",
+    [
+        ("torch", {"WORLD_SIZE": ""}, "WORLD_SIZE, RANK and SLURM_.: cannot be read"),
+        ("tf", {"TF_CONFIG": "x"}, "TF_CONFIG: cannot be read"),
+        ("tf", {"TF_CONFIG": "[]"}, "TF_CONFIG: cannot be read"),
+    ],
+)
+def test_a_launchers_variables_that_cannot_be_read_are_named(backend, environment, says):
+    with pytest.raises(ConfigError, match=says):
+        processes.own_rank(checked(f"backend={backend}"), environment)
+
+
+def test_a_second_run_with_more_devices_is_refused_in_the_same_process(backends):
+    done = backends["tf"].run("tests.workers.more_devices")
+    assert (
+        done.stdout == "trainer.devices: found 2, but this process already uses other devices; start another process\n"
+    )
+
+
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 for ((i = 0; i < SLURM_NNODES * SLURM_NTASKS_PER_NODE; i++)); do

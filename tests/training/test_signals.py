@@ -3,11 +3,12 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from tests.support.training import TRAIN, VALID, Engine, run
+from tests.support.training import TRAIN, VALID, Engine, fit, run
 from toolkit.errors import Interrupted
 from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.training import loop
@@ -21,6 +22,13 @@ def test_a_second_signal_ends_the_process_at_once(first, second):
     command = [sys.executable, "-m", "tests.workers.signals", str(int(first)), str(int(second))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout == f"caught {int(first)}\n" and done.returncode == -second
+
+
+def test_outside_the_main_thread_a_run_trains_without_handlers(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fit, tmp_path, Engine()).result(60).step
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 class OneOfThree(Engine):

@@ -405,8 +405,8 @@ def check(run: Run, overrides: Sequence[str]) -> None:
             f"trainer.precision: found {trainer.precision}, expected no such override: a certificate trains in float64 "
             "and float32"
         )
-    if trainer.shares > 1:
-        problems.append(f"trainer.devices: found {trainer.shares}, expected 1: each twin trains on one device")
+    if trainer.total_devices > 1:
+        problems.append(f"trainer.devices: found {trainer.total_devices}, expected 1: each twin trains on one device")
     if trainer.loop == "stock":
         problems.append("trainer.loop: found stock, expected neutral: only its steps can be recorded")
     if run.dataset.streaming:

@@ -30,7 +30,7 @@ def trained(engine: TensorFlowEngine) -> set[str]:
     return {slot.name for slot in engine.slots if slot.variable.trainable}
 
 
-def first_step(engine: TensorFlowEngine, batches: list[Any], lr: float, position: int) -> Arrays:
+def first_step(engine: TensorFlowEngine, batches: list[Any], lr: float, batches_done: int) -> Arrays:
     """Return the inputs of the next update: intermediates of the first batch, the loss, each gradient before clipping.
 
     The engine's state does not change.
@@ -50,7 +50,7 @@ def first_step(engine: TensorFlowEngine, batches: list[Any], lr: float, position
     sums: list[np.ndarray] = []
     total = 0.0
     for i, batch in enumerate(batches):
-        engine.set_step(lr, position + i)
+        engine.set_step(lr, batches_done + i)
         if not i:
             arrays |= {f"intermediate/{name}": value.numpy() for name, value in look(batch).items()}
         loss, gradients = differentiate(batch, count)

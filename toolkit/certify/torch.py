@@ -28,7 +28,7 @@ def trained(engine: TorchEngine) -> set[str]:
     return {name for name, parameter in engine.model.named_parameters() if parameter.requires_grad}
 
 
-def first_step(engine: TorchEngine, batches: list[Any], lr: float, position: int) -> Arrays:
+def first_step(engine: TorchEngine, batches: list[Any], lr: float, batches_done: int) -> Arrays:
     """Return the inputs of the next update: intermediates of the first batch, the loss, each gradient before clipping.
 
     The engine's state does not change.
@@ -37,7 +37,7 @@ def first_step(engine: TorchEngine, batches: list[Any], lr: float, position: int
     tensors: dict[str, torch.Tensor] = {}
     total = torch.zeros((), dtype=torch.float64)
     for i, batch in enumerate(batches):
-        engine.set_step(lr, position + i)
+        engine.set_step(lr, batches_done + i)
         batch = engine.fabric.to_device(batch)
         if not i:
             engine.task.train()

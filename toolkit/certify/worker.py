@@ -249,11 +249,11 @@ class Watched(EngineWrapper):
         self.probe, self.writer, self.whole = probe, writer, whole
         self.step, self.steps = steps.start, steps.stop
 
-    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> StepResult:
+    def train_step(self, batches: list[Any], lr: float, batches_done: int, scale: float = 1.0) -> StepResult:
         if not self.step:
-            self.writer.write(0, self.probe.first_step(self.engine, batches, lr, position))
+            self.writer.write(0, self.probe.first_step(self.engine, batches, lr, batches_done))
         try:
-            loss, norm = self.engine.train_step(batches, lr, position, scale)
+            loss, norm = self.engine.train_step(batches, lr, batches_done, scale)
         except NonFinite:
             self.writer.stop(f"step {self.step + 1}: the loss or its gradient is not finite")
             raise _Done from None

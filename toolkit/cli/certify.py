@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
     certificate.check(checked, overrides)
     if lacking := [line for backend in process.FRAMEWORKS if (line := process.missing(backend))]:
         raise ConfigError(lacking, "a certificate needs both frameworks:")
-    process.hide(set().union(*process.FOREIGN.values()))  # this process is neutral, as its libraries shall be
+    process.hide(set().union(*process.FOREIGN.values()))  # the libraries of this process may load no framework
     began = time.perf_counter()
     folder = RunFolder(_folder(checked, overrides))
     try:
@@ -88,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Path]]:
-    """``(numbers of OWN, whether semantics only, overrides, folders of configs)``"""
+    """Parse the arguments; return the numbers of ``OWN``, whether semantics only, the overrides, and config folders."""
     numbers, only, overrides, folders, problems = dict(OWN), False, [], [], []
     words = list(argv)
     while words:
@@ -106,6 +106,8 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Pa
             only = value == "semantics"
         elif word == "--config-dir" and words:
             folders.append(Path(words.pop(0)))
+        elif key == "--config-dir" and value:
+            folders.append(Path(value))
         elif word.startswith("-"):
             problems.append(f"{word}: unknown flag, expected --config-dir FOLDER")
         else:

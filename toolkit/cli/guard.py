@@ -15,7 +15,9 @@ from toolkit.errors import UNWRITABLE, Interrupted, UserError, disk_error
 def guarded(work: Callable[[], int]) -> int:
     """Call ``work`` and return its exit code, or print its error and return the exit code of that."""
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()  # now, so that a reader that has ended is noticed here
+        return code
     except UserError as error:
         return report(error)
     except Interrupted as error:
@@ -23,6 +25,9 @@ def guarded(work: Callable[[], int]) -> int:
         return error.code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader has ended, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes standard output at the end
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in UNWRITABLE:
             _write(traceback.format_exc())

@@ -67,14 +67,14 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
-    """``(run folder, overrides, inputs, whether JSON is wanted)``"""
+    """Parse the arguments; return the run folder, the overrides, the inputs, and whether JSON is wanted."""
     from toolkit.config.schema import Run
 
     keys = "|".join(f.name for f in dataclasses.fields(Run))
     overrides: list[str] = []
     inputs: list[str] = []
     as_json = False
-    words = list(argv[1:])
+    words = list(argv)
     while words:
         word = words.pop(0)
         if word == "--":
@@ -88,4 +88,6 @@ def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
             raise ConfigError(f"{word}: unknown flag, expected --json, or -- before inputs that begin with dashes")
         else:
             inputs.append(word)
-    return argv[0], overrides, inputs, as_json
+    if not inputs:
+        raise ConfigError("RUN_FOLDER: not given; predict RUN_FOLDER INPUT ...")
+    return inputs[0], overrides, inputs[1:], as_json

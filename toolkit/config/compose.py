@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -233,7 +234,7 @@ def earlier(folder: Path, prefix: str = "") -> tuple[dict[str, Any], str]:
         ConfigError: there is none.
     """
     file = folder / "config.yaml"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # which, unlike Path's, never raises
         raise ConfigError(f"{prefix}{folder} is not a folder, expected a run folder")
     if not file.is_file():
         raise ConfigError(f"{prefix}{folder} has no config.yaml, expected a run folder")

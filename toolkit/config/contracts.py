@@ -7,7 +7,8 @@ The contracts of datasets, models and tasks are their base classes: :class:`tool
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -100,3 +101,32 @@ class Launcher(Component, Protocol):
     def jobs(self) -> int:
         """Jobs that run at the same time."""
         ...
+
+
+BASES = {  # group -> base class of its specs, by name: config imports nothing above it
+    "dataset": "toolkit.data.source.Source",
+    "model": "toolkit.models.spec.Model",
+    "task": "toolkit.tasks.spec.Task",
+    "trainer": "toolkit.training.spec.Trainer",
+}
+PROTOCOLS: Mapping[str, type] = {
+    "features": Features,
+    "tokenizer": Tokenizer,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "launcher": Launcher,
+}
+
+
+def breach(group: str, kind: type) -> str:
+    """Say in a few words how a spec class breaks the contract of its group; empty if it does not."""
+    if group in BASES:
+        bases = {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}
+        return "" if BASES[group] in bases else f"is not a subclass of {BASES[group]}"
+    if group not in PROTOCOLS:
+        return ""
+    protocol = PROTOCOLS[group]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    members = {name for base in (protocol, Component) for name in vars(base) if not name.startswith("_")}
+    missing = sorted(members - fields - set(dir(kind)))
+    return f"lacks {', '.join(missing)}, expected the members of {__name__}.{protocol.__name__}" if missing else ""

@@ -33,7 +33,8 @@ def missing(backend: str) -> str | None:
     if not absent:
         return None
     if _Finder.hidden.intersection(absent):
-        return f"backend={backend}: this process uses the other backend, and one process uses one; use another process"
+        other = next(name for name in FRAMEWORKS if name != backend)
+        return f"backend={backend} is not supported in a process that uses {other}; start another process"
     return f"backend={backend} needs {', '.join(absent)}, not installed here: {install(backend)}"
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
-from toolkit.config import build, process
+from toolkit.config import build, contracts, process
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
 from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
-from toolkit.config.source import BASES, OF_A_SWEEP, PACKAGES, PARTS
+from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.config.spec import as_data, is_spec, option, out_of_bounds, problems
 from toolkit.errors import ConfigError
 
@@ -212,8 +212,8 @@ class _Reader:
         except ConfigError as error:
             self.found += [f"{group}._target_: {line}" for line in error.problems]
             return _BAD
-        if group in BASES and BASES[group] not in {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}:
-            self.found.append(f"{group}._target_: {node['_target_']} is not a subclass of {BASES[group]}")
+        if breach := contracts.breach(group, kind):
+            self.found.append(f"{group}._target_: {node['_target_']} {breach}")
             return _BAD
         return self.spec(group, {key: value for key, value in node.items() if key != "_target_"}, kind)
 

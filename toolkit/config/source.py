@@ -47,11 +47,6 @@ PACKAGES = {  # group -> package of the toolkit's specs
     "sweep": "toolkit.sweeps",
     "launcher": "toolkit.sweeps",
 }
-BASES = {  # group -> base class of its specs, by name: config imports nothing above it
-    "dataset": "toolkit.data.source.Source",
-    "model": "toolkit.models.spec.Model",
-    "task": "toolkit.tasks.spec.Task",
-}
 GROUPS = ("recipe", "backend", *PACKAGES)
 OF_A_SWEEP = ("sweep", "launcher", "ranges", "seeds", "objectives")  # not in the config of a run
 PARTS = tuple(group for group in PACKAGES if group not in OF_A_SWEEP)  # groups of a run
@@ -232,7 +227,7 @@ def held(content: Mapping[str, Any], before: Mapping[str, str | None], now: Mapp
 
 
 def primary() -> dict[str, Any]:
-    """``conf/config.yaml``, merged with the config of the earlier run that the run resumes."""
+    """Read ``conf/config.yaml`` and merge it with the config of the earlier run that the run resumes."""
     content = dict(read(CONF / "config.yaml")[0])
     if request.run_dir is not None:
         content["run_dir"] = request.run_dir

@@ -124,14 +124,14 @@ class Data:
         if at.batch >= len(self.plan):
             at.epoch, at.batch = at.epoch + 1, 0
 
-    def part(self, engine: Ranks, at: Position) -> Data:
+    def source(self, engine: Ranks, at: Position) -> Data:
         """Return the examples that the next batches are taken from."""
         return self
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         return self.plan.epoch(epoch)
 
-    def position(self, at: Position, accumulate: int) -> int:
+    def batches_done(self, at: Position, accumulate: int) -> int:
         """Return the number of batches since the start, which keys the dropout masks."""
         return at.epoch * len(self.plan) + at.batch
 

@@ -202,7 +202,7 @@ class Stream:
         assert trainer.max_steps is not None  # the trainer requires it of a stream
         return trainer.max_steps
 
-    def position(self, at: Position, accumulate: int) -> int:
+    def batches_done(self, at: Position, accumulate: int) -> int:
         return at.step * accumulate
 
     def passed(self, at: Position) -> float:
@@ -222,7 +222,7 @@ class Stream:
         if at.stream and len(at.stream["places"]) != self.reader.lanes:
             self.lines.append("the checkpoint has another number of lanes; the epoch starts again")
             at.batch, at.stream = 0, {}
-        while at.batch >= len((pool := self.part(engine, at)).planned):
+        while at.batch >= len((pool := self.source(engine, at)).planned):
             self._earlier = (self._earlier or 0) + sum(map(len, pool.planned))
             self._pool = None
             if not pool.read:
@@ -232,7 +232,7 @@ class Stream:
                 return
             at.batch, at.stream = 0, {"pool": at.stream.get("pool", 0) + 1, "places": pool.after}
 
-    def part(self, engine: Ranks, at: Position) -> Pool:
+    def source(self, engine: Ranks, at: Position) -> Pool:
         """Return the current pool, and prefetch the next one."""
         key = (at.epoch, at.stream)
         if self._pool and self._pool[0] == key:

@@ -1,4 +1,4 @@
-"""Load a :class:`~toolkit.inference.predictor.Predictor` from a run folder."""
+"""Load a :class:`~toolkit.runs.predictor.Predictor` from a run folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from toolkit.config import compose, process, schema
 from toolkit.data import pipeline
 from toolkit.data.columns.column import columns_of
-from toolkit.inference.predictor import Predictor
 from toolkit.runs import checkpoint, job, resume
+from toolkit.runs.predictor import Predictor
 
 # a predictor runs on one device, whatever the run was trained on
 ONE_DEVICE = ("trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto")

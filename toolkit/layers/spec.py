@@ -197,8 +197,8 @@ def check_native_dropout(native_dropout: bool, run: Run) -> Iterator[tuple[str, 
 
     A model with a field ``native_dropout`` calls this in its ``check_run``.
     """
-    if native_dropout and run.trainer.shares > 1:
-        message = f"true is not supported with {run.trainer.shares} devices; set model.native_dropout=false"
+    if native_dropout and run.trainer.total_devices > 1:
+        message = f"true is not supported with {run.trainer.total_devices} devices; set model.native_dropout=false"
         yield "native_dropout", message
 
 

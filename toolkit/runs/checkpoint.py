@@ -65,7 +65,7 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
         RunError: the disk is full or not writable, or reads back other bytes; earlier checkpoints are untouched.
     """
     blobs = _packed(state, progress, about or About())
-    final = folder / f"step-{progress.step:08d}"
+    final = folder / name_of(progress.step)
     beside, aside = folder / f".{final.name}.part", folder / f".{final.name}.old"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,13 +137,14 @@ def _read_back(folder: Path, blobs: Mapping[str, bytes]) -> None:
 
 def point(folder: Path, last: str, progress: Progress) -> None:
     """Rewrite ``index.json``. It names the best checkpoint only once that folder is complete."""
-    best = _name(progress.best_step)
+    best = None if progress.best_step is None else name_of(progress.best_step)
     index: Mapping[str, str | None] = {"last": last, "best": best if best and (folder / best).is_dir() else None}
     write(folder / "index.json", json.dumps(index).encode())
 
 
-def _name(step: int | None) -> str | None:
-    return None if step is None else f"step-{step:08d}"
+def name_of(step: int) -> str:
+    """Return the folder name of a step's checkpoint."""
+    return f"step-{step:08d}"
 
 
 def _drop_old(folder: Path, last: str, keep: int) -> None:
@@ -214,7 +215,8 @@ def find(folder: Path, which: str) -> Path | None:
     try:
         name = json.loads((folder / "index.json").read_text())["best"]
     except (OSError, ValueError, KeyError, TypeError):
-        name = next((_name(facts.get("best_step")) for path in paths if (facts := _readable_facts(path))), None)
+        steps = (facts.get("best_step") for path in paths if (facts := _readable_facts(path)))
+        name = None if (step := next(steps, None)) is None else name_of(step)
     return next((path for path in paths if path.name == name), None)
 
 
@@ -245,7 +247,7 @@ def choose(folder: Path, which: str, say: Callable[[str], None]) -> Checkpoint:
         for line in damaged:
             say(f"{line}; using {path.name} instead")
         return intact
-    raise DataError(damaged, f"{folder}: all checkpoints are damaged:")
+    raise DataError(damaged, f"{folder}: no checkpoint can be read:")
 
 
 def load(folder: Path) -> Checkpoint:

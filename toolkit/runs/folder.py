@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, ClassVar, TextIO
 
 from toolkit.errors import RunError, room, writing
 from toolkit.runs import checkpoint
@@ -54,6 +54,8 @@ class RunFolder:
         RunError: ``path`` cannot be written, or another run holds its lock.
     """
 
+    writes: ClassVar[bool] = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
@@ -64,7 +66,7 @@ class RunFolder:
             raise RunError(f"run_dir: {path} cannot be written ({why}); choose another folder") from error
         self._files: dict[str, BinaryIO] = {}
         self._bytes: dict[str, int] = {}
-        self._board: Any = None
+        self._board: _Board | None = None
         self._about = About()
         if warning := hold(self._lock, path):
             self.say(warning)
@@ -118,9 +120,10 @@ class RunFolder:
         return checkpoint.save(self.checkpoints, state, progress, keep, self._about)
 
     def say(self, text: str = "") -> None:
-        """Print a line and append it to ``run.log``."""
-        print(text, flush=True)
+        """Append a line to ``run.log``, and print it unless standard output is closed, as ``| head`` closes it."""
         self._append("run.log", text)
+        with contextlib.suppress(BrokenPipeError):
+            print(text, flush=True)
 
     def rewind(self, progress: Progress) -> None:
         """Drop the rows of the logs that a resumed run will write again."""
@@ -182,6 +185,8 @@ class RunFolder:
 
 class Onlooker(RunFolder):
     """Run folder of the ranks that must not write: it has the paths, and every method does nothing."""
+
+    writes = False
 
     def __init__(self, path: Path) -> None:
         self.path = path

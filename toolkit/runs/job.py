@@ -21,15 +21,16 @@ from toolkit.data.problems import LISTED, Report
 from toolkit.data.split import Corpus, Data, Learned, batched
 from toolkit.data.stream import Reader, Stream
 from toolkit.errors import ConfigError, DataError, UserError, writing
-from toolkit.inference.predictor import Predictor
 from toolkit.runs import checkpoint, results, resume
 from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
+from toolkit.runs.predictor import Predictor
 from toolkit.training import loop
 from toolkit.training.engine import Engine
 from toolkit.training.progress import Progress
 from toolkit.training.session import Session
 from toolkit.training.split import TrainingSplit
+from toolkit.training.stock import session as stock
 from toolkit.training.stock.session import StockSession
 
 if TYPE_CHECKING:
@@ -103,9 +104,12 @@ def _set_up(
             resume.check_data(run, changed, earlier, progress.facts)
     engine = build_engine(run, parts.learned, link)
     if earlier:
-        progress = _take_over(run, engine, earlier, progress, folder)
+        load_checkpoint(engine, earlier, weights_only=not run.resume)
+        progress = replace(earlier.progress, facts=progress.facts)
     folder.write_config(config, overrides)
     if earlier:
+        if run.resume:
+            _take_over(engine, earlier, progress, folder, run.trainer.keep)
         folder.say(f"{'evaluating' if run.evaluate else 'resuming from'} {earlier.path} at step {progress.step}")
         if run.resume and changed:
             folder.say(f"changed since the checkpoint: {resume.describe(changed)}")
@@ -119,7 +123,7 @@ def prepare(run: Run, folder: RunFolder, earlier: Checkpoint | None = None, anew
         run: the run's specs.
         folder: gets the tokenizer and the state of the features.
         earlier: checkpoint to restore them from; None: learn them.
-        anew: groups that are learned all the same, such as "tokenizer".
+        anew: groups to learn again despite the checkpoint, such as "tokenizer".
 
     Raises:
         DataError: lists every problem.
@@ -156,7 +160,7 @@ def _learn_or_restore(
     files = earlier.about.learned if earlier else {}
     folder.replace_learned({name: blob for name, blob in files.items() if name.split("/")[1] in restored})
     missing = [group for group in groups if group not in restored]
-    if missing and not isinstance(folder, Onlooker):
+    if missing and folder.writes:
         train = reader.sample() if reader else corpus.splits["train"]
         pipeline.learn(columns, train, folder.path / LEARNED, missing)
     return pipeline.load(columns, folder.path / LEARNED)
@@ -226,7 +230,11 @@ def _source(run: Run) -> Path | None:
     if run.resume == "auto":
         return here
     named = run.evaluate or run.resume
-    if here and (run.evaluate or named is None or here.resolve() != Path(named).resolve()):
+    if here and run.evaluate:
+        raise ConfigError(
+            f"run_dir: {here} holds a run, and evaluate writes a run folder of its own; choose another one"
+        )
+    if here and (named is None or here.resolve() != Path(named).resolve()):
         raise ConfigError(f"run_dir: {here} holds a run; set resume=auto to resume it, or choose another folder")
     if named is None:
         return None
@@ -253,21 +261,27 @@ def _earlier(run: Run, folder: RunFolder) -> Checkpoint | None:
     return checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
 
 
-def _take_over(run: Run, engine: Engine, earlier: Checkpoint, start: Progress, folder: RunFolder) -> Progress:
-    """Continue from a checkpoint: load it into the engine; if the run resumes, make it or its best one this folder's.
+def _take_over(engine: Engine, earlier: Checkpoint, progress: Progress, folder: RunFolder, keep: int) -> None:
+    """Make the checkpoint that a run resumes from the last one of this folder, and take the best one over.
 
-    Returns:
-        the checkpoint's progress, with the facts of ``start``.
+    Args:
+        engine: has the state of the checkpoint.
+        earlier: the checkpoint.
+        progress: of the run.
+        folder: the run folder.
+        keep: see :func:`toolkit.runs.checkpoint.save`.
     """
-    load_checkpoint(engine, earlier, weights_only=not run.resume)
-    if run.resume and not isinstance(folder, Onlooker):
-        if folder.checkpoints.resolve() == earlier.path.parent.resolve():
-            # a run may have been killed after the checkpoint and before the index, or the last checkpoint is damaged
+    source, last = earlier.path.parent, earlier.path.name
+    if folder.checkpoints.resolve() != source.resolve():
+        if folder.writes or engine.sharded:  # saved anew, because the logs of this folder start here
+            folder.save(engine.state(), progress, keep)
+        last, best = checkpoint.name_of(progress.step), source / checkpoint.name_of(progress.best_step or 0)
+        if folder.writes and best.is_dir():
             with writing(folder.checkpoints):
-                checkpoint.point(folder.checkpoints, earlier.path.name, earlier.progress)
-        elif best := checkpoint.find(earlier.path.parent, "best"):
-            checkpoint.adopt(best, folder.checkpoints)
-    return replace(earlier.progress, facts=start.facts)
+                checkpoint.adopt(best, folder.checkpoints)
+    if folder.writes:  # a run may also have been killed before it wrote the index, or the last checkpoint is damaged
+        with writing(folder.checkpoints):
+            checkpoint.point(folder.checkpoints, last, progress)
 
 
 def load_checkpoint(engine: Engine, earlier: Checkpoint, weights_only: bool) -> None:
@@ -301,9 +315,9 @@ def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, progress: 
     folder.say(f"{run.recipe}, {run.backend}: {train.describe()}, {steps} steps")
     folder.rewind(progress)
     examples, start = train.passed(progress), time.perf_counter()
-    if run.trainer.loop == "stock" and progress.step < steps and progress.epoch < run.trainer.max_epochs:
-        engine.fit_stock(StockSession(run, engine, parts.data["train"], validation, target, folder, progress))
-    else:  # also a stock run that was killed after its last step and before its last validation
+    if run.trainer.loop == "stock":
+        stock.fit(StockSession(run, engine, parts.data["train"], validation, target, folder, progress))
+    else:
         with contextlib.closing(train):
             loop.fit(Session(run, engine, train, validation, target, folder, progress))
     engine.total(np.zeros(1))  # a barrier: the last checkpoint is complete before any process reads it

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.data.split import Data, Learned
-from toolkit.inference.predictor import Predictor
 from toolkit.runs.folder import RunFolder
+from toolkit.runs.predictor import Predictor
 from toolkit.tasks.spec import Task
 
 if TYPE_CHECKING:

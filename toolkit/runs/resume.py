@@ -1,7 +1,7 @@
 """Compare a run with the checkpoint that it resumes or evaluates.
 
-A change that would make the result another run's is refused by name, together with the override that accepts it. All
-other changes are reported in one line. Changes of the config are found before the data is read, all others before a
+A change that would make this a different run is refused by name, together with the override that accepts it. All other
+changes are reported in one line. Changes of the config are found before the data is read, all others before a
 framework is loaded.
 """
 

@@ -12,7 +12,7 @@ class ProgressBar:
 
     Args:
         total: steps of the run.
-        done: steps of it that are done.
+        done: steps already done.
         hidden: measure the speed, and show nothing.
     """
 
@@ -33,7 +33,7 @@ class ProgressBar:
         )
         self._task = self._bar.add_task("train", total=total, completed=done, loss=math.nan, rate=0.0)
         self._examples = 0
-        self._since = time.perf_counter()
+        self._since = self._paused = time.perf_counter()
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()

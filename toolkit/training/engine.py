@@ -61,21 +61,21 @@ class Engine(Protocol):
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         """Load batches of the plan, in their order."""
 
-    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> StepResult:
+    def train_step(self, batches: list[Any], lr: float, batches_done: int, scale: float = 1.0) -> StepResult:
         """Take one optimizer step on the mean gradient of ``batches``.
 
         Args:
             batches: the micro-batches of the step.
             lr: learning rate.
-            position: batches since the start of the run; it keys the dropout masks.
+            batches_done: batches since the start of the run; it keys the dropout masks.
             scale: loss scale during differentiation; loss and gradient norm of the result are without it.
 
         Raises:
             NonFinite: before the update.
         """
 
-    def set_step(self, lr: float, position: int) -> None:
-        """Set the learning rate, and the position that keys the dropout masks."""
+    def set_step(self, lr: float, batches_done: int) -> None:
+        """Set the learning rate, and the number of batches that keys the dropout masks."""
 
     def update_averages(self) -> None:
         """Update the averaged weights after a step of a stock loop; :meth:`train_step` does it by itself."""

@@ -1,4 +1,4 @@
-"""The evaluation of a split: decoded rows, and the metrics of them."""
+"""The evaluation of a split: decoded rows and their metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Evaluation:
     """Metrics of a split, and a row for each of its examples in the split's order."""
 
     metrics: dict[str, float]
-    rows: list[dict[str, Any]]
+    rows: list[Row]
 
 
 def evaluate(
@@ -35,7 +35,7 @@ def evaluate(
 
 def answer_split(
     run: Run, engine: Engine, data: Data, target: Any, quick: bool = False, show_progress: bool = True
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Answer a split, with the averaged weights if the run keeps any.
 
     Args:
@@ -58,15 +58,17 @@ def answer_split(
     if not engine.sharded:  # each process decodes its share of the batches; sharded weights need all processes for each
         planned = planned[engine.rank :: engine.ranks]
     batches = engine.batches(data.collator, planned, 0)
-    rows: list[tuple[int, dict[str, Any]]] = []
+    rows: list[tuple[int, Row]] = []
     with naming_examples(data.split), engine.with_averages():
         for batch in track(batches, "evaluate", len(planned), transient=True, disable=hidden):
             rows += answer_batch(run, engine, batch, target, data.split.target is not None, quick)
-    # with sharded weights every process has all rows: those of rank 0 count, so that no last bit lets decisions differ
+    # with sharded weights every process has all rows: those of rank 0 count, so that rounding cannot divide the ranks
     answers = dict(gather(engine, [] if engine.sharded and engine.rank else rows))
     split = data.split
-    known = [{}] * len(split) if split.target is None else [{"reference": text} for text in split.references]
-    return [{"id": split.ids[i]} | known[i] | answers[i] for i in range(len(split))]
+    references: list[Row] = [{}] * len(split)
+    if split.target is not None:
+        references = [{"reference": text} for text in split.references]
+    return [{"id": split.ids[i]} | references[i] | answers[i] for i in range(len(split))]
 
 
 def answer_batch(

@@ -19,7 +19,7 @@ def fit(session: Session) -> None:
         for step in session.steps():
             try:
                 result = engine.train_step(
-                    step.batches, session.learning_rate(), session.position(), session.loss_scale
+                    step.batches, session.learning_rate(), session.batches_done(), session.loss_scale
                 )
             except NonFinite as error:
                 session.skip(step, error)  # float16: lowers the loss scale; any other precision: ends the run

@@ -1,6 +1,6 @@
 """The processes of a run on several devices: which of them this one is, and how they start and end.
 
-There is one process a device, or one a machine. Each of them does the same run, and only rank 0 writes, prints and
+There is one process per device, or one per machine. Each of them does the same run, and only rank 0 writes, prints and
 fetches data. If nothing else has started the processes of a run, the run does it: the process that the user started
 becomes their parent, and only watches them. The ranks get the environment variables of torchrun. torchrun itself is not
 used because it exits with 1 whatever the exit code of the run is, and kills ranks that still save 30 seconds after a
@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import util
@@ -43,7 +44,11 @@ def own_rank(run: Run, environment: Mapping[str, str] = os.environ) -> int | Non
     Raises:
         ConfigError: the number of processes is not what the run needs.
     """
-    place = _torch_place(environment) if run.backend == "torch" else _tf_place(environment)
+    try:
+        place = _torch_place(environment) if run.backend == "torch" else _tf_place(environment)
+    except (ValueError, AttributeError, TypeError) as error:
+        names = "WORLD_SIZE, RANK and SLURM_*" if run.backend == "torch" else "TF_CONFIG"
+        raise ConfigError(f"{names}: cannot be read ({error}); unset them, or set what the launcher sets") from error
     if place is None:
         return None
     variable, count, rank = place
@@ -55,7 +60,7 @@ def own_rank(run: Run, environment: Mapping[str, str] = os.environ) -> int | Non
 
 
 def _torch_place(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
-    """Return the variable that tells, the number of processes and the rank: of torchrun or of Slurm's srun."""
+    """Return the variable with the process count, the count and the rank, as set by torchrun or Slurm's srun."""
     if "WORLD_SIZE" in environment:
         return "WORLD_SIZE", int(environment["WORLD_SIZE"]), int(environment.get("RANK", 0))
     if (tasks := int(environment.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
@@ -149,8 +154,12 @@ def launch(arguments: Sequence[str], count: int, folder: str) -> int:
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Call ``handler`` for the signals that ask this process to stop, inside the ``with`` block."""
-    before = {signum: signal.signal(signum, handler) for signum in STOPPING}
+    """Call ``handler`` for the signals that ask this process to stop, inside the ``with`` block.
+
+    Outside the main thread, where Python handles no signals, none is caught.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = {signum: signal.signal(signum, handler) for signum in STOPPING} if main else {}
     try:
         yield
     finally:

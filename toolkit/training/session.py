@@ -107,16 +107,16 @@ class Session:
             self._pass = self._pass or self._new_pass()
             if self.progress.batch < len(self._pass.planned):
                 yield self._load(self._pass)
-            else:  # a pool of which no example was usable
+            else:  # a pool without a usable example
                 self._catch_up()
 
     def learning_rate(self) -> float:
         """Return the learning rate of the next step."""
         return self.run.optimizer.lr * self.run.schedule.factor(self.progress.step, self.total_steps)
 
-    def position(self) -> int:
+    def batches_done(self) -> int:
         """Return the number of batches since the start of the run, which keys the dropout masks."""
-        return self.train.position(self.progress, self.trainer.accumulate)
+        return self.train.batches_done(self.progress, self.trainer.accumulate)
 
     @property
     def loss_scale(self) -> float:
@@ -133,7 +133,7 @@ class Session:
 
     def _new_pass(self) -> _Pass:
         with self._saving_on_failure():
-            source = self.train.part(self.engine, self.progress)
+            source = self.train.source(self.engine, self.progress)
         planned = source.batches(self.progress.epoch)
         rest = planned[self.progress.batch :]
         return _Pass(source, planned, self.engine.batches(self._own_rows(source), rest, self.progress.epoch))

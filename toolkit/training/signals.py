@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,17 @@ from toolkit.errors import STOPPING
 class Signals:
     """A handler that turns the first SIGINT or SIGTERM into a flag, so that the step can finish and be saved.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once. Outside the main thread, where Python handles no signals, none is caught.
     """
 
-    caught: int = 0  # number of the signal that this process received; 0: none
+    def __init__(self) -> None:
+        self.caught = 0  # number of the signal that this process received; 0: none
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Signals:
         self.caught = 0
-        self._before = {s: signal.signal(s, self._catch) for s in STOPPING}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._catch) for s in STOPPING}
         return self
 
     def _catch(self, signum: int, frame: Any) -> None:

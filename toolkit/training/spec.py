@@ -84,14 +84,14 @@ class Trainer:
     show: int = option(3, "examples shown at each validation, reference and hypothesis", ge=0)
 
     @property
-    def shares(self) -> int:
+    def total_devices(self) -> int:
         """Devices of all machines."""
         return self.devices * self.nodes
 
     @property
     def multiple(self) -> int:
         """Divisor of the number of examples of a batch, as far as possible."""
-        return self.shares if self.strategy == "tpu" else 1
+        return self.total_devices if self.strategy == "tpu" else 1
 
     def sharing(self, backend: str) -> str:
         """Return the strategy of :data:`STRATEGIES` by which the devices of a run share its batches."""
@@ -99,7 +99,7 @@ class Trainer:
 
     def processes(self, backend: str) -> int:
         """Return the number of processes of a run: one a device with ddp and fsdp, one a machine with multi_worker."""
-        several = {"ddp": self.shares, "fsdp": self.shares, "multi_worker": self.nodes}
+        several = {"ddp": self.total_devices, "fsdp": self.total_devices, "multi_worker": self.nodes}
         return several.get(self.sharing(backend), 1)
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -121,17 +121,17 @@ class Trainer:
                 "stock is not supported with trainer.precision=16, because its checkpoints lack the loss scale; set "
                 "trainer.loop=neutral",
             )
-        if self.loop == "stock" and self.shares > 1:
+        if self.loop == "stock" and self.total_devices > 1:
             yield (
                 "loop",
-                f"stock is not supported with {self.shares} devices, because it does not split batches; set "
+                f"stock is not supported with {self.total_devices} devices, because it does not split batches; set "
                 "trainer.loop=neutral",
             )
         if self.strategy == "tpu":
             yield from self._check_tpu()
 
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Conditions between the trainer, the backend and the dataset."""
+        """Yield the conflicts of the trainer with the backend and the dataset."""
         yield from self._check_strategy(run.backend)
         if run.dataset.streaming:
             yield from self._check_streaming(run)
@@ -147,7 +147,7 @@ class Trainer:
             yield "strategy", message
 
     def _check_streaming(self, run: Run) -> Iterator[tuple[str, str]]:
-        """The steps of a stream are not known beforehand, and neither are the lengths of its examples."""
+        """Yield the settings that streaming does not support: steps and lengths are not known beforehand."""
         with_streaming = "is not supported with dataset.streaming=true"
         if self.max_steps is None and not run.evaluate:
             yield "max_steps", "null is not supported with dataset.streaming=true; set trainer.max_steps=N"

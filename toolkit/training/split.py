@@ -66,10 +66,10 @@ class TrainingSplit(Protocol):
             DataError: the stream has a bad record. Every process raises it.
         """
 
-    def part(self, engine: Ranks, at: Progress) -> Source:
+    def source(self, engine: Ranks, at: Progress) -> Source:
         """Return the examples that the next batches are made of."""
 
-    def position(self, at: Progress, accumulate: int) -> int:
+    def batches_done(self, at: Progress, accumulate: int) -> int:
         """Count the batches since the start of the run."""
 
     def passed(self, at: Progress) -> float:
@@ -82,7 +82,7 @@ class TrainingSplit(Protocol):
         """Return lines for the log at the end of training."""
 
     def close(self) -> None:
-        """Stop what is read ahead."""
+        """Stop the prefetch."""
 
 
 def example_ids(split: Examples, batches: Iterable[Iterable[int]]) -> list[str]:

@@ -20,6 +20,7 @@ from toolkit.decoding.autoregressive import Advance
 from toolkit.layers import parameters as weights
 from toolkit.layers import tf as layers
 from toolkit.optimizers import tf as optimizers
+from toolkit.tasks.tf import Task
 from toolkit.training.engine import Engine, NonFinite, StepResult, averages_of
 from toolkit.training.progress import State
 from toolkit.training.stock import tf as stock_loop
@@ -52,7 +53,7 @@ def build_engine(run: Run, learned: Learned, link: tf.distribute.Strategy | None
     return TensorFlowEngine(run, learned, link)
 
 
-def make_task(run: Run, learned: Learned) -> Any:
+def make_task(run: Run, learned: Learned) -> Task:
     """Build the run's task, a Keras layer, with its initial weights. Call it in the strategy's scope."""
     keras.config.set_floatx("float64" if run.trainer.precision == "64" else "float32")
     keras.config.set_dtype_policy(POLICY[run.trainer.precision])
@@ -86,8 +87,8 @@ class TensorFlowEngine:
             self.model = self.task.model
             self.slots = layers.canonical_variables(self.model)
             self.variables = self.model.trainable_variables
-            self.optimizer = build(run.optimizer, "tf", self.slots, self.strategy.parts > 1)
-            if self.strategy.parts > 1:
+            self.optimizer = build(run.optimizer, "tf", self.slots, self.strategy.devices > 1)
+            if self.strategy.devices > 1:
                 layers.share(self.model)
             self.scale = tf.Variable(1.0, trainable=False) if run.trainer.precision == "16" else None
             self.averages = Averages(self.slots, run.trainer.ema_decay)
@@ -96,7 +97,7 @@ class TensorFlowEngine:
     def _make_sums(self) -> list[tf.Variable]:
         """Make the sums of accumulated gradients, which each device has for itself."""
         own = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.SUM}
-        options = own if self.strategy.parts > 1 else {}
+        options = own if self.strategy.devices > 1 else {}
         return [tf.Variable(tf.zeros_like(v), trainable=False, **options) for v in self.variables]
 
     def total(self, values: np.ndarray) -> np.ndarray:
@@ -107,15 +108,17 @@ class TensorFlowEngine:
 
     # --- training ----------------------------------------------------------------------------------------------------
 
-    def set_step(self, lr: float, position: int) -> None:
+    def set_step(self, lr: float, batches_done: int) -> None:
         self.optimizer.learning_rate.assign(lr)
-        layers.set_step(self.model, position)
+        layers.set_step(self.model, batches_done)
 
-    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> StepResult:
+    def train_step(self, batches: list[Any], lr: float, batches_done: int, scale: float = 1.0) -> StepResult:
         if self.scale is not None:
             self.scale.assign(scale)
         try:
-            result = self._accumulate(batches, lr, position) if self.sums else self._one(batches[0], lr, position)
+            result = (
+                self._accumulate(batches, lr, batches_done) if self.sums else self._one(batches[0], lr, batches_done)
+            )
         except tf.errors.InvalidArgumentError as error:
             if "not finite" not in str(error):
                 raise
@@ -127,15 +130,15 @@ class TensorFlowEngine:
             raise NonFinite
         return result
 
-    def _one(self, batch: Any, lr: float, position: int) -> StepResult:
-        self.set_step(lr, position)
+    def _one(self, batch: Any, lr: float, batches_done: int) -> StepResult:
+        self.set_step(lr, batches_done)
         loss, norm = self._step(self.strategy.cut(batch))
         return StepResult(float(loss), float(norm))
 
-    def _accumulate(self, batches: list[Any], lr: float, position: int) -> StepResult:
+    def _accumulate(self, batches: list[Any], lr: float, batches_done: int) -> StepResult:
         loss = 0.0
         for i, batch in enumerate(batches):
-            self.set_step(lr, position + i)
+            self.set_step(lr, batches_done + i)
             loss += float(self._add(self.strategy.cut(batch), len(batches)))
         return StepResult(loss, float(self._apply(loss)))
 

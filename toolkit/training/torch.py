@@ -20,6 +20,7 @@ from toolkit.decoding.autoregressive import Advance
 from toolkit.layers import parameters as weights
 from toolkit.layers import torch as layers
 from toolkit.optimizers import torch as optimizers
+from toolkit.tasks.torch import Task
 from toolkit.training.engine import Engine, NonFinite, StepResult, averages_of
 from toolkit.training.progress import State
 from toolkit.training.stock import torch as stock_loop
@@ -38,7 +39,7 @@ def connect(run: Run) -> lightning.Fabric:
     """
     fabric = fabric_of(run)
     fabric.launch()
-    if run.trainer.shares > 1:
+    if run.trainer.total_devices > 1:
         atexit.register(torch.distributed.destroy_process_group)
     return fabric
 
@@ -54,7 +55,7 @@ def build_engine(run: Run, learned: Learned, link: lightning.Fabric | None = Non
     return TorchEngine(run, learned, link)
 
 
-def make_task(run: Run, learned: Learned) -> Any:
+def make_task(run: Run, learned: Learned) -> Task:
     """Build the run's task, a ``LightningModule``, with its initial weights."""
     model = build(run.model, "torch", learned.inputs, learned.outputs)
     layers.set_weights(model, weights.initial(run.model.parameters(learned.inputs, learned.outputs), run.seed))
@@ -99,15 +100,15 @@ class TorchEngine:
 
     # --- training ----------------------------------------------------------------------------------------------------
 
-    def set_step(self, lr: float, position: int) -> None:
+    def set_step(self, lr: float, batches_done: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        layers.set_step(self.model, position)
+        layers.set_step(self.model, batches_done)
 
-    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> StepResult:
+    def train_step(self, batches: list[Any], lr: float, batches_done: int, scale: float = 1.0) -> StepResult:
         loss = 0.0
         for i, batch in enumerate(batches):
-            self.set_step(lr, position + i)
+            self.set_step(lr, batches_done + i)
             loss += self._add_gradients(batch, len(batches), scale, last=i + 1 == len(batches))
         loss = float(self.total(np.array([loss]))[0])
         if scale != 1:

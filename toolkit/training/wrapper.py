@@ -49,11 +49,11 @@ class EngineWrapper:
     def batches(self, collator: Collate, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
         return self.engine.batches(collator, batches, epoch)
 
-    def train_step(self, batches: list[Any], lr: float, position: int, scale: float = 1.0) -> StepResult:
-        return self.engine.train_step(batches, lr, position, scale)
+    def train_step(self, batches: list[Any], lr: float, batches_done: int, scale: float = 1.0) -> StepResult:
+        return self.engine.train_step(batches, lr, batches_done, scale)
 
-    def set_step(self, lr: float, position: int) -> None:
-        self.engine.set_step(lr, position)
+    def set_step(self, lr: float, batches_done: int) -> None:
+        self.engine.set_step(lr, batches_done)
 
     def update_averages(self) -> None:
         self.engine.update_averages()

@@ -105,8 +105,11 @@ class Image:
 
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
         """Mixup mixes images of one device."""
-        if self.mixup and run.trainer.shares > 1:
-            yield "mixup", f"{self.mixup} is not supported with {run.trainer.shares} devices; set features.mixup=0"
+        if self.mixup and run.trainer.total_devices > 1:
+            yield (
+                "mixup",
+                f"{self.mixup} is not supported with {run.trainer.total_devices} devices; set features.mixup=0",
+            )
 
     @property
     def moves(self) -> bool:

@@ -12,14 +12,14 @@ from toolkit.training.engine import Engine
 from toolkit.training.progress import Progress
 from toolkit.training.recorder import Recorder
 from toolkit.training.session import Session, Step
-from toolkit.training.split import example_ids
+from toolkit.training.split import example_ids, naming_examples
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
 
 
 class StockSession(Session):
-    """A session whose steps are taken by a framework's stock loop, which calls these methods back.
+    """A session whose steps are taken by a framework's stock loop, which calls these methods back: see :func:`fit`.
 
     Plan, schedule, validation and checkpoints are those of :func:`toolkit.training.loop.fit`. But the training log has
     only the loss, a loss that is not finite is found after the update, and a resumed run restarts the interrupted
@@ -41,9 +41,13 @@ class StockSession(Session):
         recorder: Recorder,
         progress: Progress,
     ) -> None:
-        progress.batch = 0
         super().__init__(run, engine, train, validation, target, recorder, progress, hidden=True)
         self._planned: tuple[int, list[np.ndarray]] = -1, []
+
+    def restart(self) -> None:
+        """Return to the start of the interrupted epoch, after a validation that a kill cut off."""
+        self._catch_up()
+        self.progress.batch = 0
 
     def planned(self) -> list[np.ndarray]:
         """Return the batches of the current epoch, as positions in the training split."""
@@ -53,7 +57,7 @@ class StockSession(Session):
 
     def batch_begin(self) -> None:
         """Prepare the engine for the next batch."""
-        self.engine.set_step(self.learning_rate(), self.position())
+        self.engine.set_step(self.learning_rate(), self.batches_done())
 
     def batch_end(self, loss: float) -> bool:
         """Log a step, and save if a checkpoint is due; return True if the training is over.
@@ -82,3 +86,17 @@ class StockSession(Session):
         if self.validation_due():
             self.validate()
         return self.finished()
+
+
+def fit(session: StockSession) -> None:
+    """Train with the framework's stock loop, from the start of the current epoch.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, with a checkpoint.
+        RunError: a loss is not finite, a batch cannot be loaded, or a checkpoint cannot be written.
+    """
+    with session:
+        session.restart()
+        if not session.finished():
+            with naming_examples(session.train.split):
+                session.engine.fit_stock(session)

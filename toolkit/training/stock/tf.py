@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from toolkit.data.batch import NoBatch, attempt
 from toolkit.optimizers import tf as optimizers
 from toolkit.training.stock.session import StockSession
 
@@ -18,13 +19,18 @@ def fit(engine: TensorFlowEngine, stock: StockSession) -> None:
     """Train the engine's task from the start of the current epoch."""
     model = _Model(engine.task, stock.trainer.clip_norm)
     model.compile(optimizer=engine.optimizer, jit_compile=False)
-    with stock:
+    batches = _Batches(stock)
+    try:
         model.fit(
-            _Batches(stock),
+            batches,
             epochs=stock.trainer.max_epochs - stock.progress.epoch,
             shuffle=False,  # the plan has shuffled
             callbacks=[_Callback(stock)],
         )
+    except tf.errors.OpError:
+        if batches.failed:  # tf.data passes on the text of an exception only
+            raise batches.failed[0] from None
+        raise
 
 
 class _Model(keras.Model):
@@ -57,13 +63,18 @@ class _Batches(keras.utils.PyDataset):
     def __init__(self, stock: StockSession) -> None:
         super().__init__(workers=max(1, stock.trainer.workers))
         self.stock = stock
+        self.failed: list[NoBatch] = []
         self.on_epoch_begin()
 
     def __len__(self) -> int:
         return len(self.planned)
 
     def __getitem__(self, index: int) -> Any:
-        return self.stock.train.collator(self.planned[index], self.epoch)
+        batch = attempt(self.stock.train.collator, self.planned[index], self.epoch)
+        if isinstance(batch, NoBatch):
+            self.failed.append(batch)
+            raise batch
+        return batch
 
     def on_epoch_begin(self) -> None:
         self.epoch, self.planned = self.stock.progress.epoch, self.stock.planned()

@@ -31,8 +31,7 @@ def fit(engine: TorchEngine, stock: StockSession) -> None:
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    with stock:
-        trainer.fit(engine.task, datamodule=_Batches(stock))
+    trainer.fit(engine.task, datamodule=_Batches(stock))
 
 
 class _Batches(lightning.LightningDataModule):

@@ -11,7 +11,12 @@ import lightning
 import numpy as np
 import torch
 from lightning.fabric.plugins import MixedPrecision
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.fabric.strategies import DDPStrategy
 
 from toolkit.layers import torch as layers
@@ -55,7 +60,7 @@ class Strategy(Protocol):
 
 
 class OneDevice:
-    """A process of its own, on a GPU where there is one."""
+    """One process on one device: a GPU if there is one."""
 
     sharded = False
 
@@ -142,7 +147,7 @@ def fabric_of(run: Run) -> lightning.Fabric:
         ConfigError: there are fewer GPUs than devices.
     """
     trainer: Trainer = run.trainer
-    options = _several_devices(trainer) if trainer.shares > 1 else _one_device()
+    options = _several_devices(trainer) if trainer.total_devices > 1 else _one_device()
     if trainer.precision in ("bf16", "16"):
         options["plugins"] = [_Mixed(trainer.precision), *options["plugins"]]
     else:
@@ -151,7 +156,7 @@ def fabric_of(run: Run) -> lightning.Fabric:
 
 
 def _one_device() -> dict[str, Any]:
-    """Options of one device. Fabric must not read the variables of Slurm, which may count more tasks."""
+    """Return the options for one device. Fabric must not read the variables of Slurm, which may count more tasks."""
     return {"accelerator": "auto", "devices": 1, "plugins": [LightningEnvironment()]}
 
 
@@ -166,7 +171,7 @@ def _several_devices(trainer: Trainer) -> dict[str, Any]:
     return {**where, "strategy": strategy, "plugins": [_environment()]}
 
 
-def _environment() -> Any:
+def _environment() -> ClusterEnvironment:
     """Return what started the processes of the run, by the rule of ``processes.own_rank``.
 
     Lightning's own guess depends on more, such as the name of the Slurm job.

@@ -1,0 +1,50 @@
+"""Endings of a command that no message of its own describes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from toolkit.cli.predict import _parse
+from toolkit.config import compose
+from toolkit.errors import ConfigError, room
+from toolkit.runs.folder import RunFolder
+
+PRINTS = """
+import sys
+from toolkit.cli.guard import guarded
+def work():
+    for _ in range(100_000):
+        print("an answer")
+    return 0
+sys.exit(guarded(work))
+"""
+
+
+def test_a_reader_that_ends_early_ends_a_command_quietly():
+    command = f"{sys.executable} -c '{PRINTS}' | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("an answer\n141\n", "")
+
+
+def test_a_training_goes_on_and_keeps_its_log_when_its_reader_ends(tmp_path, monkeypatch):
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    folder = RunFolder(tmp_path)
+    monkeypatch.setattr("builtins.print", closed)
+    folder.say("step 1")
+    folder.close()
+    assert (tmp_path / "run.log").read_text() == "step 1\n"
+
+
+def test_a_name_that_is_too_long_is_a_line(tmp_path):
+    assert room(tmp_path / ("x" * 300)).endswith("bytes are free")
+    with pytest.raises(ConfigError, match="xxx is not a folder, expected a run folder"):
+        compose.earlier(tmp_path / ("x" * 300))
+
+
+def test_flags_and_overrides_may_stand_before_the_run_folder():
+    assert _parse(["--json", "backend=tf", "run", "a.wav"]) == ("run", ["backend=tf"], ["a.wav"], True)
+    with pytest.raises(ConfigError, match="RUN_FOLDER: not given"):
+        _parse(["--json"])
