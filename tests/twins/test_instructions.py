@@ -33,6 +33,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Results of both precisions under one setting."""
     name, onednn = request.param
     folder = tmp_path_factory.mktemp(f"{name}-{onednn}")
+    (folder / "backends").mkdir()
     every = [case for model in MODELS for case in cases.cases_of(model) if case.kind in ("dropout", "narrow")]
     with pytest.MonkeyPatch.context() as patch:
         for key, value in (INSTRUCTIONS[name] | {"TF_ENABLE_ONEDNN_OPTS": onednn}).items():

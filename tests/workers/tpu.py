@@ -33,7 +33,7 @@ def engine_of(case: cases.Case, precision: Any, link: Any = None, **trainer: Any
     specs = {"model": case.spec("models"), "features": case.spec("features"), "task": case.spec("tasks")}
     trained = Trainer(precision=precision, ema_decay=0.9, **trainer)
     columns = case.columns()
-    dataset = SimpleNamespace(columns={column.name: type(column) for column in columns})
+    dataset = SimpleNamespace(columns={column.role: type(column) for column in columns})
     optimizer = AdamW(weight_decay=0.1)
     run: Any = SimpleNamespace(trainer=trained, optimizer=optimizer, seed=3, dataset=dataset, tokenizer=None, **specs)
     return Engine(run, Learned(None, None, *case.sizes(), case.state()), link)
