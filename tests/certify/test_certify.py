@@ -90,7 +90,9 @@ def certify(backends: Backends, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 @pytest.mark.parametrize("domain, which", [("images", "all"), ("speech", "semantics"), ("translation", "semantics")])
 def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, certify: Any, tmp_path: Path) -> None:
-    words = arguments(domain, tmp_path / "data", "trainer.accumulate=2", "trainer.ema_decay=0.9")
+    words = arguments(
+        domain, tmp_path / "data", "trainer.accumulate=2", "trainer.ema_decay=0.9", "trainer.validate_steps=2"
+    )
     folder = tmp_path / "out"
     code, said = certify(f"steps={STEPS}", "decode=4", f"gates={which}", *words, f"run_dir={folder}")
     assert code == 0, said
@@ -207,7 +209,7 @@ def check_failed(folder: Path, code: int, said: str, place: str) -> None:
         (["gates=some", "decode=x"], ["gates: found 'some'", "decode: found 'x'"]),
         (["--multirun"], ["--multirun: unknown flag"]),
         (
-            ["recipe=image_classification", "backend=tf", "trainer.precision=bf16", "model.native_dropout=true"],
+            ["recipe=image_classification", "++backend=tf", "trainer.precision=bf16", "model.native_dropout=true"],
             ["backend: given", "trainer.precision: found bf16", "model.native_dropout: found true"],
         ),
         (["recipe=image_classification", "model=cnnn"], ["model"]),

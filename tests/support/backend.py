@@ -44,7 +44,9 @@ class Job:
     def __init__(self, files: tuple[Path, Path], fifo: int) -> None:
         self._files, self._fifo, self._answers = files, fifo, b""
         self.returncode: int | None = None
-        self.pid = int(self._read(lines=1, timeout=60)[0])
+        begun = self._read(lines=1, timeout=60)
+        assert begun, "the server started no process: see server.log beside the folders of its jobs"
+        self.pid = int(begun[0])
 
     @property
     def stdout(self) -> str:

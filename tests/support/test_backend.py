@@ -1,5 +1,6 @@
 """The servers that import a framework once for many tests."""
 
+import json
 import os
 import signal
 import time
@@ -18,7 +19,7 @@ def test_a_job_is_a_process_of_its_own_with_its_framework(backends, backend, tmp
         backends[backend].run("tests.workers.probe", *arguments, cwd=tmp_path, env={"MORE": "2"}, input="given\n")
         for _ in range(2)
     )
-    found, again = eval(first.stdout), eval(second.stdout)
+    found, again = json.loads(first.stdout), json.loads(second.stdout)
     assert found["arguments"] == arguments and found["cwd"] == str(tmp_path) and found["input"] == "given\n"
     assert found["environment"] == ["1", "2"] and found["name"] == "__main__"
     assert found["frameworks"] == [{"torch": "torch", "tf": "tensorflow"}[backend]]

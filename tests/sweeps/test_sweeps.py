@@ -16,8 +16,8 @@ import pytest
 from tests.cli.test_cli import facts, toolkit, until
 from toolkit.config import compose
 from toolkit.errors import ConfigError
-from toolkit.sweeps import driver, page, plots, search, state
-from toolkit.sweeps.spec import Optuna
+from toolkit.sweeps import driver, launchers, page, plots, search, state
+from toolkit.sweeps.spec import Grid, Local, Optuna
 from toolkit.sweeps.state import Job, Objective, State, Trial
 from toolkit.tasks.classification.spec import Classification
 from toolkit.tasks.ctc.spec import CTC
@@ -162,9 +162,31 @@ def test_recipes_that_monitor_different_metrics_need_an_objective(place):
     assert "the runs monitor cer and accuracy" in toolkit(*words, code=2).stderr
 
 
-def test_a_metric_that_no_run_has_is_named_with_those_that_there_are(place):
-    said = toolkit("recipe=asr", "seed=0,7", "objectives=[validation.bleu]", "run_dir=s", "-m", code=1).stderr
-    assert "no validation.bleu in results.json (there are: validation.cer, validation.loss, test.cer" in said
+@pytest.mark.parametrize(
+    "name, line",
+    [
+        (
+            "validation.wre",
+            "'validation.wre', expected a metric of CTC: loss, wer, cer; did you mean validation.wer",
+        ),
+        ("validation.bleu", "'validation.bleu', expected a metric of CTC: loss, wer, cer$"),
+        ("valid.wer", "'valid.wer', expected a split of validation and test"),
+    ],
+)
+def test_an_objective_that_no_run_has_is_refused(name, line):
+    with pytest.raises(ConfigError, match=f"objectives: found {line}"):
+        Objective.named(name, CTC())
+
+
+def test_a_sweep_of_an_earlier_format_is_named_with_its_reader(tmp_path):
+    (tmp_path / "sweep.json").write_text('{"format": 1}')
+    with pytest.raises(ConfigError, match="found format 1, expected 2; commit 7879d9e of the toolkit reads it"):
+        state.load(tmp_path)
+
+
+def test_a_launcher_and_a_search_of_ones_own_are_refused():
+    assert launchers.check(Grid()) == ["launcher: found Grid, expected one of local, ray, slurm, submitit_local"]
+    assert search.check(Local(), []) == ["sweep: found Local, expected sweep=grid or sweep=optuna"]
 
 
 def test_several_values_without_the_flag_are_explained(place):

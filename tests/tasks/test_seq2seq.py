@@ -287,6 +287,17 @@ def test_no_translation_outgrows_the_models_positions(quick: bool) -> None:
     assert [rows[i]["hypothesis"] for i in (7, 3)] == ["w1 w1 w1 w1 w1"] * 2
 
 
+def test_beam_search_of_width_1_is_not_greedy() -> None:
+    """Greedy search ends with the boundary, whose probability is 0.4; what follows the next token is better."""
+    table = np.log(np.array([[0.4, 0.38, 0.22], [0.98, 0.01, 0.01], [0.9, 0.05, 0.05]]))
+    model = lambda example, prefix: table[prefix[-1] if prefix else 0].astype(np.float32)  # noqa: E731
+    engine = Engine(model)
+    rows = answered(engine, Seq2Seq(beam_width=1), np.array([4, 4]), quick=False)
+    assert [rows[i]["hypothesis"] for i in (7, 3)] == ["w1", "w1"] and engine.widths == [1]
+    rows = answered(engine, Seq2Seq(decoder="greedy"), np.array([4, 4]), quick=False)
+    assert [rows[i]["hypothesis"] for i in (7, 3)] == ["", ""]
+
+
 def test_greedy_and_beam_differ_in_this_test() -> None:
     spec, model, lengths = Seq2Seq(max_length_extra=2), drawn(6, 5), np.array([4, 1])
     one, other = (answered(Engine(model), spec, lengths, quick) for quick in (True, False))

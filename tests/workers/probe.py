@@ -1,5 +1,6 @@
 """Say what kind of process this is, or end in some way: for the tests of ``tests/workers/serve.py``."""
 
+import json
 import os
 import signal
 import sys
@@ -31,4 +32,4 @@ if __name__ == "__main__":
                 "pid": os.getpid(),
                 "calls": toolkit.calls,
             }
-            print(found)
+            print(json.dumps(found))

@@ -20,7 +20,7 @@ from toolkit.certify import gates
 from toolkit.certify.compare import Comparison, Gap, drift, figures
 from toolkit.certify.stream import AHEAD, Arrays, Reader, Stopped
 from toolkit.certify.worker import RELAYS, TRAININGS, batch_path
-from toolkit.errors import ConfigError, RunError, room, writing
+from toolkit.errors import RunError, room, writing
 from toolkit.runs import job
 from toolkit.runs.folder import RunFolder
 
@@ -106,7 +106,7 @@ class Certificate:
 
 
 def certify(
-    run: Run, config: Mapping[str, Any], folder: RunFolder, steps: int, decoded: int, only: bool
+    run: Run, config: Mapping[str, Any], folder: RunFolder, steps: int, decoded: int, semantics_only: bool
 ) -> Certificate:
     """Train both twins and compare them.
 
@@ -116,7 +116,7 @@ def certify(
         folder: gets the tokenizer and the state of the features.
         steps: steps of each training, at most those of the recipe.
         decoded: number of test examples to decode.
-        only: try the semantics gate only.
+        semantics_only: try the semantics gate only.
 
     Raises:
         UserError: bad data, a full disk, or a process that failed.
@@ -126,15 +126,15 @@ def certify(
     with tempfile.TemporaryDirectory(prefix=".work-", dir=folder.path) as name, writing(name):
         work = Path(name)
         _check_room(run, parts, work)
-        pack(run, config, parts, folder.path, work, steps, 0 if only else decoded)
+        pack(run, config, parts, folder.path, work, steps, 0 if semantics_only else decoded)
         certificate = Certificate(steps)
         folder.say(f"{run.recipe}: {steps} steps of both twins in float64")
         _semantics(certificate, work)
-        if not only:
+        if not semantics_only:
             _float32(certificate, work, folder)
         if certificate.half and not certificate.semantics.stopped:
             _relays(certificate, work, folder)
-        if not only:
+        if not semantics_only:
             _decoding(certificate, parts, work)
     return certificate
 
@@ -257,8 +257,9 @@ def _float32(certificate: Certificate, work: Path, folder: RunFolder) -> None:
         folder.say(f"{settings.backend} in float32{f', {FLOORS[name]}' if name in FLOORS else ''}")
         with training(work, name) as reader:
             first_steps[name] = reader.read(0)
-            certificate.places["float32"] = losses(certificate, name, reader, 0)
-        if certificate.places["float32"]:
+            place = losses(certificate, name, reader, 0)
+        if place and name not in FLOORS:  # a training of the floor that stops early gives no floor
+            certificate.places["float32"] = place
             return
     certificate.narrow.add(0, first_steps["torch32"], first_steps["tf32"])
     judge_float32(certificate)
@@ -384,34 +385,3 @@ def _decoding(certificate: Certificate, parts: job.Parts, work: Path) -> None:
     if unlike:
         texts = [rows.get(unlike[0], {}).get("hypothesis") for rows in (torch, tf)]
         certificate.places["decoding"] = f"{split} example {ids[int(unlike[0])]}: torch {texts[0]!r}, tf {texts[1]!r}"
-
-
-def check(run: Run, overrides: Sequence[str]) -> None:
-    """Refuse a run that cannot be certified.
-
-    Raises:
-        ConfigError: with every reason.
-    """
-    trainer, problems = run.trainer, []
-    for key, why in (
-        ("backend", "trains both backends"),
-        ("resume", "starts from the first step"),
-        ("evaluate", "trains"),
-    ):
-        if any(word.startswith(f"{key}=") for word in overrides):
-            problems.append(f"{key}: given, expected no such override: a certificate {why}")
-    if trainer.precision != "32":
-        problems.append(
-            f"trainer.precision: found {trainer.precision}, expected no such override: a certificate trains in float64 "
-            "and float32"
-        )
-    if trainer.total_devices > 1:
-        problems.append(f"trainer.devices: found {trainer.total_devices}, expected 1: each twin trains on one device")
-    if trainer.loop == "stock":
-        problems.append("trainer.loop: found stock, expected neutral: only its steps can be recorded")
-    if run.dataset.streaming:
-        problems.append("dataset.streaming: found true, expected false: the batches are prepared before training")
-    if run.model.native_dropout:
-        problems.append("model.native_dropout: found true, expected false: each framework draws its own masks")
-    if problems:
-        raise ConfigError(problems, "this run cannot be certified:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -300,7 +301,7 @@ def decoding(certificate: Certificate) -> str:
 def facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     return [
-        ("command", " ".join(about["command"])),
+        ("command", shlex.join(about["command"])),
         ("commit", str(about["commit"] or "none")),
         ("processor", f"{about['cpu']}, {about['cores']} cores; no GPU is used"),
         ("system", f"{about['platform']}, Python {about['python']}"),

@@ -81,7 +81,7 @@ class Reader:
         path = _path(self.folder, step)
         while not path.exists():
             ended = self.process is None or self.process.poll() is not None
-            if (self.folder / STOPPED).exists():
+            if (self.folder / STOPPED).exists() and not path.exists():  # in this order: the step is written first
                 raise Stopped((self.folder / STOPPED).read_text("utf-8"))
             if ended and not path.exists():
                 raise self.failure()

@@ -155,6 +155,7 @@ def _configure(name: str, settings: Mapping[str, Any]) -> Run:
             precision=training.precision,
             workers=0,
             validate_every=NEVER,
+            validate_steps=None,
             checkpoint_every=settings["half"] if resumed else NEVER,
             log_every=NEVER,
             log_examples=False,

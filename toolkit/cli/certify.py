@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from toolkit.config.schema import Run
+    pass
 
 SUMMARY = "certify that both frameworks train a recipe alike"
 USAGE = """\
@@ -64,32 +63,16 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         UserError: bad arguments, config or data; a training that failed.
     """
-    numbers, only, overrides, folders = parse(argv)
-    from toolkit.certify import certificate, page
-    from toolkit.config import process, schema
-    from toolkit.runs.folder import RunFolder, environment
+    numbers, semantics_only, overrides, folders = parse(argv)
+    from toolkit.certify.make import make
 
-    checked = schema.check(overrides, folders)
-    certificate.check(checked, overrides)
-    if lacking := [line for backend in process.FRAMEWORKS if (line := process.missing(backend))]:
-        raise ConfigError(lacking, "a certificate needs both frameworks:")
-    process.hide(set().union(*process.FOREIGN.values()))  # the libraries of this process may load no framework
-    began = time.perf_counter()
-    folder = RunFolder(_folder(checked, overrides))
-    try:
-        plain = schema.plain(checked)
-        result = certificate.certify(checked, plain, folder, numbers["steps"], numbers["decode"], only)
-        about = environment([]) | {"command": ["python", "-m", "toolkit", "certify", *argv]}
-        seconds = round(time.perf_counter() - began, 1)
-        page.write(result, checked, plain, about, seconds, folder)
-    finally:
-        folder.close()
-    return int(not result.passed)
+    command = ["python", "-m", "toolkit", "certify", *argv]
+    return int(not make(overrides, folders, numbers["steps"], numbers["decode"], semantics_only, command).passed)
 
 
 def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Path]]:
     """Parse the arguments; return the numbers of ``OWN``, whether semantics only, the overrides, and config folders."""
-    numbers, only, overrides, folders, problems = dict(OWN), False, [], [], []
+    numbers, semantics_only, overrides, folders, problems = dict(OWN), False, [], [], []
     words = list(argv)
     while words:
         word = words.pop(0)
@@ -103,7 +86,7 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Pa
         elif key == "gates" and "=" in word:
             if value not in ("all", "semantics"):
                 problems.append(f"gates: found {value!r}, expected all or semantics")
-            only = value == "semantics"
+            semantics_only = value == "semantics"
         elif word == "--config-dir" and words:
             folders.append(Path(words.pop(0)))
         elif key == "--config-dir" and value:
@@ -114,10 +97,4 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, int], bool, list[str], list[Pa
             overrides.append(word)
     if problems:
         raise ConfigError(problems, "no certificate can be made:")
-    return numbers, only, overrides, folders
-
-
-def _folder(run: Run, overrides: Sequence[str]) -> Path:
-    if any(word.startswith("run_dir=") for word in overrides):
-        return Path(run.run_dir)
-    return Path("outputs/certificates") / run.recipe / time.strftime("%Y-%m-%d_%H-%M-%S")
+    return numbers, semantics_only, overrides, folders

@@ -25,26 +25,32 @@ class Search:
     """Search for the answers to a batch.
 
     Args:
-        width: hypotheses of each example that are extended at the same time; 1: greedy.
+        width: hypotheses of each example that are extended at the same time; None: greedy search. Beam search of
+            width 1 differs: it goes on after a boundary, and chooses among the ended hypotheses by their scores.
         length_penalty: alpha of :func:`penalty`.
         longest: ``(batch,)`` most tokens of an answer, without the boundary.
     """
 
-    width: int
+    width: int | None
     length_penalty: float
     longest: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Hypotheses of each example."""
+        return self.width or 1
 
     def run(self, advance: Advance) -> dict[str, np.ndarray]:
         """Run the search.
 
         Args:
-            advance: advances ``width`` hypotheses of each example.
+            advance: advances :attr:`rows` hypotheses of each example.
 
         Returns:
             ``ids (batch, tokens)`` int64 without boundary, padded with 0, their ``lengths (batch,)``, and ``scores
             (batch,)``, normalised log-probabilities.
         """
-        if self.width == 1:
+        if self.width is None:
             answers = greedy(advance, self.longest, self.length_penalty)
         else:
             answers = beam_search(advance, self.longest, self.width, self.length_penalty)

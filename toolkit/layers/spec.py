@@ -6,7 +6,7 @@ Functions that return parameters name them as the PyTorch layer does; :func:`und
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from toolkit.layers.parameters import Blocks, Constant, Normal, Parameter, Uniform, glorot, he
 
 if TYPE_CHECKING:
-    from toolkit.config.schema import Run
+    pass
 
 NORM_EPSILON = 1e-5  # of layer and batch normalization, PyTorch's value (Keras has 1e-3)
 BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics, as in PyTorch
@@ -70,7 +70,7 @@ def layer_norm(channels: int) -> Parameters:
 
 
 def batch_norm(channels: int) -> Parameters:
-    """List those of batch normalization: scale one, shift zero, running mean zero, running variance one."""
+    """List the parameters of batch normalization: scale one, shift zero, running mean zero, running variance one."""
     return layer_norm(channels) | {
         "running_mean": Parameter((channels,), Constant(0.0), trainable=False),
         "running_var": Parameter((channels,), Constant(1.0), trainable=False),
@@ -190,16 +190,6 @@ def dropout_mask(elements: int, key: int, rate: float, first: int = 0) -> np.nda
     """
     words = hash32(hash32(np.arange(first // 2, (first + elements + 1) // 2)) ^ np.uint32(key))
     return words.astype("<u4").view("<u2")[first % 2 :][:elements] >= dropout_threshold(rate)
-
-
-def check_native_dropout(native_dropout: bool, run: Run) -> Iterator[tuple[str, str]]:
-    """Refuse the framework's own dropout on several devices: only the toolkit's masks are those of the whole batch.
-
-    A model with a field ``native_dropout`` calls this in its ``check_run``.
-    """
-    if native_dropout and run.trainer.total_devices > 1:
-        message = f"true is not supported with {run.trainer.total_devices} devices; set model.native_dropout=false"
-        yield "native_dropout", message
 
 
 def match(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -147,8 +147,6 @@ def _leaves(layer: keras.layers.Layer) -> Iterator[Leaf]:
         yield "weight", layer.kernel, *_transposed(2, 1, 0)
     elif isinstance(layer, kinds.Conv2D):  # (out, in, h, w) <-> (h, w, in, out)
         yield "weight", layer.kernel, *_transposed(2, 3, 1, 0)
-    elif isinstance(layer, kinds.Embedding):
-        yield "weight", layer.embeddings, *_transposed(0, 1)
     else:
         for name, value in vars(layer).items():
             if isinstance(value, keras.Variable) and not name.startswith("_"):

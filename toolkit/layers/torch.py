@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -65,7 +66,7 @@ def adopt(model: nn.Module, encoder: nn.Module) -> Callable[..., Any]:
         encoder: a module with no parameters or buffers of its own, only children.
 
     Returns:
-        the forward pass of ``encoder``.
+        the forward pass of ``encoder``, in the training mode of ``model``.
 
     Raises:
         ValueError: ``encoder`` has parameters or buffers of its own, or ``model`` has a child of the same name.
@@ -78,7 +79,12 @@ def adopt(model: nn.Module, encoder: nn.Module) -> Callable[..., Any]:
         raise ValueError(f"{type(model).__name__} already has {', '.join(sorted(taken))}")
     for name, child in children.items():
         model.add_module(name, child)
-    return encoder.forward
+    return functools.partial(_forward, model, encoder)
+
+
+def _forward(model: nn.Module, encoder: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    encoder.training = model.training  # no child of the model, it is not reached by model.eval()
+    return encoder.forward(*args, **kwargs)
 
 
 class ForwardMethods(nn.Module):

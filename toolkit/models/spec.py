@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolkit.layers.spec import Parameters
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
 
 
 class Model:
@@ -19,12 +23,21 @@ class Model:
         """Longest input or output in the model's own steps; None where it has no bound."""
         return None
 
+    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
+        """Yield the conflicts of this model with other components.
+
+        Only the toolkit's own dropout masks are those of the whole batch on several devices.
+        """
+        if self.native_dropout and run.trainer.total_devices > 1:
+            message = f"true is not supported with {run.trainer.total_devices} devices; set model.native_dropout=false"
+            yield "native_dropout", message
+
     def output_length(self, frames: Any) -> Any:
-        """Output frames for a number of input frames; int, numpy array or tensor."""
+        """Return the number of output frames for a number of input frames; int, numpy array or tensor."""
         raise NotImplementedError
 
     def parameters(self, inputs: Any, outputs: Any) -> Parameters:
-        """The parameters of both twins, by canonical name.
+        """List the parameters of both twins, by canonical name.
 
         Args:
             inputs: size of the input end, of the input column.

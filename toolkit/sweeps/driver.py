@@ -39,8 +39,8 @@ def run(overrides: Sequence[str], folders: Sequence[Path]) -> int:
     """
     plan = check(overrides, folders)
     folder = folder_of(plan)
-    with lock(folder):
-        return Sweep(plan, folder).run()
+    with lock(folder), contextlib.closing(launcher(plan.sweep.launcher, folder)) as started:
+        return Sweep(plan, folder, started).run()
 
 
 @contextlib.contextmanager
@@ -64,9 +64,8 @@ def lock(folder: Path) -> Iterator[None]:
 class Sweep:
     """Running sweep."""
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan, self.folder = plan, folder
-        self.launcher: Launcher = launcher(plan.sweep.launcher, folder)
+    def __init__(self, plan: Plan, folder: Path, launcher: Launcher) -> None:
+        self.plan, self.folder, self.launcher = plan, folder, launcher
         earlier = state.load(folder)
         axes, uid = [axis.key for axis in plan.axes], earlier.uid if earlier else uuid.uuid4().hex
         directions = [objective.direction for objective in plan.objectives]
@@ -102,7 +101,6 @@ class Sweep:
             for running in self.running.values():  # an error ended it
                 running.process.stop(signal.SIGTERM)
             self.state.save(self.folder)
-            self.launcher.close()
         if self.stopped:
             print(
                 f"interrupted by signal {self.stopped}; the same command resumes it in {self.folder}", file=sys.stderr
@@ -179,7 +177,7 @@ class Sweep:
         try:
             process = self.launcher.again(job.handle) if job.handle else None
             process = process or self.launcher.start(placed(words, str(folder), self.plan.folders), log, slot)
-        except Exception as error:  # whatever a cluster may say that is busy at the moment
+        except Exception as error:  # any error of a busy cluster
             job.state, job.why = "failed", f"could not be started: {' '.join(str(error).split())}"
             self._settle(trial, job)
             return
@@ -193,7 +191,7 @@ class Sweep:
             if self.stopped and not running.asked:  # it was started at the moment of the signal
                 running.ask(self.stopped)
             code = running.process.poll()
-            self._watch(running)  # also what it came to since the last look, by which others are judged
+            self._watch(running)  # also the last validations: the pruner compares others with them
             if code is None:
                 continue
             del self.running[slot]
@@ -215,14 +213,14 @@ class Sweep:
         if not self.plan.pruning or running.pruned:
             return
         metric = self.plan.objectives[0].name.partition(".")[2]
-        for row in running.rows:
-            if row["split"] == "validation" and row["epoch"] not in running.reported and metric in row:
-                running.reported.add(row["epoch"])
-                hopeless = self.search.report(running.trial.number, row["epoch"], row[metric])
-                if hopeless and running.process.poll() is None:
-                    running.pruned = True
-                    running.ask(signal.SIGTERM)
-                    return
+        values = [row[metric] for row in running.rows if row["split"] == "validation" and metric in row]
+        for validation, value in list(enumerate(values, 1))[running.reported :]:
+            running.reported = validation
+            hopeless = self.search.report(running.trial.number, validation, value)
+            if hopeless and running.process.poll() is None:
+                running.pruned = True
+                running.ask(signal.SIGTERM)
+                return
 
     def _settle(self, trial: Trial, ended: Job) -> None:
         """Save the state of an ended job; tell the search the result once all jobs of the trial have ended."""
@@ -234,7 +232,7 @@ class Sweep:
                 for job in trial.jobs:
                     job.state, job.why = "failed", str(error.args[0])
         self.display.ended(trial, ended)
-        self.state.save(self.folder)  # before it is told: a trial that is told twice is better than one that is lost
+        self.state.save(self.folder)  # first: reporting a trial twice is better than losing it
         if not any(job.state in ("waiting", "running") for job in trial.jobs):
             self.search.tell(trial.number, trial.means(), trial.state == "pruned")
 
@@ -258,7 +256,7 @@ class Running:
     def __init__(self, trial: Trial, job: Job, process: Process, folder: Path, log: Path) -> None:
         self.trial, self.job, self.process, self.folder, self.log = trial, job, process, folder, log
         self.began, self.pruned, self.asked = time.monotonic(), False, False
-        self.reported: set[int] = set()
+        self.reported = 0  # validations that the search has seen
         self.rows: list[dict[str, Any]] = []
         self._size = -1
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from toolkit.config import contracts, process
+from toolkit.config import contracts, process, source
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Local, Ray, Submitit
 from toolkit.training.processes import start
@@ -46,15 +46,22 @@ class Launcher(Protocol):
     def close(self) -> None: ...
 
 
+def check(spec: contracts.Launcher) -> list[str]:
+    """Return a line for a missing package, and for an unknown launcher."""
+    if not isinstance(spec, Local | Submitit | Ray):
+        return [f"launcher: found {type(spec).__name__}, expected one of {', '.join(source.options('launcher'))}"]
+    for kind, package, extra in ((Submitit, "submitit", "sweep"), (Ray, "ray", "ray")):
+        if isinstance(spec, kind) and importlib.util.find_spec(package) is None:
+            return [f"launcher: needs {package}, not installed here: {process.install(extra)}"]
+    return []
+
+
 def launcher(spec: contracts.Launcher, folder: Path) -> Launcher:
     """Return the launcher that a spec describes.
 
     Raises:
-        ConfigError: a required package is not installed, or the cluster is not reachable.
+        ConfigError: the cluster is not reachable.
     """
-    for kind, package, extra in ((Submitit, "submitit", "sweep"), (Ray, "ray", "ray")):
-        if isinstance(spec, kind) and importlib.util.find_spec(package) is None:
-            raise ConfigError(f"launcher: needs {package}, not installed here: {process.install(extra)}")
     kinds: dict[type[Any], Callable[[Any, Path], Launcher]] = {Local: Here, Submitit: Slurm, Ray: Cluster}
     try:
         return kinds[type(spec)](spec, folder)
@@ -111,16 +118,16 @@ def run_elsewhere(command: Command, log: Path, folder: Path) -> int:
         the exit code, as a shell gives it.
     """
     os.chdir(folder)
-    child = Child(command, log, {})  # asked to save and end by the system, where this process is killed before it
+    child = Child(command, log, {})  # if this process is killed, the system signals the child to save and end
     while True:
         try:
             while (code := child.poll()) is None:
                 if stop_file(log).exists():
                     stop_file(log).unlink(missing_ok=True)
                     child.stop(signal.SIGTERM)
-                time.sleep(0.2)  # a wait for the process would hear of no interrupt
+                time.sleep(0.2)  # process.wait() could not be interrupted
             return code
-        except KeyboardInterrupt:  # so do Ray and submitit cancel
+        except KeyboardInterrupt:  # Ray and submitit cancel this way
             child.stop(signal.SIGTERM)
 
 
@@ -168,7 +175,7 @@ class Slurm:
 
 
 class _Requeued:
-    """A job that Slurm may take away and queue again: the second time it goes on from its checkpoint."""
+    """A job that Slurm may take away and queue again: when requeued, it resumes from its checkpoint."""
 
     def __init__(self, command: Command, log: Path, folder: Path) -> None:
         self.command, self.log, self.folder = command, log, folder
@@ -215,7 +222,7 @@ class Cluster:
 
         self.ray = ray
         ray.init(address=spec.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
-        # a task that is stopped is not to be begun again
+        # a stopped task must not be restarted
         self.run = ray.remote(num_cpus=spec.cpus, num_gpus=spec.gpus, max_retries=0)(run_elsewhere)
 
     def start(self, command: Command, log: Path, slot: int) -> Process:
@@ -246,5 +253,5 @@ class RayTask:
             return KILLED
 
     def stop(self, signum: int) -> None:
-        self.asks.touch()  # Ray's own interrupt may come to nothing in a task that has begun
+        self.asks.touch()  # Ray's own interrupt may not reach a running task
         self.ray.cancel(self.task, force=signum == signal.SIGKILL)

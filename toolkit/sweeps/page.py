@@ -8,7 +8,7 @@ import io
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import writing
 from toolkit.reports import html as report
@@ -17,6 +17,10 @@ from toolkit.runs import checkpoint
 from toolkit.sweeps import state
 from toolkit.sweeps.plots import COLOURS, against, curves, important, numbers, parallel
 from toolkit.sweeps.state import Job, Objective, State, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
 
 MARKS = {"waiting": "", "running": "...", "done": "done", "pruned": "pruned", "failed": "FAILED"}
 SHOWN = 20  # rows of the live table
@@ -85,7 +89,7 @@ def latest(rows: Sequence[Mapping[str, Any]]) -> str:
     return text + (f", validation loss {validation['loss']:.3f}" if validation and "loss" in validation else "")
 
 
-def table(sweep: State, running: Mapping[str, str]) -> Any:
+def table(sweep: State, running: Mapping[str, str]) -> Table:
     """Return a table of the trials: those that run, those that failed, and the best of those that are done."""
     from rich.table import Table
     from rich.text import Text
@@ -196,7 +200,7 @@ IMPORTANCE = (
 )
 
 
-def section(heading: str, note: str, plot: Callable[[], Any]) -> list[str]:
+def section(heading: str, note: str, plot: Callable[[], Figure | None]) -> list[str]:
     """Return a heading and a plot; nothing if there is nothing to draw."""
     try:
         drawing = plot()

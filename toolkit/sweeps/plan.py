@@ -17,11 +17,11 @@ from toolkit.config.schema import Run
 from toolkit.config.source import OF_A_SWEEP
 from toolkit.errors import ConfigError
 from toolkit.runs import checkpoint
-from toolkit.sweeps import search, state
+from toolkit.sweeps import launchers, search, state
 from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Objective
 
-CHECKED = 64  # combinations of a grid that are checked one by one before it begins; of more, each axis by itself
+CHECKED = 64  # combinations of a grid that are checked one by one; with more, each axis is checked separately
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
         words, more = compose.axes(sweep.ranges, problems)
         problems += [f"ranges: {word}: one value, expected several" for word in words]
         axes = [*(axis for axis in more if axis.key not in keys), *axes]
-        problems += search.check(sweep.sweep, axes)
+        problems += search.check(sweep.sweep, axes) + launchers.check(sweep.launcher)
         if sweep.seeds > 1 and any(axis.key == "seed" for axis in axes):
             problems.append(f"seeds: {sweep.seeds} is not supported with several values of seed; set one of them")
     problems += [
@@ -99,7 +99,7 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
     if run is not None and sweep is not None:
         if len(monitors) > 1 and not sweep.objectives:
             names = " and ".join(monitors)
-            problems.append(f"objectives: the runs monitor {names}; give what to compare them by, as [validation.loss]")
+            problems.append(f"objectives: the runs monitor {names}; set one, such as objectives=[validation.loss]")
         try:
             objectives = [Objective.named(n, run.task) for n in sweep.objectives or [f"validation.{run.task.monitor}"]]
         except ConfigError as error:
@@ -145,7 +145,7 @@ def folder_of(plan: Plan) -> Path:
     """Return the folder of the sweep: the given one, that of the same sweep if it was interrupted, or a new one.
 
     Raises:
-        ConfigError: it holds something else, or the same sweep is running.
+        ConfigError: it holds something else.
     """
     several_recipes = any(axis.key == "recipe" for axis in plan.axes)
     base = Path("multirun") / ("sweep" if several_recipes else plan.run.recipe)

@@ -21,7 +21,7 @@ FEW = 4  # marks below a narrow plot
 
 
 def numbers(values: Sequence[str]) -> list[float] | None:
-    """Convert the values of an axis to numbers; None if one is none."""
+    """Convert the values of an axis to numbers; None if a value is not a number."""
     try:
         floats = [float(value) for value in values]
     except ValueError:
@@ -56,7 +56,7 @@ def marks(values: Sequence[float], logs: bool) -> list[float] | None:
 
 def percent(axis: Axis, objective: Objective) -> None:
     """Label an axis of a metric in per cent, as the tables do."""
-    if objective.shown(0.5).endswith("%"):
+    if objective.is_rate:
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 

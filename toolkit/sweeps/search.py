@@ -20,7 +20,7 @@ from toolkit.sweeps.spec import Grid, Optuna
 Params = dict[str, str]  # key -> value as it stands in an override
 OURS = "toolkit:sweep"  # attribute of a trial of Optuna's: the sweep that runs it
 MOST = 500  # trials that are looked at for the importance of parameters, the best ones; more take minutes
-FEWEST = 10  # trials for that; of 4 to 6 a parameter without any influence is given 15 to 50 %, of 10 up to 20 %
+FEWEST = 10  # trials for that: with 4 to 6, a parameter without influence gets 15 to 50 %; with 10, up to 20 %
 TRIES = 5  # to open a database that another sweep may be making at this moment
 
 
@@ -35,8 +35,8 @@ class Search(Protocol):
     def tell(self, number: int, values: Sequence[float] | None, pruned: bool = False) -> None:
         """Take the result of a trial; None: it failed, or was pruned."""
 
-    def report(self, number: int, epoch: int, value: float) -> bool:
-        """Take an intermediate result; return True if the trial should be pruned."""
+    def report(self, number: int, validation: int, value: float) -> bool:
+        """Take the result of a validation, counted from 1; return True if the trial should be pruned."""
 
 
 def search(
@@ -54,25 +54,26 @@ def search(
         return Combinations(axes)
     if isinstance(spec, Optuna):
         return Study(spec, axes, folder, uid, directions, pruning)
-    raise TypeError(f"found {type(spec).__name__}, expected Grid or Optuna")
+    raise AssertionError(type(spec))  # refused by check
 
 
 def check(spec: Component, axes: Sequence[Axis]) -> list[str]:
-    """Return a line for each axis that the search does not support, and for each missing package."""
+    """Return a line for each unsupported axis, for a missing package, and for an unknown search."""
+    if not isinstance(spec, Grid | Optuna):
+        return [f"sweep: found {type(spec).__name__}, expected sweep=grid or sweep=optuna"]
     if isinstance(spec, Grid):
         return [
             f"{a.key}: an interval is not supported in a grid; set values, or sweep=optuna"
             for a in axes
             if not a.values
         ]
-    found = (
-        []
-        if axes
-        else ["sweep=optuna: found no axis, expected a range, such as optimizer.lr=tag(log,interval(1e-4,1e-2))"]
-    )
-    if isinstance(spec, Optuna) and importlib.util.find_spec("optuna") is None:
-        found.append(f"sweep=optuna: needs optuna, not installed here: {install('sweep')}")
-    return found
+    problems = []
+    if not axes:
+        example = "optimizer.lr=tag(log,interval(1e-4,1e-2))"
+        problems.append(f"sweep=optuna: found no axis, expected a range, such as {example}")
+    if importlib.util.find_spec("optuna") is None:
+        problems.append(f"sweep=optuna: needs optuna, not installed here: {install('sweep')}")
+    return problems
 
 
 class Combinations:
@@ -89,7 +90,7 @@ class Combinations:
 
     def tell(self, number: int, values: Sequence[float] | None, pruned: bool = False) -> None: ...
 
-    def report(self, number: int, epoch: int, value: float) -> bool:
+    def report(self, number: int, validation: int, value: float) -> bool:
         return False
 
 
@@ -141,16 +142,16 @@ class Study:
         else:
             self.study.tell(self._trials.pop(number), state=state.PRUNED if pruned else state.FAIL)
 
-    def report(self, number: int, epoch: int, value: float) -> bool:
+    def report(self, number: int, validation: int, value: float) -> bool:
         trial = self._trials[number]
-        if epoch in trial.storage.get_trial(trial._trial_id).intermediate_values:
+        if validation in trial.storage.get_trial(trial._trial_id).intermediate_values:
             return False  # before an interruption
-        trial.report(value, epoch)
+        trial.report(value, validation)
         return bool(trial.should_prune())
 
 
 def _opened(optuna: Any, spec: Optuna, folder: Path, directions: Sequence[str], pruner: Any) -> Any:
-    """The study, made if it is not there.
+    """Open the study, or create it.
 
     Raises:
         ConfigError: the database cannot be opened.
@@ -199,7 +200,7 @@ def _sampler(optuna: Any, seed: int, spec: Optuna) -> Any:
         return optuna.samplers.RandomSampler(seed=seed)
     if spec.sampler == "nsgaii":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, spec.startup))
-    # several at a time are kept apart by taking those that run for bad ones
+    # running trials count as bad, so that parallel proposals differ
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=spec.startup, constant_liar=True)
 
 

@@ -25,8 +25,8 @@ class Optuna:
     )
     pruner: Literal["none", "median", "hyperband"] = option(
         "median",
-        "early stopping of trials: median: worse than the median of earlier trials at the same epoch; hyperband (Li et "
-        "al. 2018); none. Requires one objective of the validation split and seeds=1",
+        "early stopping of trials: median: worse than the median of earlier trials at the same validation; hyperband "
+        "(Li et al. 2018); none. Requires one objective of the validation split and seeds=1",
     )
     startup: int = option(5, "random trials before sampler and pruner use the earlier ones", ge=1)
     seed: int = option(0, "random seed of the sampler", ge=0, lt=2**31)

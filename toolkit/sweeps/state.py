@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -17,7 +18,8 @@ from toolkit.runs import checkpoint
 from toolkit.tasks.spec import Task
 
 FILE = "sweep.json"
-FORMAT = 1
+FORMAT = 2
+EARLIER = {1: "7879d9e"}  # format -> last commit that reads it
 # figures of results.json beside the metrics of the splits, and which way they are better
 FIGURES = {
     "examples_per_second": "maximize",
@@ -26,6 +28,7 @@ FIGURES = {
     "evaluation_ms_per_example": "minimize",
     "parameters": "minimize",
 }
+SPLITS = ("validation", "test")  # that every run measures
 # two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond them the last, which is a little wide
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 Status = Literal["waiting", "running", "done", "pruned", "failed"]
@@ -37,7 +40,7 @@ class Objective:
 
     name: str
     direction: str
-    decimals: int | None = None  # of a metric that is no rate
+    decimals: int | None = None  # shown; None: a rate is shown as a percentage
 
     @classmethod
     def named(cls, name: str, task: Task) -> Objective:
@@ -51,7 +54,17 @@ class Objective:
         if not re.fullmatch(r"\w+\.\w+", name):
             expected = f"SPLIT.METRIC, such as validation.loss, or one of {', '.join(FIGURES)}"
             raise ConfigError(f"objectives: found {name!r}, expected {expected}")
-        metric = task.metric(name.partition(".")[2])
+        split, _, figure = name.partition(".")
+        if split not in SPLITS:
+            raise ConfigError(f"objectives: found {name!r}, expected a split of {' and '.join(SPLITS)}")
+        metrics = [metric.name for metric in task.metrics]
+        if figure not in metrics:
+            nearest = difflib.get_close_matches(figure, metrics, 1)
+            hint = f"; did you mean {split}.{nearest[0]}?" if nearest else ""
+            raise ConfigError(
+                f"objectives: found {name!r}, expected a metric of {type(task).__name__}: {', '.join(metrics)}{hint}"
+            )
+        metric = task.metric(figure)
         return cls(name, "minimize" if metric.better == "smaller" else "maximize", metric.decimals)
 
     @property
@@ -72,6 +85,11 @@ class Objective:
             names = [f"{s}.{n}" for s, values in results["metrics"].items() for n in values]
             raise KeyError(f"no {self.name} in results.json (there are: {', '.join([*names, *FIGURES])})")
         return float(value)
+
+    @property
+    def is_rate(self) -> bool:
+        """True for a metric that is shown as a percentage."""
+        return "." in self.name and self.decimals is None
 
     def shown(self, value: float | None) -> str:
         if value is None:
@@ -196,8 +214,9 @@ def load(folder: Path) -> State | None:
         return None
     try:
         data = json.loads(path.read_text("utf-8"))
-        if data.pop("format") != FORMAT:
-            raise ValueError("another format")
+        if (found := data.pop("format")) != FORMAT:
+            reader = f"; commit {EARLIER[found]} of the toolkit reads it" if found in EARLIER else ""
+            raise ValueError(f"found format {found}, expected {FORMAT}{reader}")
         data["objectives"] = [Objective(**objective) for objective in data["objectives"]]
         data["trials"] = [Trial(**t | {"jobs": [Job(**job) for job in t["jobs"]]}) for t in data["trials"]]
         return State(**data)

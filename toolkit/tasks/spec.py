@@ -37,6 +37,11 @@ class Task:
     autoregressive: ClassVar[bool] = False
     monitor: Any  # a field: name of the metric on validation by which the best checkpoint is chosen
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "loss" not in cls.measured:
+            raise TypeError(f"{cls.__name__}.measured: found {cls.measured}, expected 'loss' among them")
+
     def metric(self, name: str) -> Metric:
         """Return one of the task's metrics; an unknown name is a rate."""
         return next((metric for metric in self.metrics if metric.name == name), Metric(name))
@@ -73,7 +78,7 @@ class Task:
         raise NotImplementedError
 
     def measure(self, rows: Rows) -> dict[str, float]:
-        """Measure a split, in the order of ``metrics``."""
+        """Measure a split: every metric but the mean loss, which is added if it is missing."""
         raise NotImplementedError
 
     def detail(self, row: Mapping[str, Any]) -> Row:

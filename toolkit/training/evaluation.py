@@ -88,7 +88,7 @@ def answer_batch(
     figures = engine.evaluate(batch) if labelled else {}
     if task.autoregressive:
         search = task.search(run, batch, quick)
-        outputs = search.run(engine.stepper(batch, search.width))
+        outputs = search.run(engine.stepper(batch, search.rows))
     else:
         outputs = figures if labelled else engine.predict(batch)
     rows = task.decode(outputs, target)

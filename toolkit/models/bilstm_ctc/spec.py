@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from toolkit.config.spec import spec
@@ -12,7 +11,7 @@ from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
 
 if TYPE_CHECKING:
-    from toolkit.config.schema import Run
+    pass
 
 
 @spec
@@ -24,10 +23,6 @@ class BiLSTMCTC(BiLSTM, Model):
 
     input: ClassVar[str] = "audio"
     output: ClassVar[str] = "frames"
-
-    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Conditions between this model and other components."""
-        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def parameters(self, inputs: int, outputs: int) -> Parameters:
         """List the parameters of both twins by canonical name.

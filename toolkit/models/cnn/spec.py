@@ -12,7 +12,7 @@ from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
 
 if TYPE_CHECKING:
-    from toolkit.config.schema import Run
+    pass
 
 BLOCKS = 2
 
@@ -42,10 +42,6 @@ class CNN(Model):
     def check(self) -> Iterator[tuple[str, str]]:
         if self.kernel % 2 == 0:
             yield "kernel", f"found {self.kernel}, expected an odd number"
-
-    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Conditions between this model and other components."""
-        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def widths(self, channels: int) -> list[tuple[int, int]]:
         """Return input and output channels of each convolution, for images with ``channels``."""

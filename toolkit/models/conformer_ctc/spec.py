@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from toolkit.config.spec import spec
@@ -12,7 +11,7 @@ from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
 
 if TYPE_CHECKING:
-    from toolkit.config.schema import Run
+    pass
 
 
 @spec
@@ -29,10 +28,6 @@ class ConformerCTC(Conformer, Model):
     @property
     def longest(self) -> int | None:
         return self.max_positions
-
-    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Conditions between this model and other components."""
-        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def parameters(self, inputs: int, outputs: int) -> Parameters:
         """List the parameters of both twins by canonical name.

@@ -11,7 +11,7 @@ from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
 
 if TYPE_CHECKING:
-    from toolkit.config.schema import Run
+    pass
 
 
 @spec
@@ -58,10 +58,6 @@ class LSTMAttention(Model):
                 "units",
                 f"found {self.units}, expected an even number; each encoder direction has half of it",
             )
-
-    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Conditions between this model and other components."""
-        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def encoder_inputs(self, number: int) -> int:
         """Return the input width of an encoder layer."""

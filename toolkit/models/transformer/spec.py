@@ -65,8 +65,8 @@ class Transformer(Model):
             yield "dim", f"found {self.dim}, expected a multiple of heads ({self.heads})"
 
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Conditions between this model and other components."""
-        yield from layers.check_native_dropout(self.native_dropout, run)
+        """Yield the conflicts of this model with other components."""
+        yield from super().check_run(run)
         if self.share_embeddings and run.tokenizer is not None and not run.tokenizer.joint:
             yield (
                 "share_embeddings",

@@ -13,7 +13,7 @@ from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
 
 if TYPE_CHECKING:
-    from toolkit.config.schema import Run
+    pass
 
 POSITION_STD = 0.02  # standard deviation of the initial positions, as in the authors' code
 
@@ -50,10 +50,6 @@ class ViT(Model):
     def check(self) -> Iterator[tuple[str, str]]:
         if self.dim % self.heads:
             yield "dim", f"found {self.dim}, expected a multiple of heads ({self.heads})"
-
-    def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Conditions between this model and other components."""
-        yield from layers.check_native_dropout(self.native_dropout, run)
 
     def parameters(self, inputs: tuple[int, int, int], outputs: int) -> Parameters:
         """List the parameters of both twins by canonical name.

@@ -74,7 +74,7 @@ class Seq2Seq(Task):
 
     def search(self, run: Run, batch: Any, quick: bool) -> Search:
         """Return beam search, or greedy search if ``decoder`` or ``quick`` asks for it."""
-        width = 1 if quick or self.decoder == "greedy" else self.beam_width
+        width = None if quick or self.decoder == "greedy" else self.beam_width
         return Search(width, self.length_penalty, self.longest(np.asarray(batch["source_lengths"]), run.model.longest))
 
     def longest(self, source_lengths: np.ndarray, positions: int | None = None) -> np.ndarray:
