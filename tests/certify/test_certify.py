@@ -209,7 +209,7 @@ def check_failed(folder: Path, code: int, said: str, place: str) -> None:
         (["gates=some", "decode=x"], ["gates: found 'some'", "decode: found 'x'"]),
         (["--multirun"], ["--multirun: unknown flag"]),
         (
-            ["recipe=image_classification", "++backend=tf", "trainer.precision=bf16", "model.native_dropout=true"],
+            ["recipe=image_classification", "backend=tf", "trainer.precision=bf16", "model.native_dropout=true"],
             ["backend: given", "trainer.precision: found bf16", "model.native_dropout: found true"],
         ),
         (["recipe=image_classification", "model=cnnn"], ["model"]),

@@ -58,7 +58,7 @@ def searched(stepper: Callable[[int], Any]) -> dict[str, np.ndarray]:
     run: Any = SimpleNamespace(model=SimpleNamespace(longest=None))
     for final in (False, True):
         search = task.search(run, {"source_lengths": LENGTHS}, quick=not final)
-        found = search.run(stepper(search.width))
+        found = search.run(stepper(search.rows))
         translations = zip(found["ids"], found["lengths"], strict=True)
         out[f"found/{final}"] = np.array([i for ids, n in translations for i in [*ids[:n], 0]])
         out[f"scores/{final}"] = found["scores"]
