@@ -7,5 +7,5 @@ from toolkit.config import source
 
 @pytest.fixture(autouse=True)
 def no_folders_afterwards(monkeypatch):
-    """What was asked for last stays in the module: the tests of other files are not to find this file's recipes."""
+    """Restore the request that the module keeps, so that other tests do not find the recipes of these."""
     monkeypatch.setattr(source, "request", source.request)

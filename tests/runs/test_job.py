@@ -44,10 +44,10 @@ def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeyp
         raise AssertionError("two processes would write at the same time")
 
     monkeypatch.setattr(job.checkpoint, "point", write)
-    monkeypatch.setattr(job.checkpoint, "adopt", write)
+    monkeypatch.setattr(job.checkpoint, "take_over", write)
     found = SimpleNamespace(path=tmp_path / "checkpoints" / "step-00000002")
     engine = SimpleNamespace(sharded=False)
-    job._take_over(engine, found, Progress(step=2), Onlooker(tmp_path), 1)
-    job._take_over(engine, found, Progress(step=2), Onlooker(tmp_path / "elsewhere"), 1)
+    job._take_over(engine, found, Progress(step=2), Onlooker(tmp_path))
+    job._take_over(engine, found, Progress(step=2), Onlooker(tmp_path / "elsewhere"))
     with pytest.raises(AssertionError, match="two processes"):
-        job._take_over(engine, found, Progress(step=2), RunFolder(tmp_path), 1)
+        job._take_over(engine, found, Progress(step=2), RunFolder(tmp_path))

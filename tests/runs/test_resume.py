@@ -1,6 +1,8 @@
 """What a run that goes on takes over, refuses and survives: whole runs, on an engine without a framework."""
 
+import contextlib
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -186,6 +188,33 @@ def test_killed_in_another_folder_before_its_first_checkpoint_it_goes_on_from_th
     train(tmp_path / "unbroken", f"resume={whole}", *more)
     assert same(tmp_path / "killed", tmp_path / "unbroken")
     assert [row["step"] for row in log(tmp_path / "killed") if row["split"] == "train"] == [8, 9]
+
+
+@pytest.mark.parametrize("operation", ["replace", "fsync"])
+def test_killed_while_it_takes_over_it_takes_over_again(train, whole, tmp_path, monkeypatch, operation):
+    more = (f"resume={whole}", "trainer.max_steps=9", "trainer.validate_every=100")
+    train(tmp_path / "unbroken", *more)
+    real, kills = getattr(os, operation), 0
+
+    def kill_at(number):
+        calls = itertools.count()
+
+        def call(*arguments):
+            if ("checkpoints.part" in str(arguments[0]) or operation == "fsync") and next(calls) == number:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        return call
+
+    folder = tmp_path / "killed"
+    while not (folder / "checkpoints").exists():
+        monkeypatch.setattr(os, operation, kill_at(kills))
+        with contextlib.suppress(KeyboardInterrupt):
+            train(folder, *more)
+        kills += 1
+    monkeypatch.setattr(os, operation, real)
+    train(folder, "resume=auto", *more[1:])
+    assert kills > 2 and same(folder, tmp_path / "unbroken")
 
 
 def test_what_changed_is_told_in_one_line(train, earlier):

@@ -167,7 +167,7 @@ def test_recipes_that_monitor_different_metrics_need_an_objective(place):
     [
         (
             "validation.wre",
-            "'validation.wre', expected a metric of CTC: loss, wer, cer; did you mean validation.wer",
+            "'validation.wre', expected a metric of CTC: loss, wer, cer; did you mean 'wer'?",
         ),
         ("validation.bleu", "'validation.bleu', expected a metric of CTC: loss, wer, cer$"),
         ("valid.wer", "'valid.wer', expected a split of validation and test"),

@@ -1,4 +1,4 @@
-"""What a resumed run of a stock loop repeats, and what it says of a batch that cannot be made."""
+"""Runs of a stock loop: the steps that a resumed one repeats, and a batch that cannot be made."""
 
 import shutil
 
@@ -50,7 +50,7 @@ def resume(path, step):
     for later in (path / "checkpoints").glob("step-*"):
         if int(later.name.removeprefix("step-")) > step:
             shutil.rmtree(later)
-    found = checkpoint.load(path / "checkpoints" / checkpoint.name_of(step))
+    found = checkpoint.load(path / "checkpoints" / f"step-{step:08d}")
     rewind(path, found.progress)
     engine = StockEngine()
     engine.load(found.state)
@@ -62,12 +62,9 @@ def resume(path, step):
 def killed(tmp_path):
     """A run that was killed in the validation after its first epoch."""
 
-    def kill():
-        raise KeyboardInterrupt
-
     class Killed(StockEngine):
         def evaluate(self, batch):
-            kill()
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, Killed())

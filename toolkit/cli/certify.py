@@ -6,13 +6,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 SUMMARY = "certify that both frameworks train a recipe alike"
 USAGE = """\

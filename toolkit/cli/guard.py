@@ -26,7 +26,9 @@ def guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader has ended, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes standard output at the end
+        from toolkit.training.processes import silence
+
+        silence()
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in UNWRITABLE:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from toolkit.layers.parameters import Blocks, Constant, Normal, Parameter, Uniform, glorot, he
-
-if TYPE_CHECKING:
-    pass
 
 NORM_EPSILON = 1e-5  # of layer and batch normalization, PyTorch's value (Keras has 1e-3)
 BATCH_NORM_MOMENTUM = 0.1  # weight of the new batch in the running statistics, as in PyTorch

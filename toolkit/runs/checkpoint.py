@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toolkit.errors import DataError, RunError, room
+from toolkit.errors import DataError, RunError, room, writing
 from toolkit.training.progress import Progress, State, Tensors
 
 FORMAT = 4
@@ -65,7 +65,7 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
         RunError: the disk is full or not writable, or reads back other bytes; earlier checkpoints are untouched.
     """
     blobs = _packed(state, progress, about or About())
-    final = folder / name_of(progress.step)
+    final = folder / _name(progress.step)
     beside, aside = folder / f".{final.name}.part", folder / f".{final.name}.old"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,12 +137,12 @@ def _read_back(folder: Path, blobs: Mapping[str, bytes]) -> None:
 
 def point(folder: Path, last: str, progress: Progress) -> None:
     """Rewrite ``index.json``. It names the best checkpoint only once that folder is complete."""
-    best = None if progress.best_step is None else name_of(progress.best_step)
+    best = None if progress.best_step is None else _name(progress.best_step)
     index: Mapping[str, str | None] = {"last": last, "best": best if best and (folder / best).is_dir() else None}
     write(folder / "index.json", json.dumps(index).encode())
 
 
-def name_of(step: int) -> str:
+def _name(step: int) -> str:
     """Return the folder name of a step's checkpoint."""
     return f"step-{step:08d}"
 
@@ -159,15 +159,27 @@ def _drop_old(folder: Path, last: str, keep: int) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def adopt(source: Path, folder: Path) -> None:
-    """Copy a checkpoint of another run into ``folder``, atomically."""
-    beside = folder / f".{source.name}.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    files = {p.relative_to(source).as_posix(): p.read_bytes() for p in source.rglob("*") if p.is_file()}
-    _write_all(beside, files)
-    if not (folder / source.name).exists():
-        os.replace(beside, folder / source.name)
-        _sync(folder)
+def take_over(folder: Path, state: State, progress: Progress, about: About, best: Path | None) -> None:
+    """Write the first checkpoints of a run that continues another run's, all at once: its state, and the best so far.
+
+    Args:
+        folder: gets them; what it has is removed.
+        state, progress, about: see :func:`save`.
+        best: the other run's best checkpoint, if it has one.
+
+    Raises:
+        RunError: the disk is full or not writable.
+    """
+    beside = folder.with_name(f".{folder.name}.part")
+    with writing(beside):
+        shutil.rmtree(beside, ignore_errors=True)
+        if best:
+            files = {p.relative_to(best).as_posix(): p.read_bytes() for p in best.rglob("*") if p.is_file()}
+            _write_all(beside / best.name, files)
+        save(beside, state, progress, 1, about)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(beside, folder)
+        _sync(folder.parent)
 
 
 def write(path: Path, blob: bytes) -> None:
@@ -216,7 +228,7 @@ def find(folder: Path, which: str) -> Path | None:
         name = json.loads((folder / "index.json").read_text())["best"]
     except (OSError, ValueError, KeyError, TypeError):
         steps = (facts.get("best_step") for path in paths if (facts := _readable_facts(path)))
-        name = None if (step := next(steps, None)) is None else name_of(step)
+        name = None if (step := next(steps, None)) is None else _name(step)
     return next((path for path in paths if path.name == name), None)
 
 

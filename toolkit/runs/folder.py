@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, ClassVar, TextIO
 from toolkit.errors import RunError, room, writing
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import LEARNED, About, write
+from toolkit.training import processes
 from toolkit.training.progress import Progress, State
 
 try:
@@ -107,6 +108,10 @@ class RunFolder:
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 write(self.path / name, blob)
 
+    def take_over(self, state: State, progress: Progress, best: Path | None) -> None:
+        """Write the first checkpoints of a run that continues another folder's; its own logs start here."""
+        checkpoint.take_over(self.checkpoints, state, replace(progress, log_bytes={}), self._about, best)
+
     def save(self, state: State, progress: Progress, keep: int) -> Path:
         """Sync the logs to the disk, then save a checkpoint (:func:`toolkit.runs.checkpoint.save`)."""
         for name, file in self._files.items():
@@ -122,8 +127,10 @@ class RunFolder:
     def say(self, text: str = "") -> None:
         """Append a line to ``run.log``, and print it unless standard output is closed, as ``| head`` closes it."""
         self._append("run.log", text)
-        with contextlib.suppress(BrokenPipeError):
+        try:
             print(text, flush=True)
+        except BrokenPipeError:
+            processes.silence()
 
     def rewind(self, progress: Progress) -> None:
         """Drop the rows of the logs that a resumed run will write again."""
@@ -194,7 +201,7 @@ class Onlooker(RunFolder):
     def _nothing(self, *_: Any, **__: Any) -> Any:
         return None
 
-    write_config = replace_learned = save = say = rewind = record = record_examples = _nothing
+    write_config = replace_learned = take_over = save = say = rewind = record = record_examples = _nothing
     write_predictions = write_prediction_file = write_results = close = _nothing
 
 

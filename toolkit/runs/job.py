@@ -109,7 +109,7 @@ def _set_up(
     folder.write_config(config, overrides)
     if earlier:
         if run.resume:
-            _take_over(engine, earlier, progress, folder, run.trainer.keep)
+            _take_over(engine, earlier, progress, folder)
         folder.say(f"{'evaluating' if run.evaluate else 'resuming from'} {earlier.path} at step {progress.step}")
         if run.resume and changed:
             folder.say(f"changed since the checkpoint: {resume.describe(changed)}")
@@ -261,27 +261,22 @@ def _earlier(run: Run, folder: RunFolder) -> Checkpoint | None:
     return checkpoint.choose(source / "checkpoints", "best" if run.evaluate else "last", folder.say)
 
 
-def _take_over(engine: Engine, earlier: Checkpoint, progress: Progress, folder: RunFolder, keep: int) -> None:
-    """Make the checkpoint that a run resumes from the last one of this folder, and take the best one over.
+def _take_over(engine: Engine, earlier: Checkpoint, progress: Progress, folder: RunFolder) -> None:
+    """Make the checkpoint that a run resumes from the last one of this folder, if need be with the best one.
 
     Args:
         engine: has the state of the checkpoint.
         earlier: the checkpoint.
         progress: of the run.
         folder: the run folder.
-        keep: see :func:`toolkit.runs.checkpoint.save`.
     """
-    source, last = earlier.path.parent, earlier.path.name
+    source = earlier.path.parent
     if folder.checkpoints.resolve() != source.resolve():
-        if folder.writes or engine.sharded:  # saved anew, because the logs of this folder start here
-            folder.save(engine.state(), progress, keep)
-        last, best = checkpoint.name_of(progress.step), source / checkpoint.name_of(progress.best_step or 0)
-        if folder.writes and best.is_dir():
-            with writing(folder.checkpoints):
-                checkpoint.adopt(best, folder.checkpoints)
-    if folder.writes:  # a run may also have been killed before it wrote the index, or the last checkpoint is damaged
+        if folder.writes or engine.sharded:
+            folder.take_over(engine.state(), progress, checkpoint.find(source, "best"))
+    elif folder.writes:  # a run may have been killed before it wrote the index, or the last checkpoint is damaged
         with writing(folder.checkpoints):
-            checkpoint.point(folder.checkpoints, last, progress)
+            checkpoint.point(folder.checkpoints, earlier.path.name, progress)
 
 
 def load_checkpoint(engine: Engine, earlier: Checkpoint, weights_only: bool) -> None:

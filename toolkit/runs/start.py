@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def start(run: Run, overrides: Sequence[str], folders: Sequence[Path] = ()) -> i
         arguments = processes.placed(words, run.run_dir, list(folders))
         return processes.launch(arguments, run.trainer.processes(run.backend), run.run_dir)
     if rank:  # only rank 0 prints
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        processes.silence()
     process.prepare(run.backend)
     from toolkit.runs import job  # only now that the other framework is hidden from the libraries that look for it
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from toolkit.data.problems import nearest
 from toolkit.errors import ConfigError, writing
 from toolkit.metrics.metric import Metric
 from toolkit.runs import checkpoint
@@ -28,7 +28,7 @@ FIGURES = {
     "evaluation_ms_per_example": "minimize",
     "parameters": "minimize",
 }
-SPLITS = ("validation", "test")  # that every run measures
+MEASURED = ("validation", "test")  # splits that every run measures
 # two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond them the last, which is a little wide
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 Status = Literal["waiting", "running", "done", "pruned", "failed"]
@@ -55,15 +55,12 @@ class Objective:
             expected = f"SPLIT.METRIC, such as validation.loss, or one of {', '.join(FIGURES)}"
             raise ConfigError(f"objectives: found {name!r}, expected {expected}")
         split, _, figure = name.partition(".")
-        if split not in SPLITS:
-            raise ConfigError(f"objectives: found {name!r}, expected a split of {' and '.join(SPLITS)}")
+        if split not in MEASURED:
+            raise ConfigError(f"objectives: found {name!r}, expected a split of {' and '.join(MEASURED)}")
         metrics = [metric.name for metric in task.metrics]
         if figure not in metrics:
-            nearest = difflib.get_close_matches(figure, metrics, 1)
-            hint = f"; did you mean {split}.{nearest[0]}?" if nearest else ""
-            raise ConfigError(
-                f"objectives: found {name!r}, expected a metric of {type(task).__name__}: {', '.join(metrics)}{hint}"
-            )
+            expected = f"a metric of {type(task).__name__}: {', '.join(metrics)}{nearest(figure, metrics)}"
+            raise ConfigError(f"objectives: found {name!r}, expected {expected}")
         metric = task.metric(figure)
         return cls(name, "minimize" if metric.better == "smaller" else "maximize", metric.decimals)
 

@@ -88,6 +88,13 @@ def own_temporary_folder() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
+def silence() -> None:
+    """Discard what this process prints from now on, and what it printed but could not write."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
 def must_launch(run: Run, rank: int | None) -> bool:
     """Tell if this process has to start the run's processes.
 

@@ -98,7 +98,7 @@ class Trainer:
         return STRATEGIES[backend][self.nodes > 1][0] if self.strategy == "auto" else self.strategy
 
     def processes(self, backend: str) -> int:
-        """Return the number of processes of a run: one a device with ddp and fsdp, one a machine with multi_worker."""
+        """Return the number of processes: one per device with ddp and fsdp, one per machine with multi_worker."""
         several = {"ddp": self.total_devices, "fsdp": self.total_devices, "multi_worker": self.nodes}
         return several.get(self.sharing(backend), 1)
 

@@ -87,8 +87,8 @@ class TensorFlowEngine:
             self.model = self.task.model
             self.slots = layers.canonical_variables(self.model)
             self.variables = self.model.trainable_variables
-            self.optimizer = build(run.optimizer, "tf", self.slots, self.strategy.devices > 1)
-            if self.strategy.devices > 1:
+            self.optimizer = build(run.optimizer, "tf", self.slots, self.strategy.total_devices > 1)
+            if self.strategy.total_devices > 1:
                 layers.share(self.model)
             self.scale = tf.Variable(1.0, trainable=False) if run.trainer.precision == "16" else None
             self.averages = Averages(self.slots, run.trainer.ema_decay)
@@ -97,7 +97,7 @@ class TensorFlowEngine:
     def _make_sums(self) -> list[tf.Variable]:
         """Make the sums of accumulated gradients, which each device has for itself."""
         own = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.SUM}
-        options = own if self.strategy.devices > 1 else {}
+        options = own if self.strategy.total_devices > 1 else {}
         return [tf.Variable(tf.zeros_like(v), trainable=False, **options) for v in self.variables]
 
     def total(self, values: np.ndarray) -> np.ndarray:

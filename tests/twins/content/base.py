@@ -1,4 +1,4 @@
-"""What the made content of every kind of column has in common, and where it is found."""
+"""Parts that the made content of every kind of column shares, and the search for it."""
 
 from __future__ import annotations
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
-
-if TYPE_CHECKING:
-    pass
 
 BLOCKS = 2
 

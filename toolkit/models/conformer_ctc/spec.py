@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from toolkit.config.spec import spec
 from toolkit.encoders.conformer.spec import Conformer
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
-
-if TYPE_CHECKING:
-    pass
 
 
 @spec

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.layers import spec as layers
 from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
-
-if TYPE_CHECKING:
-    pass
 
 
 @spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.errors import ConfigError
@@ -11,9 +11,6 @@ from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Constant, Normal, Parameter
 from toolkit.layers.spec import Parameters, under
 from toolkit.models.spec import Model
-
-if TYPE_CHECKING:
-    pass
 
 POSITION_STD = 0.02  # standard deviation of the initial positions, as in the authors' code
 

@@ -31,7 +31,7 @@ class Strategy(Protocol):
     """Parts of a training step that differ between one device and several."""
 
     link: tf.distribute.Strategy
-    devices: int  # of all machines
+    total_devices: int  # of all machines
     rank: int
     ranks: int
     static: bool  # a program is compiled for each shape of a batch, and cannot raise
@@ -65,13 +65,13 @@ class OneDevice:
 
     def __init__(self, link: tf.distribute.Strategy, trainer: Trainer, amounts: Amounts) -> None:
         self.link, self.trainer, self.amounts = link, trainer, amounts
-        self.devices = link.num_replicas_in_sync
+        self.total_devices = link.num_replicas_in_sync
         self.rank, self.ranks = 0, 1
 
     def compile(self, replica: Function, *signature: Any) -> Function:
         def run(*args: Any) -> Any:
             outputs = self.link.run(replica, args=args)
-            if self.devices == 1:
+            if self.total_devices == 1:
                 return outputs
             return tf.nest.map_structure(lambda x: self.link.experimental_local_results(x)[0], outputs)
 
@@ -156,14 +156,14 @@ class TPU(OneDevice):
 
         If the rows do not divide, every core is given all of them, and those of the first count.
         """
-        if self.devices == 1:
+        if self.total_devices == 1:
             return batch
         count, amounts = len(batch["example"]), np.asarray(self.amounts(batch), np.float64)
-        even = count % self.devices == 0
+        even = count % self.total_devices == 0
 
         def part(context: Any) -> Any:
             number = context.replica_id_in_sync_group
-            first, end = rows_of(number, self.devices, count) if even else (0, count)
+            first, end = rows_of(number, self.total_devices, count) if even else (0, count)
             share = amounts[first:end].sum() / amounts.sum() if even or not number else 0.0
             place = {"before": tf.constant(first, tf.int64), "share": tf.constant(share, tf.float64)}
             return rows(batch, first, end) | place
@@ -171,7 +171,7 @@ class TPU(OneDevice):
         return self.link.experimental_distribute_values_from_function(part)
 
     def own_rows(self, model: Any, batch: Any) -> tuple[Any, Any]:
-        if self.devices == 1:
+        if self.total_devices == 1:
             return batch, None
         own = dict(batch)
         before, share = (own.pop(name) for name in PART)
@@ -179,7 +179,7 @@ class TPU(OneDevice):
         return own, share
 
     def sum(self, values: Any) -> Any:
-        return values if self.devices == 1 else total(values)
+        return values if self.total_devices == 1 else total(values)
 
 
 def strategy_of(link: tf.distribute.Strategy, trainer: Trainer, amounts: Amounts) -> Strategy:
