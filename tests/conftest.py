@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,24 @@ def backends(tmp_path_factory):
 def trained(backends, tmp_path_factory):
     """Small runs that several tests look at; see tests/support/trained.py."""
     return Trained(backends, tmp_path_factory)
+
+
+@pytest.fixture
+def temporary():
+    """An empty folder with a short name, since the sockets of loader workers have their names' lengths limited."""
+    folder = Path(tempfile.mkdtemp(prefix="t-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def toolkit(backends, place):
+    """A function that runs the command with the stub, forked from a process that has imported no framework."""
+
+    def toolkit(*arguments, code=0):
+        return backends["neutral"].run("toolkit.run", *arguments, code=code, timeout=120)
+
+    return toolkit
 
 
 @pytest.fixture

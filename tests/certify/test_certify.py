@@ -187,8 +187,18 @@ def test_a_mismatch_after_a_change_of_framework_fails_the_certificate(
     check_failed(tmp_path / "out", code, said, "float64, torch to step 2, then tf: step 4, loss: ")
 
 
-def test_the_command_ends_at_the_first_step_that_differs_and_exits_with_1(tmp_path: Path) -> None:
-    """With its own processes, each of which imports its framework."""
+def test_the_command_ends_at_the_first_step_that_differs(
+    certify: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(certificate, "WORKER", "tests.certify.mismatches")
+    monkeypatch.setenv("MISMATCH", "schedule")
+    words = ["gates=semantics", *arguments("images", tmp_path / "data"), f"run_dir={tmp_path / 'out'}"]
+    code, said = certify(f"steps={STEPS}", *words)
+    check_failed(tmp_path / "out", code, said, "step 1, learning rate: ")
+
+
+@pytest.mark.long
+def test_with_its_own_processes_the_command_exits_with_1(tmp_path: Path) -> None:
     words = ["gates=semantics", *arguments("images", tmp_path / "data"), f"run_dir={tmp_path / 'out'}"]
     said = command("tests.certify.command", f"steps={STEPS}", *words, code=1, MISMATCH="schedule")
     check_failed(tmp_path / "out", 1, said, "step 1, learning rate: ")

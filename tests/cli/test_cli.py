@@ -100,7 +100,7 @@ def test_the_exit_code_says_how_a_run_ended(place, seed, code, says, trace):
     assert says in done.stderr and ("Traceback" in done.stderr) == trace
 
 
-def test_a_sweep_runs_every_job_in_a_process_of_its_own(place):
+def test_a_sweep_runs_every_job_in_a_process_of_its_own(toolkit, place):
     done = toolkit("recipe=asr", "backend=torch,tf", "seed=0,1,5", "model.dropout=0.25", "-m", code=1)
     folders = sorted(place.glob("multirun/asr/*/*"))
     folders = [folder for folder in folders if (folder / "facts.json").exists()]
@@ -121,7 +121,7 @@ def test_a_sweep_that_goes_well_exits_with_0_into_the_folder_that_is_given(place
     assert sorted(facts(place / odd / n)["config"]["seed"] for n in ("0", "1")) == [0, 7]
 
 
-def test_no_job_of_a_sweep_starts_when_one_is_bad(place):
+def test_no_job_of_a_sweep_starts_when_one_is_bad(toolkit, place):
     done = toolkit("recipe=asr", "model=bilstm_ctc,conformer_ctc", "model.kernel=15,4", "-m", code=2)
     lines = [line for line in done.stderr.splitlines() if line.startswith("  ")]
     assert len(lines) == 2 and "model.kernel: unknown key" in lines[0] and "model.kernel: found 4" in lines[1]

@@ -165,14 +165,14 @@ def test_stock_trains_the_same_model(data, whole, backend, tmp_path, run):
 def test_lightnings_trainer_clips_in_bf16_too(data, tmp_path, run):
     same = ("trainer.precision=bf16", "trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=1", "schedule=constant")
     for loop in ("stock", "default"):
-        run(data, tmp_path / loop, "torch", f"trainer={loop}", "trainer.clip_norm=0.1", *same, model="bilstm_ctc")
+        run(data, tmp_path / loop, "torch", f"trainer={loop}", "trainer.clip_norm=0.1", *same)
     np.testing.assert_allclose(losses(tmp_path / "stock"), losses(tmp_path / "default"), rtol=1e-3)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bf16_and_accumulation(data, whole, backend, tmp_path, run):
     own = ("trainer.precision=bf16", "trainer.accumulate=2", "optimizer=sgd")
-    run(data, tmp_path, backend, *own, model="bilstm_ctc")
+    run(data, tmp_path, backend, *own)
     assert np.isfinite(losses(tmp_path)).all()
 
 
@@ -198,10 +198,10 @@ def test_a_folder_with_a_run_in_it_is_not_trained_over(data, whole, run):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_checkpoint_of_another_model_is_refused(data, whole, backend, tmp_path, run):
-    done = run(data, tmp_path, backend, f"resume={whole[backend][0]}", "model.dim=32", code=2)
+    done = run(data, tmp_path, backend, f"resume={whole[backend][0]}", "model.units=16", code=2)
     assert "does not fit this model" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_utterance_beyond_the_models_positions_is_refused(data, tmp_path, run):
-    done = run(data, tmp_path, "torch", "model.max_positions=5", code=2)
+    done = run(data, tmp_path, "torch", "model.max_positions=5", code=2, model="conformer_ctc")
     assert "too long for the model" in done.stderr and "model.max_positions" in done.stderr

@@ -45,6 +45,7 @@ def test_a_fault_at_any_operation_costs_nothing(quick, fault, every):
     assert found["operations"] > 150  # it has counted them
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "guard, fault, every",
     [

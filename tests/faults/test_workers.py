@@ -69,6 +69,7 @@ def test_of_a_parent_that_was_killed_no_worker_stays_behind(program):
     assert gone(everyone)
 
 
+@pytest.mark.long
 def test_without_the_guards_workers_stay_behind_and_a_dead_one_has_no_name(program):
     """The controls of the two tests above."""
     process = program("torch", "watch")

@@ -100,7 +100,7 @@ class Backend:
     """The client of one server.
 
     Args:
-        backend: ``torch`` or ``tf``.
+        backend: ``torch``, ``tf`` or ``neutral``.
         folder: for the files of its jobs.
     """
 

@@ -37,9 +37,14 @@ def single(backends, folder):
 
 
 @pytest.mark.parametrize("backend, how", [("torch", "trainer.devices=2"), FSDP, ("tf", "trainer.devices=2")])
-def test_two_devices_have_the_trajectory_of_one(backends, folder, single, backend, how, tmp_path):
+def test_two_devices_have_the_trajectory_of_one(
+    backends, folder, single, backend, how, tmp_path, temporary, monkeypatch
+):
+    one = single("speech", backend)
+    monkeypatch.setenv("TMPDIR", str(temporary))
     done = train(backends, folder, "speech", backend, tmp_path / "two", how)
-    assert_same(single("speech", backend), tmp_path / "two")
+    assert_same(one, tmp_path / "two")
+    assert list(temporary.iterdir()) == []
     assert done.stdout.count("run folder: ") == 1 and done.stderr == ""
 
 

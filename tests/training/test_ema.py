@@ -16,7 +16,6 @@ OWN = (
     "trainer.checkpoint_every=1",
     "trainer.keep=100",
     "schedule=constant",
-    "optimizer.lr=0.01",
     "trainer.show=0",
 )
 
@@ -33,7 +32,7 @@ def run(backends, data):
     """A function that does a run."""
 
     def run(folder, backend, *overrides):
-        words = speech_runs.arguments(data, folder, backend, *OWN, *overrides, model="bilstm_ctc")
+        words = speech_runs.arguments(data, folder, backend, *OWN, *overrides)
         return backends[backend].run("toolkit.run", *words)
 
     return run

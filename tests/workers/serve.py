@@ -1,5 +1,7 @@
 """Fork a process for each job, with a framework imported once before: ``python -m tests.workers.serve BACKEND``.
 
+The backend is ``torch``, ``tf`` or ``neutral``; see ``NEUTRAL``.
+
 Importing a framework takes longer than what most tests compute. A line of standard input is one job, a JSON object with
 
 - ``module`` and ``arguments``: what ``python -m MODULE ARGUMENTS`` would run,
@@ -26,10 +28,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import toolkit
+from tests.workers import stub_job
 from toolkit.config import process
 
-# libraries that a run imports inside functions
+NEUTRAL = "neutral"  # no framework; a stub stands in the place of toolkit.runs.job
+# libraries that a run or a sweep imports inside functions
 LATE = "hydra omegaconf rich.progress rich.table tensorboardX matplotlib.pyplot sacrebleu soundfile sentencepiece PIL"
+SWEEPS = "optuna matplotlib.backends.backend_agg"
 PROGRAMS = ("__main__", "run", "worker")  # modules that are themselves run as jobs
 
 Order = dict[str, Any]
@@ -37,10 +42,15 @@ Order = dict[str, Any]
 
 def preload(backend: str) -> None:
     """Import the framework, every module of the toolkit that belongs to the backend, and what a run imports late."""
-    process.prepare(backend)
+    if backend == NEUTRAL:
+        stub_job.install()
+        libraries = (*LATE.split(), *SWEEPS.split())
+    else:
+        process.prepare(backend)
+        libraries = (*process.FRAMEWORKS[backend], *LATE.split())
     skipped = {*process.FRAMEWORKS, *PROGRAMS} - {backend}
     modules = (module.name for module in pkgutil.walk_packages(toolkit.__path__, "toolkit."))
-    for name in (*process.FRAMEWORKS[backend], *modules, *LATE.split()):
+    for name in (*libraries, *modules):
         if name.rpartition(".")[2] not in skipped and not name.startswith("toolkit.cli."):
             importlib.import_module(name)
     gc.collect()

@@ -226,15 +226,24 @@ class TensorFlowEngine:
         return {name: value.numpy() for name, value in self._predict(batch).items()}
 
     @cached_property
-    def _begin(self) -> Callable[..., Any]:
-        return tf.function(self.task.begin, autograph=False, reduce_retracing=True)
+    def _begin(self) -> tf.types.experimental.PolymorphicFunction:
+        width = tf.TensorSpec([], tf.int32)
+        return tf.function(self.task.begin, input_signature=[self._inputs, width], autograph=False)
 
     @cached_property
     def _advance(self) -> Callable[..., Any]:
-        return tf.function(self.task.advance, autograph=False, reduce_retracing=True)
+        begun = self._begin.get_concrete_function().structured_outputs
+        # an axis that is empty before the first step grows
+        state = {name: tf.TensorSpec([n or None for n in value.shape], value.dtype) for name, value in begun.items()}
+        rows = tf.TensorSpec([None], tf.int32)
+        return tf.function(self.task.advance, input_signature=[state, rows, rows], autograph=False)
+
+    @cached_property
+    def _inputs(self) -> dict[str, tf.TensorSpec]:
+        return loaders.signature(batch_fields(self.columns, "prediction"))
 
     def stepper(self, batch: Any, width: int) -> Advance:
-        state = self._begin(batch, width)
+        state = self._begin({name: batch[name] for name in self._inputs}, width)
 
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             nonlocal state
