@@ -13,6 +13,7 @@ from tests.support.corpora import prepare
 from tests.support.pair_runs import GOOD, run_of, texts
 from toolkit.data import pipeline
 from toolkit.data.columns.column import columns_of
+from toolkit.data.example import Example
 from toolkit.datasets.base import pair
 from toolkit.datasets.parallel_text import ParallelText
 
@@ -28,7 +29,7 @@ def test_pairs_in_two_splits_are_kept_and_named(tmp_path: Path) -> None:
     assert [len(split) for split in found.splits.values()] == [9, 3, 2]
     count, *lines = found.report.notes
     assert count == "examples in two splits: 3 (kept: dataset.repeats=keep)"
-    said = "the same text as"
+    said = "the same example as"
     assert [line.strip().partition(", so ")[0] for line in lines] == [
         f"train.tsv, line 8: {said} test.tsv, line 2",
         f"train.tsv, line 9: {said} val.tsv, line 3",
@@ -97,3 +98,12 @@ def test_only_the_chosen_groups_are_learned(tmp_path: Path) -> None:
     assert learned == [(["texts"], "target")] and [path.name for path in tmp_path.iterdir()] == ["tokenizer"]
     pipeline.learn(columns, split, tmp_path)
     assert learned[1:] == [(["waveforms"], "features"), (["texts"], "target")]
+
+
+def test_an_id_that_is_not_utf8_is_a_bad_name(tmp_path: Path) -> None:
+    bad_pairs.tables(tmp_path / "data")
+    dataset = ParallelText(path=str(tmp_path / "data"))
+    examples = [Example(id, "train", {"source": "a", "target": "b"}, "here") for id in ("caf\udce9", "café")]
+    split, (problem,) = pipeline.make_split(dataset, columns_of(run_of(dataset)), examples)
+    assert split.ids == ["café"]
+    assert str(problem) == r"here: bad name: found the id 'caf\udce9', expected a name in UTF-8"

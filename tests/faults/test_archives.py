@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
+import os
 import random
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from toolkit.data.sources import fetch
-from toolkit.errors import DataError
+from toolkit.errors import DataError, RunError
 
 PACKED = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
 
@@ -127,3 +130,14 @@ def test_whatever_is_damaged_in_an_archive_it_is_refused_by_name_or_does_no_harm
             assert len(found) <= 2
         assert sorted(p.name for p in tmp_path.iterdir()) == [name, "out"]
     assert refused > 50
+
+
+def test_a_full_disk_is_no_damaged_archive(tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    blob = gzip.compress(tar(member("a", content=b"x")))
+    (tmp_path / "a.tar.gz").write_bytes(blob)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunError, match=r"a: No space left on device; .* bytes are free"):
+        fetch.unpack(tmp_path / "a.tar.gz", tmp_path, lambda name: name)

@@ -1,5 +1,6 @@
 """A trained run in use: ``toolkit predict`` and ``evaluate=``, on every kind of data and with either backend."""
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from toolkit.data.columns.label import Classes
 from toolkit.data.pipeline import Questions
 from toolkit.data.problems import Problem
 from toolkit.data.split import Learned, Split
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, DataError
 from toolkit.runs.predictor import Predictor
 
 INPUTS = {"speech": "test/*.wav", "images": "test/*/*.png"}
@@ -179,18 +180,28 @@ def test_inputs_left_out_are_warned_of(monkeypatch):
     assert lines == ["dropped: a.wav: no such file: found nothing"]
 
 
-def test_decoded_inputs_are_removed_with_the_answers(tmp_path, monkeypatch):
+@pytest.mark.parametrize("failing", [False, True])
+def test_decoded_inputs_are_removed_with_the_answers(tmp_path, monkeypatch, failing):
     (tmp_path / "cache").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
     folder = made.FOLDERS["images"][1](tmp_path / "images", train=2, validation=2, test=2)
     run = schema.check(["recipe=image_classification", "dataset=image_folder", f"dataset.path={folder}"])
-    columns = columns_of(run)
     learned = Learned(None, Classes(["a"]), None, None, {})
-    monkeypatch.setattr(pipeline, "fitting", lambda run, columns, split, learned: (split, []))
-    found = pipeline.questions(run, columns, [str(next(folder.glob("test/*/*.png")))], learned)
-    assert len(found.split) == 1 and len(list((tmp_path / "cache").iterdir())) == 1
-    del found
-    assert not list((tmp_path / "cache").iterdir())
+    seen = []
+
+    def fitting(run, columns, split, learned):
+        seen.extend((tmp_path / "cache").glob("*/images/*.arrow"))
+        if failing:
+            raise DataError("no")
+        return split, []
+
+    monkeypatch.setattr(pipeline, "fitting", fitting)
+    monkeypatch.setattr(Predictor, "_answer", lambda self, questions: questions.split.ids)
+    model = Predictor(run, columns_of(run), learned, None)
+    file = str(next(folder.glob("test/*/*.png")))
+    with pytest.raises(DataError) if failing else contextlib.nullcontext():
+        assert model([file]) == [file]
+    assert len(seen) == 1 and not list((tmp_path / "cache").iterdir())
 
 
 def test_usage(predict):

@@ -19,6 +19,7 @@ def test_a_better_value_improves(metric: Metric, better: float, worse: float) ->
 @pytest.mark.parametrize("metric", [LOSS, Metric("accuracy", "larger")])
 def test_any_number_improves_on_what_is_none(metric: Metric) -> None:
     assert metric.improves(1.0, math.nan)
+    assert not metric.improves(math.nan, 1.0) and not metric.improves(math.nan, math.nan)
 
 
 def test_rates_are_percentages_and_other_figures_have_decimals() -> None:

@@ -197,7 +197,7 @@ _CASES: dict[str, tuple[Any, ...]] = {
     "empty target": (_row(b"a house\t \n"), ("line 8: empty text: de: found no text",), True),
     "in two splits": (
         _row("\t".join(TEST[1]).encode() + b"\n"),
-        ("train.tsv, line 8: in two splits: the same text as test.tsv, line 3, so it would be in both test and train",),
+        ("train.tsv, line 8: in two splits: the same example as test.tsv, line 3, so it would be in both",),
         True,
         {"repeats": "bad"},
     ),

@@ -2,25 +2,16 @@
 
 import csv
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
 from tests.cli.test_cli import facts, until
-from toolkit.config import compose
-from toolkit.errors import ConfigError
-from toolkit.sweeps import driver, launchers, page, plots, search, state
-from toolkit.sweeps.spec import Grid, Local, Optuna
-from toolkit.sweeps.state import Job, Objective, State, Trial
-from toolkit.tasks.classification.spec import Classification
-from toolkit.tasks.ctc.spec import CTC
+from toolkit.sweeps import state
 
 
 def begun(folder):
@@ -81,16 +72,6 @@ def test_only_what_failed_is_run_again(toolkit, place):
     assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
     after = [float(row["seconds"]) for row in table(place / "s")]
     assert after[0] == before[0] and after[1] > before[1] > 0, "seconds are those of all attempts"
-
-
-def test_the_reason_of_a_failure_is_one_that_can_be_read(tmp_path):
-    log = tmp_path / "0.log"
-    log.write_text("step 2: the loss is not finite: " + ", ".join(f"train/{n}.jpg" for n in range(99)) + "\n")
-    told = driver._why(1, log)
-    assert told.startswith("step 2: the loss is not finite: train/0.jpg, ") and told.endswith(" ...")
-    assert len(told) <= 200
-    log.write_text("")
-    assert driver._why(1, log) == "it left no results.json" and driver._why(137, log) == "ended by SIGKILL"
 
 
 def test_another_sweep_is_kept_out_of_the_folder(toolkit, place):
@@ -160,33 +141,6 @@ def test_what_is_about_a_sweep_needs_one(toolkit, place):
 def test_recipes_that_monitor_different_metrics_need_an_objective(toolkit, place):
     words = ("recipe=asr,image_classification", "run_dir=s", "-m")
     assert "the runs monitor cer and accuracy" in toolkit(*words, code=2).stderr
-
-
-@pytest.mark.parametrize(
-    "name, line",
-    [
-        (
-            "validation.wre",
-            "'validation.wre', expected a metric of CTC: loss, wer, cer; did you mean 'wer'?",
-        ),
-        ("validation.bleu", "'validation.bleu', expected a metric of CTC: loss, wer, cer$"),
-        ("valid.wer", "'valid.wer', expected a split of validation and test"),
-    ],
-)
-def test_an_objective_that_no_run_has_is_refused(name, line):
-    with pytest.raises(ConfigError, match=f"objectives: found {line}"):
-        Objective.named(name, CTC())
-
-
-def test_a_sweep_of_an_earlier_format_is_named_with_its_reader(tmp_path):
-    (tmp_path / "sweep.json").write_text('{"format": 1}')
-    with pytest.raises(ConfigError, match="found format 1, expected 2; commit 7879d9e of the toolkit reads it"):
-        state.load(tmp_path)
-
-
-def test_a_launcher_and_a_search_of_ones_own_are_refused():
-    assert launchers.check(Grid()) == ["launcher: found Grid, expected one of local, ray, slurm, submitit_local"]
-    assert search.check(Local(), []) == ["sweep: found Local, expected sweep=grid or sweep=optuna"]
 
 
 def test_several_values_without_the_flag_are_explained(toolkit, place):
@@ -320,29 +274,6 @@ def test_two_sweeps_may_share_a_study(toolkit, place):
     assert [len(state.load(place / name).trials) for name in "ab"] == [5, 2]
 
 
-def test_sweeps_that_begin_together_on_one_study_draw_other_trials(tmp_path):
-    spec = Optuna(trials=9, sampler="random", storage=f"sqlite:///{tmp_path / 'all.db'}", study="both")
-    axes = [compose.Axis("x", low=0.0, high=1.0)]
-    both = [search.search(spec, axes, tmp_path / uid, uid, ["minimize"], False) for uid in "ab"]
-    asked = [study.ask() for study in both for _ in range(3)]
-    assert len({number for number, _ in asked}) == len({params["x"] for _, params in asked}) == 6
-    # nor does either take what the other is at, when it goes on
-    again = search.search(spec, axes, tmp_path / "a", "a", ["minimize"], False)
-    assert [again.ask() for _ in range(3)] == asked[:3] and again.ask()[0] == 6
-
-
-def test_a_sampler_does_not_repeat_itself_after_an_interruption(tmp_path):
-    axes = [compose.Axis("x", low=0.0, high=1.0)]
-    seen = []
-    for _ in range(2):
-        study = search.search(Optuna(trials=8, sampler="random"), axes, tmp_path, "u", ["minimize"], False)
-        for _ in range(3):
-            number, params = study.ask()
-            seen.append(params["x"])
-            study.tell(number, [float(params["x"])])
-    assert len(set(seen)) == 6
-
-
 # --- launchers -------------------------------------------------------------------------------------------------------
 
 
@@ -367,118 +298,3 @@ def test_jobs_elsewhere_save_when_the_sweep_is_interrupted(place, name):
 def test_ray_runs_the_jobs(toolkit, place):
     toolkit("recipe=asr", "seed=0,1,7", "launcher=ray", "launcher.jobs=2", "run_dir=s", "-m", code=1)
     assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "word, expected",
-    [
-        ("a.b=1,2", compose.Axis("a.b", ("1", "2"))),
-        ("model=x,y", compose.Axis("model", ("x", "y"))),
-        ("a=choice(x,y)", compose.Axis("a", ("x", "y"))),
-        ("a=interval(0,1.5)", compose.Axis("a", low=0, high=1.5)),
-        ("a=tag(log,interval(1e-4,1e-2))", compose.Axis("a", low=1e-4, high=1e-2, log=True)),
-        ("a=int(interval(1,8))", compose.Axis("a", low=1, high=8, whole=True)),
-        ("a=range(1,6,2)", compose.Axis("a", ("1", "3", "5"), ordered=True)),
-    ],
-)
-def test_axes_are_written_as_hydra_writes_them(word, expected):
-    problems = []
-    fixed, found = compose.axes(["seed=3", word], problems)
-    assert (fixed, found, problems) == (["seed=3"], [expected], [])
-
-
-def test_ranking_puts_what_is_not_a_number_last():
-    def trial(number, value, status="done"):
-        return Trial(number, {}, [Job(str(number), state=status)], [[value]])
-
-    for task, name, best in ((CTC(), "validation.wer", 2), (Classification(), "validation.accuracy", 1)):
-        sweep = State("u", [], {}, "x", [], [Objective.named(name, task)], 4)
-        sweep.trials = [trial(0, math.nan), trial(1, 0.9), trial(2, 0.1), trial(3, 0.0, "failed")]
-        assert next(t.number for t in sweep.ranked()) == best
-        assert {t.number for t in sweep.ranked()[2:]} == {0, 3}
-
-
-def test_a_page_is_made_of_anything(tmp_path):
-    """Of nothing, one trial, objectives that are no numbers, values that a plot would take for formulas."""
-    objectives = [Objective.named("validation.loss", Classification())]
-    for values in ([], [0.5], [math.nan, math.inf], [0.5, 0.5, 0.5, 0.5 + 1e-12], [1.0, 2.0, 3.0, 4.0]):
-        sweep = State("u", [], {}, "x", ["a", "b"], objectives, len(values))
-        for number, value in enumerate(values):
-            params = {"a": "$x$ <b> $y$" if number % 2 else "nan", "b": str(10.0**number)}
-            sweep.trials.append(Trial(number, params, [Job(str(number), state="done")], [[value]]))
-        page.write(sweep, tmp_path)
-        made = (tmp_path / "sweep.html").read_text()
-        assert "could not be drawn" not in made and "<b> $y$" not in made
-
-
-def sought(key, word, values):
-    """A search over one range, of which some trials are done."""
-    axis = compose.axes([f"{key}={word}"], [])[1][0]
-    sweep = State(
-        "u", [], {"axes": [asdict(axis)]}, "x", [key], [Objective.named("validation.accuracy", Classification())], 9
-    )
-    for number, value in enumerate(values):
-        sweep.trials.append(Trial(number, {key: str(value)}, [Job(str(number), state="done")], [[0.5 + 0.01 * number]]))
-    return sweep
-
-
-@pytest.mark.parametrize(
-    "word, values, scale, below",
-    [
-        ("tag(log,interval(1e-4,1e-2))", [2.1342e-4, 5e-4, 9e-4, 3.1e-3], "log", ["0.0003", "0.001", "0.003"]),
-        ("tag(log,interval(1e-4,1e-2))", [2.02e-4, 2.1e-4, 2.5e-4], "log", ["0.000202", "0.00025"]),
-        ("interval(0,1)", [0.001, 0.5], "log", ["0.001", "0.5"]),  # it spans much
-        ("1e-3,3e-3", [0.001, 0.003], "linear", ["0.001", "0.003"]),
-        ("1e-3,3e-3", [0.001, 0.001], "linear", None),
-    ],
-)
-def test_a_parameter_is_drawn_on_the_scale_on_which_it_was_sought(word, values, scale, below):
-    sweep = sought("optimizer.lr", word, values)
-    plot = plots.against(sweep, sweep.trials)
-    if below is None:
-        assert plot is None
-        return
-    axis = plot.axes[0]
-    assert axis.get_xscale() == scale
-    assert [label.get_text() for label in axis.get_xticklabels()] == below
-
-
-def test_plots_say_percent_where_tables_do_and_name_torch_first():
-    for name, said in (("validation.accuracy", "50 %"), ("validation.loss", "0.5"), ("parameters", "0.5")):
-        sweep = State("u", [], {}, "x", ["backend"], [Objective.named(name, Classification())], 2)
-        for number, backend in enumerate(("tf", "torch")):
-            sweep.trials.append(Trial(number, {"backend": backend}, [Job(str(number), state="done")], [[0.1 + number]]))
-        axes = plots.against(sweep, sweep.trials).axes[0]
-        axes.set_yticks([0.5])
-        assert axes.get_yticklabels()[0].get_text() == said
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["torch", "tf"]
-
-
-def test_few_trials_tell_nothing_of_importance():
-    rows = [{"a": f"{n / 12}", "b": f"{n * 5 % 12}"} for n in range(12)]
-    values = [float(row["a"]) for row in rows]
-    found = search.importance(["a", "b"], rows, values)
-    assert list(found) == ["a", "b"] and sum(found.values()) == pytest.approx(1) and found["a"] > 0.8
-    assert search.importance(["a", "b"], rows[:9], values[:9]) == {}
-
-
-def test_a_page_has_short_numbers():
-    axis = {"optimizer.lr": "0.0016051911333587634"}
-    sweep = State("u", [], {}, "x", list(axis), [Objective.named("validation.loss", Classification())], 1)
-    sweep.trials = [Trial(0, axis, [Job("0", state="done")], [[0.5]])]
-    assert "<td>0.001605</td>" in page.trials(sweep)
-    assert "0.0016051911333587634" in page.as_csv(sweep, {}, Path("s"))
-
-
-def test_seeds_that_came_to_no_number_have_no_interval():
-    jobs = [Job(str(n), n, "done") for n in range(2)]
-    assert math.isnan(Trial(0, {}, jobs, [[math.inf], [1.0]]).intervals()[0])
-
-
-def test_a_state_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / state.FILE).write_text(json.dumps({"format": 9}))
-    with pytest.raises(ConfigError, match=r"sweep\.json: cannot be read"):
-        state.load(tmp_path)

@@ -5,15 +5,15 @@ import time
 
 import pytest
 
-from tests.twins import cases
+from tests.twins import components
 from tests.twins.tolerances import FLOAT64
 
-MODELS = cases.components("models")
+MODELS = components.specs("models")
 
 
 def every(kind):
     """All models; those but the first with this kind of input by ``-m long`` alone: compilation takes half a minute."""
-    first = cases.first_model(kind)
+    first = components.first_model(kind)
     return pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.long] * (m != first)) for m in MODELS])
 
 

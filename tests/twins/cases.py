@@ -8,10 +8,8 @@ what ``tests/twins/content`` has for these columns.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import traceback
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +19,10 @@ import numpy as np
 
 from tests.support import tiny
 from tests.support.backend import BACKENDS, ROOT, Backends
+from tests.twins.components import features_of, specs, tasks_of, variants
 from tests.twins.content.audio import waveform
 from tests.twins.content.base import ALONE, ROWS, SEED, Arrays, columns, content
-from toolkit.config import source as recipe_source
-from toolkit.config.spec import is_spec, problems
+from toolkit.config.spec import is_spec
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Columns
 from toolkit.data.split import batch_fields
@@ -33,8 +31,6 @@ from toolkit.layers import parameters as weights
 
 STEP = 5
 STEPS = (0, 7, 2**33 + 1)
-# fields with no variant: the masks of native dropout differ by design, and the twins do not read what is monitored
-LEFT = ("native_dropout", "monitor")
 # path, rate, shape, native
 DROPOUTS = (
     ("first", 0.1, (3, 5, 7), False),
@@ -42,74 +38,6 @@ DROPOUTS = (
     ("large", 0.5, (200, 1000), False),
     ("own", 0.5, (200, 1000), True),
 )
-
-
-# --- components ------------------------------------------------------------------------------------------------------
-
-
-def components(group: str) -> dict[str, type]:
-    """Folder -> the component's spec class, for every folder of ``models``, ``features`` or ``tasks``."""
-    found = {}
-    for path in sorted(ROOT.glob(f"toolkit/{group}/*/spec.py")):
-        module = importlib.import_module(f"toolkit.{group}.{path.parent.name}.spec")
-        specs = [c for c in vars(module).values() if is_spec(c) and c.__module__ == module.__name__]
-        inner = {type(field.default) for kind in specs for field in dataclasses.fields(kind)}
-        outer = [kind for kind in specs if kind not in inner]
-        assert len(outer) == 1, f"{path}: expected one spec that is no field of another, found {outer}"
-        found[path.parent.name] = outer[0]
-    return found
-
-
-def first_model(kind: str) -> str:
-    """The first model whose input is this kind of column."""
-    return next(name for name, model in components("models").items() if model.input == kind)
-
-
-def tasks_of(model: type) -> list[str]:
-    """The tasks that a model can be trained on."""
-    ends = model.input, model.output
-    found = [name for name, task in components("tasks").items() if (task.input, task.output) == ends]
-    assert found, f"toolkit/tasks: none maps {ends[0]} to {ends[1]}, as {model.__name__} does"
-    return found
-
-
-def features_of(task: type) -> list[str]:
-    """The features that a task's columns can be learned with; none where they need none."""
-    kinds = [columns()[kind] for kind in (task.input, task.target)]
-    wanted = {kind.kind for kind in kinds if kind.group == "features"}
-    found = [name for name, features in components("features").items() if features.column in wanted]
-    assert bool(found) == bool(wanted), f"toolkit/features: none for {wanted}, which {task.__name__} needs"
-    return found
-
-
-def variants(kind: type) -> Iterator[dict[str, Any]]:
-    """Fields that make other small specs of a class than the default.
-
-    They are those of the options in ``conf/``, and one at a time every other choice where a field has choices and every
-    switch turned over.
-    """
-    found = [fields for target, fields in named() if target == f"{kind.__module__}.{kind.__qualname__}"]
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        hint, default = hints[field.name], field.default
-        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-        for other in (not default,) if hint is bool else choices:
-            # what also needs another field has an option
-            if other != default and field.name not in LEFT and not list(problems(kind(**{field.name: other}))):
-                found.append({field.name: other})
-    seen = [tiny.make(kind)]
-    for fields in found:
-        if (small := tiny.make(kind, **fields)) not in seen:
-            seen.append(small)
-            yield fields
-
-
-def named() -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """What the options in ``conf/`` name, with the fields that they set."""
-    for group in ("model", "features", "task"):
-        for name in recipe_source.options(group):
-            target, fields = recipe_source.own_fields(group, name)
-            yield target, {key: value for key, value in fields.items() if not str(value).startswith("${")}
 
 
 # --- cases -----------------------------------------------------------------------------------------------------------
@@ -159,8 +87,8 @@ class Case:
         if group in self.folders:
             return self.folders[group]
         if group == "tasks":
-            return tasks_of(components("models")[self.model])[0]
-        return next(iter(features_of(components("tasks")[self.folder("tasks") or ""])), None)
+            return tasks_of(specs("models")[self.model])[0]
+        return next(iter(features_of(specs("tasks")[self.folder("tasks") or ""])), None)
 
     def spec(self, group: str) -> Any:
         """The small spec of ``models``, ``features`` or ``tasks``.
@@ -170,7 +98,7 @@ class Case:
         """
         if (folder := self.folder(group)) is None:
             return None
-        kind = components(group)[folder]
+        kind = specs(group)[folder]
         rates = {f.name: self.dropout for f in dataclasses.fields(kind) if has_dropout(f)}
         rates = rates if group == "models" else turned_on(kind)
         return tiny.make(kind, **rates | dict(self.changed.get(group, {})))
@@ -275,16 +203,16 @@ def cases_of(model: str) -> list[Case]:
 
 def others(model: str) -> Iterator[Case]:
     """The model with each of its options; and if it is the first of its kind, with every task and all features."""
-    case, models = Case(model, ""), components("models")
+    case, models = Case(model, ""), specs("models")
     chosen: list[tuple[str, str]] = [("models", model)]
     if model == next(name for name, kind in models.items() if tasks_of(kind) == tasks_of(models[model])):
         chosen += [("tasks", name) for name in tasks_of(models[model])]
-        chosen += [("features", name) for name in features_of(components("tasks")[case.folder("tasks") or ""])]
+        chosen += [("features", name) for name in features_of(specs("tasks")[case.folder("tasks") or ""])]
     for group, folder in chosen:
         folders = {} if group == "models" else {group: folder}
         if folder != case.folder(group):
             yield Case(model, folder, folders=folders)
-        for fields in variants(components(group)[folder]):
+        for fields in variants(specs(group)[folder]):
             shown = ",".join(f"{name}={value}" for name, value in fields.items())
             yield Case(model, f"{folder}.{shown}", folders=folders, changed={group: fields})
 
@@ -293,7 +221,7 @@ def answers_of(model: str) -> list[Case]:
     """The model's answers under each task; in float32 in two graphs, one of which evaluates, as in an engine."""
     return [
         Case(model, f"answers.{task}.{dtype}", dtype, training=False, graph=dtype == "float32", folders={"tasks": task})
-        for task in tasks_of(components("models")[model])
+        for task in tasks_of(specs("models")[model])
         for dtype in ("float64", "float32")
     ]
 

@@ -8,17 +8,17 @@ import pytest
 
 from tests.support.backend import Backends
 from tests.support.made import once
-from tests.twins import cases
+from tests.twins import cases, components
 from tests.twins.compare import first_difference, float32_limit, float64_limit
 from tests.twins.content.base import columns, random
 
-PAIRS = [(model, task) for model, kind in cases.components("models").items() for task in cases.tasks_of(kind)]
+PAIRS = [(model, task) for model, kind in components.specs("models").items() for task in components.tasks_of(kind)]
 EVERY = pytest.mark.parametrize("model, task", PAIRS)
 
 
 @pytest.fixture(scope="module")
 def folder(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    every = [case for model in cases.components("models") for case in cases.answers_of(model)]
+    every = [case for model in components.specs("models") for case in cases.answers_of(model)]
     return once(tmp_path_factory, "answers", lambda folder: cases.run(backends, every, folder))
 
 
@@ -30,7 +30,7 @@ def test_predict_gives_the_outputs_of_evaluate(model: str, task: str, dtype: str
     found = cases.result(folder, backend, f"{model}.answers.{task}.{dtype}")
     predicted = {name for name in found if name.startswith("predict.")}
     assert bool(predicted) != ("steps" in found)
-    assert ("steps" in found) == cases.components("tasks")[task].autoregressive
+    assert ("steps" in found) == components.specs("tasks")[task].autoregressive
 
 
 @EVERY
@@ -45,7 +45,7 @@ def test_twins_give_the_same_answers(model: str, task: str, folder: Path) -> Non
 
 
 def test_an_output_that_differs_or_is_missing_is_found() -> None:
-    task = next(kind() for kind in cases.components("tasks").values() if not kind.autoregressive)
+    task = next(kind() for kind in components.specs("tasks").values() if not kind.autoregressive)
     figures = {name: random(0).random(3) for name in task.measured}
     outputs = {"scores": random(1).random((3, 4)), "lengths": random(2).integers(0, 9, 3)}
     found = cases.answers(task, figures | outputs, outputs)
@@ -65,8 +65,8 @@ def test_an_output_that_differs_or_is_missing_is_found() -> None:
 def test_every_component_has_cases() -> None:
     """A task, features or a column that no model reaches would be computed by nobody."""
     every = [
-        case for model in cases.components("models") for case in (*cases.cases_of(model), *cases.answers_of(model))
+        case for model in components.specs("models") for case in (*cases.cases_of(model), *cases.answers_of(model))
     ]
     for group in ("models", "tasks", "features"):
-        assert {case.folder(group) for case in every} - {None} == set(cases.components(group))
+        assert {case.folder(group) for case in every} - {None} == set(components.specs(group))
     assert {column.kind for case in every for column in case.columns()} == set(columns())

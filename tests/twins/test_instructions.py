@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.backend import Backends
-from tests.twins import cases
+from tests.twins import cases, components
 from tests.twins.compare import first_difference, float32_limit, float64_limit
 
-MODELS = cases.components("models")
+MODELS = components.specs("models")
 # flag of the processor -> settings; oneDNN's is an upper bound, ATen's is taken without a check
 INSTRUCTIONS = {
     "sse4_1": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},

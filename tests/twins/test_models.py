@@ -10,12 +10,12 @@ import pytest
 
 from tests.support.backend import Backends
 from tests.support.made import once
-from tests.twins import cases, mutants
+from tests.twins import cases, components, mutants
 from tests.twins.cases import Case
 from tests.twins.compare import first_difference, float32_limit, float64_limit
 from tests.twins.content.base import ALONE, Arrays
 
-MODELS = cases.components("models")
+MODELS = components.specs("models")
 EVERY = pytest.mark.parametrize("model", MODELS)
 
 

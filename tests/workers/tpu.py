@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tests.twins import cases
+from tests.twins import cases, components
 from tests.twins.content.base import Arrays
 from toolkit.data.batch import rows
 from toolkit.data.split import Learned
@@ -25,7 +25,7 @@ LAYERS = ("layers", "encoder_layers", "decoder_layers")  # one of a kind compile
 
 
 def case_of(model: str) -> cases.Case:
-    fields = {f.name for f in dataclasses.fields(cases.components("models")[model])}
+    fields = {f.name for f in dataclasses.fields(components.specs("models")[model])}
     return cases.Case(model, "", dropout=0.2, changed={"models": {name: 1 for name in LAYERS if name in fields}})
 
 

@@ -14,7 +14,7 @@ from toolkit.certify.compare import KINDS, Comparison, Gap
 from toolkit.certify.worker import TRAININGS
 from toolkit.errors import writing
 from toolkit.reports import html as report
-from toolkit.reports.html import BLUE, GREEN, INK, PALE, RED, VIOLET, explain, figure, html_table, inline_image
+from toolkit.reports.html import BLUE, GREEN, INK, PALE, RED, VIOLET, figure, html_table, inline_image, legend
 from toolkit.runs.checkpoint import write as write_file
 from toolkit.runs.folder import RunFolder
 
@@ -324,7 +324,7 @@ def loss_plot(certificate: Certificate) -> Figure:
         if curve := certificate.curves.get(name):
             axes.plot(range(1, len(curve) + 1), curve, dash, color=colour, linewidth=width, label=label)
     axes.set(xlabel="optimizer step", ylabel="loss")
-    explain(axes, 4)
+    legend(axes, 4)
     return plot
 
 
@@ -357,7 +357,7 @@ def drift_plot(certificate: Certificate) -> Figure:
     axes.step(steps, limits, where="mid", color=INK, linestyle="--", linewidth=1, label="allowed")
     logarithmic(axes, "relative difference of the losses", lowest)
     axes.set(xlabel="optimizer step")
-    explain(axes, 3)
+    legend(axes, 3)
     return plot
 
 
@@ -373,7 +373,7 @@ def kinds_plot(certificate: Certificate) -> Figure:
     axes.axhline(gates.FLOAT64, color=INK, linestyle="--", linewidth=1, label="allowed")
     logarithmic(axes, "largest relative gap")
     axes.set(xlabel="optimizer step")
-    explain(axes, 5)
+    legend(axes, 5)
     return plot
 
 
@@ -394,5 +394,5 @@ def first_plot(certificate: Certificate) -> Figure:
     axes.axhline(gates.FLOAT64, color=INK, linestyle="--", linewidth=1, label="allowed in float64")
     logarithmic(axes, "relative gap")
     axes.set(xlabel="in the order of computation")
-    explain(axes, 4)
+    legend(axes, 4)
     return plot

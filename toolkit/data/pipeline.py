@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
-import weakref
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -145,6 +142,8 @@ def _misplaced(example: Example, first: dict[str, Example]) -> tuple[str, str]:
     if earlier is not example:
         kind = "duplicate file" if _paths(example) and _paths(example) == _paths(earlier) else "duplicate id"
         return kind, f"found {example.id!r} again, first in {earlier.origin}; expected unique ids and files"
+    if any("\ud800" <= character <= "\udfff" for character in example.id):
+        return "bad name", f"found the id {example.id!a}, expected a name in UTF-8"
     if example.split not in SPLITS:
         hint = nearest(example.split, SPLITS, 0.3)
         return "unknown split", f"found {example.split!r}, expected one of {', '.join(SPLITS)}{hint}"
@@ -184,7 +183,7 @@ def _repeats(columns: Columns, whole: _Whole) -> dict[int, Problem]:
     keys = list(whole.input.records)
     if not columns.target.exclusive:
         keys = [f"{one}\0{other}" for one, other in zip(keys, whole.target.records, strict=True)]
-    noun = columns.input.noun
+    same = f"the same {columns.input.noun if columns.target.exclusive else 'example'} as"
     problems: dict[int, Problem] = {}
     first: dict[str, int] = {}
     rank = {name: i for i, name in enumerate(reversed(SPLITS))}
@@ -193,11 +192,11 @@ def _repeats(columns: Columns, whole: _Whole) -> dict[int, Problem]:
         here, there = whole.examples[i], whole.examples[other]
         if columns.target.exclusive and whole.target.records[i] != whole.target.records[other]:
             classes = (whole.target.records[other], whole.target.records[i])
-            message = f"the same {noun} as {there.where}, whose class is {classes[0]!r}; this one's is {classes[1]!r}"
+            message = f"{same} {there.where}, whose class is {classes[0]!r}; this one's is {classes[1]!r}"
             problems[i] = Problem("in two classes", here.where, message)
         elif here.split != there.split:
-            message = f"the same {noun} as {there.where}, so it would be in both {there.split} and {here.split}"
-            problems[i] = Problem("in two splits", here.where, f"{message}; keep one of them")
+            message = f"{same} {there.where}, so it would be in both {there.split} and {here.split}"
+            problems[i] = Problem("in two splits", here.where, message)
     return dict(sorted(problems.items()))
 
 
@@ -325,26 +324,21 @@ class Questions:
     blank: tuple[tuple[int, str], ...] = ()
 
 
-def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learned) -> Questions:
+def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learned, cache: Path) -> Questions:
     """Decode and check a user's inputs.
-
-    Files are decoded into a temporary folder that is removed with the returned object.
 
     Args:
         run: the run's specs.
         columns: the run's columns.
         inputs: files or lines of text, depending on the input column.
         learned: the state that the run learned.
+        cache: gets the decoded files.
     """
     column = columns.input
-    problems: list[Problem] = []
+    asked, problems = parted(column.questions(inputs))
     sound: list[tuple[str, Any]] = []
     order: list[tuple[str, bool]] = []  # origin, blank or not
-    for item in column.questions(inputs):
-        if isinstance(item, tuple):
-            where, kind, message = item
-            problems.append(Problem(kind, where, message))
-            continue
+    for item in asked:
         order.append((item.origin, item.blank))
         value, kind, message = column.check(item.value)
         if kind and not item.blank:
@@ -352,7 +346,6 @@ def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learne
         elif not item.blank:
             sound.append((item.origin, value))
     origins = [origin for origin, _ in sound]
-    cache = Path(tempfile.mkdtemp(prefix="toolkit-"))
     with progress() as bars:
         decoded = column.decode([value for _, value in sound], origins, cache, bars)
     problems += [Problem(flaw.kind, origins[flaw.position], flaw.message, flaw.fatal) for flaw in decoded.flaws]
@@ -360,6 +353,4 @@ def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learne
     split, bad = fitting(run, columns, Split("inputs", names, names, decoded.values), learned)
     answered = {origin for origin, blank in order if blank}.union(split.ids)
     places = enumerate((origin, blank) for origin, blank in order if origin in answered)
-    found = Questions(split, problems + bad, tuple((i, origin) for i, (origin, blank) in places if blank))
-    weakref.finalize(found, shutil.rmtree, cache, ignore_errors=True)
-    return found
+    return Questions(split, problems + bad, tuple((i, origin) for i, (origin, blank) in places if blank))

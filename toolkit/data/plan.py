@@ -134,7 +134,6 @@ def _cut(ordered: np.ndarray, budget: float, most: int, multiple: int) -> tuple[
     end = len(ordered)
     while end > 0:
         size = max(1, int(min(most, budget / max(float(ordered[end - 1]), 1e-9), end)))
-        size = min(size, end)
         sizes.append(size - size % multiple if size > multiple else size)
         end -= sizes[-1]
     return tuple(reversed(sizes))

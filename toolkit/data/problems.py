@@ -85,7 +85,7 @@ def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
     lines = [str(problem) for problem in ordered[:LISTED]]
     if more := Counter(problem.kind for problem in ordered[LISTED:]):
         lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
-    if len(fatal) < len(problems):
+    if on_bad != "drop" and len(fatal) < len(problems):
         droppable = len(problems) - len(fatal)
         lines.append(f"Fix them, or drop {droppable} of them with dataset.on_bad=drop")
     noun = "problem" if len(problems) == 1 else "problems"

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +23,7 @@ from toolkit.data.columns.text import Text, TextFields
 from toolkit.data.example import Content, Example, File, Sentence
 from toolkit.data.problems import Problem
 from toolkit.data.source import Source
+from toolkit.data.sources.shards import Row
 
 SIDES = ("source", "target")  # columns of a pair of sentences
 
@@ -93,6 +94,16 @@ def labelled_image(
 ) -> Example:
     """Create an example of an :class:`ImageDataset`; see :class:`File` for ``image``, ``name`` and ``stamp``."""
     return Example(id, split, {"image": File(image, name, stamp), "label": label}, origin)
+
+
+def labelled_rows(rows: Iterable[Row | Problem], split: str, column: str) -> Iterator[Example | Problem]:
+    """Convert the rows of a split on the hub; ``column`` has the classes. An image's id is its position."""
+    for i, row in enumerate(rows):
+        if isinstance(row, Problem):
+            yield row
+        else:
+            name, label = f"{split}/{i:05}", row.fields[column]
+            yield labelled_image(name, split, label, row.read, row.where, row.file_name, row.stamp)
 
 
 def carve(examples: Sequence[Example], shares: Mapping[str, float], seed: int) -> list[Example]:

@@ -26,7 +26,7 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
 from toolkit.data.problems import Problem
-from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_image
+from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_rows
 from toolkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -234,11 +234,10 @@ def _unpack(archive: Path, cache: Path) -> Path:
     return target
 
 
-def _from_hub(repository: str, layout: Layout, cache: Path) -> Iterator[Example]:
+def _from_hub(repository: str, layout: Layout, cache: Path) -> Iterator[Example | Problem]:
     from toolkit.data.sources import hub
 
     column, names = layout.column, {layout.column: layout.names}
     for split in ("train", "test"):
-        for i, row in enumerate(hub.rows(repository, None, split, None, cache, (column,), "img", names)):
-            text = row.fields[column]
-            yield labelled_image(f"{split}/{i:05}", split, text, row.read, row.where, row.file_name, row.stamp)
+        rows = hub.rows(repository, None, split, None, cache, (column,), "img", names)
+        yield from labelled_rows(rows, split, column)

@@ -36,8 +36,7 @@ class CommonVoice(SpeechDataset):
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         for split in self.kept:
-            for row in hub.rows(*self._part(split), cache, ("path", "sentence")):
-                yield self.example(split, row)
+            yield from hub.examples(self, split, hub.rows(*self._part(split), cache, ("path", "sentence")))
 
     def shards(self, split: str, cache: Path) -> Shards:
         return hub.shards(*self._part(split), cache, ("path", "sentence"))

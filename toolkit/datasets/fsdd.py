@@ -66,6 +66,9 @@ class FSDD(SpeechDataset):
     def _from_hub(self, cache: Path) -> Iterator[Example | Problem]:
         for split in ("train", "test"):
             for row in hub.rows(self.repository, None, split, None, cache, ("label",)):
+                if isinstance(row, Problem):
+                    yield row
+                    continue
                 yield _recording(Path(row.file_name).stem, row.read, row.where, row.stamp) or Problem(
                     "unknown file name",
                     row.where,

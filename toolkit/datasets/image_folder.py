@@ -85,6 +85,10 @@ def _split(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
         names = ", ".join(c.name for c in classes) or "no folder"
         yield Problem("no classes", where, f"found {names}, expected a folder for each class", fatal=True)
         return
+    if split == "train" and len(classes) == 1:
+        message = f"found only the folder {classes[0].name!r}, expected one for each of at least two classes"
+        yield Problem("one class", where, f"{message}; is dataset.path the folder above them?", fatal=True)
+        return
     items = {class_folder: list(_class(root, class_folder, split)) for class_folder in classes}
     any_image = any(isinstance(item, Example) for content in items.values() for item in content)
     if not any_image:

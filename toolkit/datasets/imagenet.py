@@ -43,18 +43,16 @@ class ImageNet(ImageDataset):
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         for split in ("test",) if self.streaming else ("train", "test"):
-            for row in hub.rows(*self._part(split), cache, ("label",), "image"):
-                yield self.example(split, row)
+            yield from hub.examples(self, split, hub.rows(*self._part(split), cache, ("label",), "image"))
         if self.streaming:
-            shards = self.shards("validation", cache)
-            for number in range(len(shards.files)):
-                yield from (example for example in shards.examples(self, "validation", number) if example)
+            yield from self.shards("validation", cache).all_examples(self, "validation")
 
     def shards(self, split: str, cache: Path) -> Shards:
         """List the shards of a split; the validation split takes whole files, since a stream cannot carve images."""
         all_shards = hub.shards(*self._part(split), cache, ("label",), "image")
-        count = max(1, round(self.validation_fraction * len(all_shards.files)))
-        selection = {"train": slice(0, -count), "validation": slice(-count, None), "test": slice(None)}[split]
+        fraction, total = self.validation_fraction, len(all_shards.files)
+        first = total - max(1, round(fraction * total)) if fraction else total
+        selection = {"train": slice(first), "validation": slice(first, None), "test": slice(None)}[split]
         return replace(all_shards, files=all_shards.files[selection])
 
     def example(self, split: str, row: Row) -> Example:

@@ -23,7 +23,7 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
 from toolkit.data.problems import Problem
-from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_image
+from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_rows
 from toolkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class FashionMNIST(FourFiles):
         else:
             yield from local(folder, CLOTHING)
 
-    def _from_hub(self, cache: Path, first: str) -> Iterator[Example]:
+    def _from_hub(self, cache: Path, first: str) -> Iterator[Example | Problem]:
         try:
             yield from _from_hub(self.repository, CLOTHING, cache)
         except DataError as error:
@@ -135,13 +135,12 @@ def _fetch(cache: Path, progress: Bars) -> Path:
     return target
 
 
-def _from_hub(repository: str, names: Sequence[str], cache: Path) -> Iterator[Example]:
+def _from_hub(repository: str, names: Sequence[str], cache: Path) -> Iterator[Example | Problem]:
     from toolkit.data.sources import hub
 
     for split in ("train", "test"):
-        for i, row in enumerate(hub.rows(repository, None, split, None, cache, ("label",), "image", {"label": names})):
-            text = row.fields["label"]
-            yield labelled_image(f"{split}/{i:05}", split, text, row.read, row.where, row.file_name, row.stamp)
+        rows = hub.rows(repository, None, split, None, cache, ("label",), "image", {"label": names})
+        yield from labelled_rows(rows, split, "label")
 
 
 def local(root: Path, names: Sequence[str]) -> Iterator[Example | Problem]:

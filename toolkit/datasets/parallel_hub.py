@@ -47,7 +47,8 @@ class _Official(PairDataset):
     def check(self) -> Iterator[tuple[str, str]]:
         yield from PairDataset.check(self)
         if self.streaming and self.path:
-            yield "path", "found beside streaming, but text files are read as a whole; dataset=pair_shards reads shards"
+            message = "text files are read as a whole; to stream files of your own, set dataset=pair_shards"
+            yield "path", f"found {self.path} with dataset.streaming=true: {message}"
 
     def example(self, split: str, row: Row) -> Example | Problem:
         texts = row.fields.get("translation", row.fields)
@@ -207,4 +208,4 @@ def _columns(columns: Sequence[str]) -> Callable[[Any], Any]:
 
 
 def _by_language(languages: tuple[str, str]) -> Callable[[Any], Any]:
-    return lambda block: ([row.get(language) for language in languages] for row in block["translation"])
+    return lambda block: ([(row or {}).get(language) for language in languages] for row in block["translation"])

@@ -27,9 +27,7 @@ LABEL = ("label", "class", "cls", "image/class/text", "image/class/label")
 def read_all(dataset: Source, cache: Path) -> Iterator[Example | Problem]:
     """Yield all examples of a dataset, except those of a streamed split."""
     for split in dataset.kept:
-        shards = dataset.shards(split, cache)
-        for number in range(len(shards.files)):
-            yield from (example for example in shards.examples(dataset, split, number) if example)
+        yield from dataset.shards(split, cache).all_examples(dataset, split)
 
 
 def _require_path(dataset: Any) -> Iterator[tuple[str, str]]:

@@ -34,9 +34,7 @@ class SpeechCommands(SpeechDataset):
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         for split in self.kept:
-            for row in hub.rows(*self._part(split), cache, ("file", "label")):
-                if example := self.example(split, row):
-                    yield example
+            yield from hub.examples(self, split, hub.rows(*self._part(split), cache, ("file", "label")))
 
     def shards(self, split: str, cache: Path) -> Shards:
         return hub.shards(*self._part(split), cache, ("file", "label"))

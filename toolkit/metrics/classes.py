@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from toolkit.metrics.metric import Metric
-from toolkit.metrics.text import cleaned
 
 ACCURACY, TOP5 = Metric("accuracy", "larger"), Metric("top5", "larger")
 Rows = Sequence[Mapping[str, Any]]  # each has "reference" and "hypothesis"
@@ -21,7 +20,7 @@ def accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     Raises:
         ValueError: the numbers of references and hypotheses differ.
     """
-    right = sum(cleaned(r) == cleaned(h) for r, h in zip(references, hypotheses, strict=True))
+    right = sum(r == h for r, h in zip(references, hypotheses, strict=True))
     return right / max(1, len(references))
 
 

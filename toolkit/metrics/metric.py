@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,9 +22,9 @@ class Metric:
     decimals: int | None = None
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Tell if a value is better than the best one so far, which may be NaN."""
+        """Tell if a value is better than the best one so far, which may be NaN; NaN is never better than a number."""
         sign = 1 if self.better == "smaller" else -1
-        return best is None or not sign * value >= sign * best
+        return best is None or (math.isnan(best) and not math.isnan(value)) or sign * value < sign * best
 
     def format(self, value: float) -> str:
         """Format a value for people: rates in percent, other figures on their scale."""

@@ -5,10 +5,10 @@ Both sides are compared in Unicode NFC, with runs of white space replaced by one
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from toolkit.data.columns.text import clean
 from toolkit.metrics.metric import Metric
 
 WER, CER = Metric("wer"), Metric("cer")
@@ -18,12 +18,12 @@ CHRF = Metric("chrf", "larger", 2)
 
 def wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Return the word error rate of a corpus as a fraction; see :func:`error_rate`."""
-    return error_rate([cleaned(r).split() for r in references], [cleaned(h).split() for h in hypotheses])
+    return error_rate([clean(r).split() for r in references], [clean(h).split() for h in hypotheses])
 
 
 def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Return the character error rate of a corpus as a fraction, spaces counted; see :func:`error_rate`."""
-    return error_rate([cleaned(r) for r in references], [cleaned(h) for h in hypotheses])
+    return error_rate([clean(r) for r in references], [clean(h) for h in hypotheses])
 
 
 def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> float:
@@ -95,7 +95,7 @@ def _translation_score(name: str, references: Sequence[str], hypotheses: Sequenc
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
     if not references:
         return 0.0
-    expected, actual = [cleaned(text) for text in references], [cleaned(text) for text in hypotheses]
+    expected, actual = [clean(text) for text in references], [clean(text) for text in hypotheses]
     return float(_sacrebleu(name).corpus_score(actual, [expected]).score)
 
 
@@ -117,7 +117,7 @@ def align(reference: str, hypothesis: str) -> list[list[str]]:
     """
     from rapidfuzz.distance import Levenshtein
 
-    expected, actual = cleaned(reference).split(), cleaned(hypothesis).split()
+    expected, actual = clean(reference).split(), clean(hypothesis).split()
     rows: list[list[str]] = []
     for op in Levenshtein.opcodes(expected, actual):
         a, b = expected[op.src_start : op.src_end], actual[op.dest_start : op.dest_end]
@@ -131,8 +131,3 @@ def align(reference: str, hypothesis: str) -> list[list[str]]:
             case "insert":
                 rows += [["I", "", word] for word in b]
     return rows
-
-
-def cleaned(text: str) -> str:
-    """Return a text in Unicode NFC with single spaces, the form in which texts are compared."""
-    return " ".join(unicodedata.normalize("NFC", text).split())

@@ -78,6 +78,6 @@ def inline_image(plot: Figure) -> str:
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
 
 
-def explain(axes: Axes, columns: int) -> None:
+def legend(axes: Axes, columns: int) -> None:
     """Draw the legend above the plot."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)

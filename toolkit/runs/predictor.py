@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,10 +56,11 @@ class Predictor:
         """
         if isinstance(inputs, str | Path):
             raise ConfigError(f"inputs: found {str(inputs)!r}, expected a list: [{str(inputs)!r}]")
-        questions = pipeline.questions(self.run, self.columns, inputs, self.learned)
-        for line in judge(questions.problems, self.run.dataset.on_bad, "a prediction").lines:
-            warn(f"dropped: {line}")
-        return self._answer(questions)
+        with tempfile.TemporaryDirectory(prefix="toolkit-") as cache:
+            questions = pipeline.questions(self.run, self.columns, inputs, self.learned, Path(cache))
+            for line in judge(questions.problems, self.run.dataset.on_bad, "a prediction").lines:
+                warn(f"dropped: {line}")
+            return self._answer(questions)
 
     def _answer(self, questions: Questions) -> list[Row]:
         """Answer the usable inputs, in their order."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.reports.html import BLUE, INK, PALE, RED, explain, figure
+from toolkit.reports.html import BLUE, INK, PALE, RED, figure, legend
 from toolkit.sweeps import search, state
 from toolkit.sweeps.state import Objective, State, Trial
 
@@ -105,7 +105,7 @@ def against(sweep: State, done: Sequence[Trial]) -> Figure | None:
             )
         axes.set(xlabel=key, ylabel=objective.name if not place % columns else "")
         if not place and "backend" in sweep.axes:
-            explain(axes, 2)
+            legend(axes, 2)
     return plot
 
 
@@ -206,5 +206,5 @@ def curves(sweep: State, folder: Path) -> Figure | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metric != "loss":
         percent(axes.yaxis, sweep.objectives[0])
-    explain(axes, 4)
+    legend(axes, 4)
     return plot

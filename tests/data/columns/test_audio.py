@@ -111,7 +111,7 @@ def test_recordings_given_to_a_run(data: Path, tmp_path: Path) -> None:
     (tmp_path / "page.wav").write_bytes(b"<html>")
     (tmp_path / "other.wav").write_bytes(encoded(waveform(80, 0.5, 8000), 8000))
     good, page = str(tmp_path / "other.wav"), str(tmp_path / "page.wav")
-    given = questions(run, columns_of(run), [good, page, "gone.wav", good, str(data)], known)
+    given = questions(run, columns_of(run), [good, page, "gone.wav", good, str(data)], known, tmp_path / "inputs")
     assert given.split.ids == [good, good] and given.split.target is None
     assert given.split.input.lengths.tolist() == [RATE // 2] * 2
     assert [(problem.where, problem.kind) for problem in given.problems] == [

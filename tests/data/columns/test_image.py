@@ -15,7 +15,7 @@ from tests.support.bad_pictures import encoded, good_folder, pixels
 from tests.support.corpora import learned, no_decoding, prepare, sizes
 from tests.support.image_runs import all_pixels, folder, run_of
 from toolkit.data.columns.column import columns_of
-from toolkit.data.columns.image import Image
+from toolkit.data.columns.image import Image, ImageValues
 from toolkit.data.media import image
 from toolkit.data.pipeline import load, questions, usable
 from toolkit.data.split import Corpus, batch_fields, batched
@@ -163,7 +163,7 @@ def test_images_given_to_a_run(data: Path, tmp_path: Path) -> None:
     (tmp_path / "large.jpg").write_bytes(encoded(pixels(80, 50, 90), "JPEG"))
     (tmp_path / "page.png").write_bytes(b"<html>")
     large, page = str(tmp_path / "large.jpg"), str(tmp_path / "page.png")
-    given = questions(run, columns_of(run), [large, page, "gone.png", large, str(data)], known)
+    given = questions(run, columns_of(run), [large, page, "gone.png", large, str(data)], known, tmp_path / "inputs")
     split, problems = given.split, given.problems
     assert split.ids == [large, large] and len(split) == 2
     assert [problem.kind for problem in problems] == ["no such file", "not a file", "mislabelled"]
@@ -171,3 +171,16 @@ def test_images_given_to_a_run(data: Path, tmp_path: Path) -> None:
     found = batched(run, columns_of(run), split, known, False).collator(np.arange(2), 0)
     assert found["images"].shape == (2, 12, 12, 3)
     assert Image.answer.format(id=split.ids[0], hypothesis="cat") == f"{large}\tcat"
+
+
+def test_images_of_other_channels_than_the_given_mean_are_named(data: Path, tmp_path: Path) -> None:
+    run = run_of(folder(data, size=12), normalize="given", mean=(0.5,) * 3, std=(0.2,) * 3)
+    known = learned(run, prepare(run.dataset, tmp_path / "cache"), tmp_path / "run")
+    grey = ImageValues(["digest"], (), np.zeros(1, np.int64), (12, 12, 1))
+    (flaw,) = columns_of(run).input.unfit(grey, known.input)
+    assert flaw.fatal and flaw.message == "features.mean: found 3 values, expected 1, one for each channel"
+    plain = run_of(folder(data, size=12))
+    (flaw,) = columns_of(plain).input.unfit(grey, known.input)
+    assert flaw.message == "found (12, 12, 1) (height, width, channels), expected (12, 12, 3) as in training; " + (
+        "set dataset.channels=3"
+    )

@@ -178,7 +178,7 @@ def test_given_lines(small: ParallelText, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "lines.txt").write_bytes(b"\xef\xbb\xbfthe red house\r\n\r\nshe sleeps\r\n")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a  green tree\nb\0d\n")))
     inputs = ["the old man", str(tmp_path / "lines.txt"), "-", "house " * 21, "x" * 5000]
-    given = questions(run, columns_of(run), inputs, known)
+    given = questions(run, columns_of(run), inputs, known, tmp_path)
     split, bad = given.split, given.problems
     assert split.input.texts == ["the old man", "the red house", "she sleeps", "a green tree"]
     assert split.ids == [
@@ -224,7 +224,9 @@ def test_standard_input_is_read_like_a_file(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
     (tmp_path / "lines.txt").write_bytes(text)
     for name in ("-", str(tmp_path / "lines.txt")):
-        given = questions(run, columns_of(run), [name], known)
+        given = questions(run, columns_of(run), [name], known, tmp_path)
         assert given.split.input.texts == sources
         assert [place for place, _ in given.blank] == blank
-        assert [problem.kind for problem in given.problems] == kinds
+        # of a file that cannot be read, no line is left to keep
+        found = [(problem.kind, problem.fatal) for problem in given.problems]
+        assert found == [(kind, kind == "not UTF-8") for kind in kinds]

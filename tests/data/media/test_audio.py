@@ -24,14 +24,15 @@ def written(samples: np.ndarray, rate: int, kind: str, subtype: str | None = Non
     return stream.getvalue()
 
 
-def written_by_ffmpeg(samples: np.ndarray, rate: int, container: str, codec: str) -> bytes:
+def written_by_ffmpeg(samples: np.ndarray, rate: int, container: str, codec: str, channels: int = 1) -> bytes:
     stream = io.BytesIO()
     with av.open(stream, "w", format=container) as out:
-        track = out.add_stream(codec, rate=rate, layout="mono")
+        layout = "mono" if channels == 1 else "stereo"
+        track = out.add_stream(codec, rate=rate, layout=layout)
         pcm = (samples * 32767).astype(np.int16)[None]
         frame = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
         frame.sample_rate = rate
-        for part in [*av.AudioResampler(format=track.format, rate=rate, layout="mono").resample(frame), None]:
+        for part in [*av.AudioResampler(format=track.format, rate=rate, layout=layout).resample(frame), None]:
             for packet in track.encode(part):
                 out.mux(packet)
     return stream.getvalue()
@@ -147,3 +148,17 @@ def test_random_bytes_never_crash() -> None:
             except audio.BadAudio:
                 continue
             assert np.isfinite(decoded).all()
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_stream_whose_number_of_channels_changes_is_refused(first: int) -> None:
+    data = b"".join(written_by_ffmpeg(tone(), RATE, "adts", "aac", channels) for channels in (first, 3 - first))
+    with pytest.raises(audio.BadAudio, match="the number of channels changes: 1 and 2"):
+        audio.decode(data, "a.aac", RATE)
+
+
+def test_what_is_no_audio_file_is_refused_without_a_format() -> None:
+    with pytest.raises(audio.BadAudio, match="begins with bytes 00 01, expected an audio file"):
+        audio.decode(b"\0\1", "recording", RATE)
+    with pytest.raises(audio.BadAudio, match="found ndarray, expected the bytes of a file"):
+        audio.decode(tone(), "a.wav", RATE)  # type: ignore[arg-type]

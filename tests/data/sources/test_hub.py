@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,26 @@ def test_imagenets_last_files_are_set_apart_from_a_stream(tmp_path):
     counts = Counter(example.split for example in dataset.examples(tmp_path / "cache", None))
     assert counts == {"validation": 8, "test": 2}
     assert {e.values["label"] for e in of_shards(dataset, "train", tmp_path)} == {"tench", "goldfish"}
+    whole = replace(dataset, validation_fraction=0.0)
+    assert [len(whole.shards(split, tmp_path).files) for split in SPLITS] == [3, 0, 1]
+
+
+def test_nulls_and_classes_without_a_name_are_named(tmp_path):
+    rows = [{"id": "1", "text": None}, {"id": None, "text": "A"}, {"id": "3", "text": "B"}]
+    parts = dict.fromkeys(("train.100", "validation", "test"), rows)
+    path = hub.recordings(tmp_path / "speech", "clean", parts, {"id": hub.STRING, "text": hub.STRING})
+    found = list(librispeech.LibriSpeech(path=str(path)).examples(tmp_path / "cache", None))[:3]
+    assert [str(item).rpartition("train.100, ")[2] for item in found[:2]] == [
+        "row 0: missing field: found null in text, expected a value",
+        "row 1: missing field: found null in id, expected a value",
+    ]
+    assert found[2].id == "3"
+
+    label = {"_type": "ClassLabel", "names": ["yes", "no"]}
+    parts = {split: [{"file": f"{split}.wav", "label": -1}] for split in SPLITS}
+    path = hub.recordings(tmp_path / "commands", "v0.02", parts, {"file": hub.STRING, "label": label})
+    problem, *_ = speech_commands.SpeechCommands(path=str(path)).examples(tmp_path / "cache", None)
+    assert "bad label: found class -1 in label, expected 0 to 1" in str(problem)
 
 
 def test_an_unreachable_hub_and_missing_columns_are_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from toolkit.data.batch import Batch, Fields, pad, widths
 from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, files, flaws, selected
 from toolkit.data.example import File
 from toolkit.data.media import audio
+from toolkit.data.problems import Problem
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -207,6 +208,6 @@ class Audio(Column[AudioValues]):
     def batcher(self, values: AudioValues, learned: Any, seed: int | None) -> AudioBatcher:
         return AudioBatcher(values, self.component, seed)
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
+    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
         """Yield each input as a file."""
         return files(inputs, self.noun)

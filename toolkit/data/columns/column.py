@@ -17,6 +17,7 @@ import numpy as np
 
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.example import File
+from toolkit.data.problems import Problem
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -234,8 +235,8 @@ class Column(Generic[V]):
 
     # --- prediction ---
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
-        """Convert a user's inputs to values, or to where, kind and message of a problem."""
+    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
+        """Convert a user's inputs to values, or to the problems with them."""
         raise NotImplementedError
 
 
@@ -315,19 +316,21 @@ def selected(values: Any, kept: Sequence[int], **others: Any) -> Any:
     return replace(values, **others)
 
 
-def files(inputs: Sequence[str], noun: str) -> Iterator[Question | tuple[str, str, str]]:
-    """Yield a user's inputs as files, or where, kind and message of a problem; ``noun`` names their content."""
+def files(inputs: Sequence[str], noun: str) -> Iterator[Question | Problem]:
+    """Yield a user's inputs as files, or the problems with them; ``noun`` names their content."""
     for name in inputs:
         path = Path(name)
         try:
             folder = stat.S_ISDIR(path.stat().st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            yield name, "no such file", f"found nothing at {path.absolute()}, expected a file with the {noun}"
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # of a name with a NUL character
+            message = f"found nothing at {path.absolute()}, expected a file with the {noun}"
+            yield Problem("no such file", name, message)
         except OSError:  # decoding finds it again, and reports it
             yield Question(name, File(path))
         else:
             if folder:
-                yield name, "not a file", f"found a folder, expected a file with the {noun}; give the files in it"
+                message = f"found a folder, expected a file with the {noun}; give the files in it"
+                yield Problem("not a file", name, message)
             else:
                 yield Question(name, File(path))
 

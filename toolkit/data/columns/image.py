@@ -16,7 +16,8 @@ from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, files, flaws, selected
 from toolkit.data.example import File
-from toolkit.errors import reading
+from toolkit.data.problems import Problem
+from toolkit.errors import ConfigError, reading
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -62,7 +63,7 @@ class ImageFeatures(Protocol):
     def load(self, folder: Path) -> dict[str, np.ndarray]: ...
 
     def draw_batch(
-        self, height: int, width: int, seed: int | None, epoch: int, examples: np.ndarray
+        self, height: int, width: int, seed: int, epoch: int, examples: np.ndarray
     ) -> dict[str, np.ndarray]: ...
 
 
@@ -189,12 +190,18 @@ class Image(Column[ImageValues]):
         return learned.state
 
     def unfit(self, values: ImageValues, learned: ImageState) -> Iterator[Flaw]:
-        if len(values) and (shape := tuple(self.component.shape(*values.shape))) != (expected := self.size(learned)):
-            message = (
-                f"found {shape} (height, width, channels), expected {expected} as in training; set dataset.size=N or "
-                "dataset.channels=1|3"
-            )
-            yield Flaw(0, "another shape", message, fatal=True)
+        if not len(values):
+            return
+        expected = self.size(learned)
+        try:
+            shape = tuple(self.component.shape(*values.shape))
+        except ConfigError as error:  # features.mean has other channels
+            yield Flaw(0, "another shape", "; ".join(error.problems), fatal=True)
+            return
+        if shape != expected:
+            message = f"found {shape} (height, width, channels), expected {expected} as in training"
+            advice = "dataset.size=N" if shape[:2] != expected[:2] else f"dataset.channels={expected[2]}"
+            yield Flaw(0, "another shape", f"{message}; set {advice}", fatal=True)
 
     def fields(self) -> Fields:
         return FIELDS
@@ -207,7 +214,7 @@ class Image(Column[ImageValues]):
         bare = replace(values, digests=[], shape=values.shape if len(values) else learned.shape)
         return ImageBatcher(bare, self.component, seed)
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
+    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
         """Yield each input as a file."""
         return files(inputs, self.noun)
 

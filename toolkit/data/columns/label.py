@@ -13,7 +13,8 @@ import numpy as np
 
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, absent, selected
-from toolkit.data.problems import nearest
+from toolkit.data.columns.text import bad_text
+from toolkit.data.problems import Problem, nearest
 from toolkit.errors import DataError, reading
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FIELDS: Fields = {"labels": (("batch",), np.int32)}
 FILE = "classes.json"
 SHOWN = 10  # classes named in a message
+DIGITS = 18  # of a class name that is sorted as a number
 
 
 class Classes:
@@ -72,7 +74,7 @@ class Classes:
 
 
 def _order(name: str) -> tuple[bool, int, str]:
-    number = int(name) if name.isdecimal() else None
+    number = int(name) if name.isdecimal() and len(name) <= DIGITS else None
     return number is None, number or 0, name
 
 
@@ -148,7 +150,9 @@ class Label(Column[LabelValues]):
 
     def check(self, value: object) -> tuple[object, str, str]:
         name = "" if absent(value) else unicodedata.normalize("NFC", str(value))
-        return (name, "", "") if name.strip() else (name, "no class", "found no class name")
+        if not name.strip():
+            return name, "no class", "found no class name"
+        return name, *bad_text(name)
 
     def decode(
         self, values: Sequence[str], wheres: Sequence[str], cache: Path | None, progress: Bars
@@ -191,6 +195,6 @@ class Label(Column[LabelValues]):
         assert values.ids is not None
         return LabelBatcher(values.ids)
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
+    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
         """Yield each input as the name of a class."""
         yield from (Question(name, name) for name in inputs)

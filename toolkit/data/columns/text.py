@@ -16,6 +16,7 @@ from toolkit.config.spec import option, spec
 from toolkit.data.batch import Batch, Fields, pad, widths
 from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, Role, absent, selected
 from toolkit.data.example import Sentence
+from toolkit.data.problems import Problem
 from toolkit.data.sources.lines import BOM, read_lines, split_lines
 
 if TYPE_CHECKING:
@@ -233,16 +234,16 @@ class Text(Column[TextValues]):
         assert values.tokens is not None
         return TextBatcher(values.tokens, self.role)
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | tuple[str, str, str]]:
+    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
         """Yield the lines of each input: a file, "-" for standard input, or a line itself."""
         for number, text in enumerate(inputs, 1):
             lines, where = _input_lines(text)
-            if isinstance(lines, tuple):
+            if isinstance(lines, Problem):
                 yield lines
                 continue
             for n, line in enumerate(lines, 1):
                 origin = f"{where}, line {n}" if where else f"input {number}"
-                yield Question(origin, Sentence(line, self.name), blank=not clean(line))
+                yield Question(origin, line, blank=not clean(line))
 
 
 def clean(text: str) -> str:
@@ -267,16 +268,12 @@ def bad_text(text: str) -> tuple[str, str]:
     return "control character", f"found U+{ord(character):04X}{name} at {place}, expected text"
 
 
-def _input_lines(text: str) -> tuple[list[str] | tuple[str, str, str], str]:
+def _input_lines(text: str) -> tuple[list[str] | Problem, str]:
     """Read the lines of an input; return them, or the problem with them, and the name of their file."""
     if text == "-":
-        lines, where = split_lines(sys.stdin.buffer.read(), "standard input"), "standard input"
-    else:
-        try:
-            is_file = Path(text).is_file()
-        except (OSError, ValueError):  # longer than a name can be, or with a NUL
-            is_file = False
-        if not is_file:
-            return [text], ""
-        lines, where = read_lines(Path(text), text), text
-    return (lines, where) if isinstance(lines, list) else ((lines.where, lines.kind, lines.message), where)
+        return split_lines(sys.stdin.buffer.read(), "standard input"), "standard input"
+    try:
+        is_file = Path(text).is_file()
+    except (OSError, ValueError):  # longer than a name can be, or with a NUL
+        is_file = False
+    return (read_lines(Path(text), text), text) if is_file else ([text], "")

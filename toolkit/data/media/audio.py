@@ -62,6 +62,8 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
     """
     import soxr
 
+    if not isinstance(data, bytes):
+        raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
     if not data:
         raise BadAudio("empty", "the file has 0 bytes")
     kind = _detect_format(data, PurePath(name).suffix.lower())
@@ -107,7 +109,7 @@ def sniff(data: bytes) -> str | None:
 
 def _detect_format(data: bytes, suffix: str) -> str:
     expected, found = FORMATS.get(suffix), sniff(data)
-    if found == expected or (expected is None and found in _SUFFIXES):
+    if found in _SUFFIXES and expected in (found, None):
         return str(found)
     if expected == "G.722" and found != "text":
         return expected  # raw codec bytes: any first bytes are valid
@@ -210,6 +212,8 @@ def _by_ffmpeg(data: bytes, kind: str) -> tuple[np.ndarray, int]:
             rate = int(stream.rate)
     except av.FFmpegError as error:
         raise BadAudio("unreadable", f"not a valid {kind} file: {error.strerror}") from None
+    if len(counts := {len(block) for block in blocks}) > 1:
+        raise BadAudio("unreadable", f"the number of channels changes: {' and '.join(map(str, sorted(counts)))}")
     channels = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1), np.float32)
     # A codec's delay and padding may be missing at the ends; no codec has more than 0.1 s and 1 %.
     if not raw and len(channels) / rate < 0.99 * declared - 0.1:

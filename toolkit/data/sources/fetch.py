@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from toolkit.errors import DataError
+from toolkit.errors import UNWRITABLE, DataError, disk_error
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -120,6 +120,7 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
 
     Raises:
         DataError: damaged, too large, or with a member whose name or kind could point outside ``target``.
+        RunError: the disk is full or not writable.
     """
     count, budget = 0, LARGEST
     try:
@@ -142,6 +143,8 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
                 out.write_bytes(gunzip(data, file.name) if member.name.endswith(".gz") else data)
                 count += 1
     except (tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            raise disk_error(error, target) from error
         raise DataError(f"{file.name}: damaged archive ({error}); remove it and try again") from error
     return count
 

@@ -6,13 +6,23 @@ Downloading from the hub is untested (the tests read local repositories with the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from toolkit.data.example import Example
+from toolkit.data.problems import Problem
+from toolkit.data.source import Source
 from toolkit.data.sources.shards import Row, Shard, Shards, readable
 from toolkit.errors import DataError
+
+
+def examples(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Iterator[Example | Problem]:
+    """Convert the rows of a split by ``dataset.example``, which may skip some."""
+    for row in rows:
+        if example := row if isinstance(row, Problem) else dataset.example(split, row):
+            yield example
 
 
 def rows(
@@ -24,8 +34,8 @@ def rows(
     columns: Sequence[str],
     content: str = "audio",
     labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> Iterator[Row]:
-    """Yield the rows of one split, with class labels as names.
+) -> Iterator[Row | Problem]:
+    """Yield the rows of one split, with class labels as names, or the problems with them.
 
     Args:
         source: repository on the hub, or a local folder.
@@ -51,11 +61,25 @@ def rows(
         # chunk by chunk: combining them would read and copy the files too, 140 GB in ImageNet
         files = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
         for i, (fields, file) in enumerate(zip(block, files, strict=True), start):
+            origin = f"{where}, row {i}"
+            if bad := _bad_fields(fields, names):
+                yield Problem(bad[0], origin, bad[1])
+                continue
             labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
             # The fingerprint identifies the version of the data in the library's cache.
             stamp = f"{source} {name} {split} {data._fingerprint} {i}"
             file_name = Path(file or "").name
-            yield Row(labelled, _reader(table, content, i), file_name, f"{where}, row {i}", stamp, f"{i:07}")
+            yield Row(labelled, _reader(table, content, i), file_name, origin, stamp, f"{i:07}")
+
+
+def _bad_fields(fields: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
+    """Return kind and message of a field that is null, or of a class that has no name (the hub writes -1 for none)."""
+    for column, value in fields.items():
+        if value is None:
+            return "missing field", f"found null in {column}, expected a value"
+        if column in names and value not in range(len(names[column])):
+            return "bad label", f"found class {value} in {column}, expected 0 to {len(names[column]) - 1}"
+    return None
 
 
 def load(
@@ -121,6 +145,8 @@ def shards(
 def _reader(table: Any, content: str, i: int) -> Callable[[], bytes]:
     def read() -> bytes:
         file = table[i : i + 1].column(content)[0].as_py()
+        if file is None:  # a null
+            return b""
         return file["bytes"] if file["bytes"] is not None else Path(file["path"]).read_bytes()
 
     return read

@@ -85,6 +85,11 @@ class Shards:
         for row in self.rows(number, start):
             yield row if isinstance(row, Problem) else dataset.example(split, row)
 
+    def all_examples(self, dataset: Source, split: str) -> Iterator[Example | Problem]:
+        """Convert all records of all shards, without those to skip."""
+        for number in range(len(self.files)):
+            yield from (example for example in self.examples(dataset, split, number) if example)
+
     def rows(self, number: int, start: int = 0) -> Iterator[Row | Problem]:
         """Yield the records of a shard, starting at ``start``, or the problems with them.
 

@@ -137,9 +137,7 @@ class Image:
         """Return the box of a whole image: ``(4,)`` int32, top, left, height and width in pixels."""
         return np.array([0, 0, height, width], np.int32)
 
-    def draw_batch(
-        self, height: int, width: int, seed: int | None, epoch: int, examples: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def draw_batch(self, height: int, width: int, seed: int, epoch: int, examples: np.ndarray) -> dict[str, np.ndarray]:
         """Draw the augmentation of a batch of training images.
 
         The draws of an example depend only on (seed, epoch, example), not on backend, batch or worker; ``partners`` are
@@ -147,7 +145,7 @@ class Image:
 
         Args:
             height, width: size of the images in pixels.
-            seed: None means no augmentation, for evaluation.
+            seed, epoch: key the draws.
             examples: ``(batch,)`` positions in the split.
 
         Returns:
@@ -162,8 +160,6 @@ class Image:
             "partners": np.roll(np.arange(count, dtype=np.int32), -1),  # the plan has shuffled
             "shares": np.ones(count, np.float32),
         }
-        if seed is None:
-            return drawn
         long = self.crop == "random_resized" or self.erase.probability > 0
         chance = uniform(seed, "image", epoch, examples, WORDS if long else SIZES)
         if self.crop == "pad":
