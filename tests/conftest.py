@@ -84,7 +84,7 @@ LONGEST = (
     "twins/test_models",
     "certify/test_certify",
     "training/test_loss_scale",
-    "tasks/test_seq2seq",
+    "cli/test_run",
     "training/test_tpu",
     "faults/test_disk",
     "sweeps/test_sweeps",

@@ -107,8 +107,7 @@ PLACES: dict[Callable[[], Any], str] = {
     decay: "step 1, weight blocks.0.batch_norm.weight: ",
 }
 NAMES = {mismatch.__name__: mismatch for mismatch in PLACES}
-# mismatch -> the losses show it in float32; a running mean takes no part in training
-IN_FLOAT32 = {"none": False, "norm_epsilon": True, "schedule": True, "norm_momentum": False}
+IN_FLOAT32 = {"none": False, "norm_epsilon": True}  # mismatch -> the losses show it in float32
 
 
 def recorded_in_float32(backend: str) -> list[str]:

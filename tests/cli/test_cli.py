@@ -18,7 +18,7 @@ from toolkit.config import process, source
 ROOT = Path(__file__).parents[2]
 
 
-def toolkit(*arguments, code=0):
+def started(*arguments, code=0):
     done = subprocess.run(
         [sys.executable, "-m", "toolkit.run", *arguments], capture_output=True, text=True, timeout=120
     )
@@ -38,13 +38,13 @@ def until(condition, seconds=60):
 
 
 def test_help_lists_recipes_backends_groups_and_overrides(place):
-    text = toolkit("--help").stdout
+    text = started("--help").stdout
     for group in source.GROUPS:
         assert all(name in text for name in source.options(group)), group
     for word in ("backend=torch|tf", "optimizer.lr=", "resume=", "evaluate=", "allow=", "exit codes", "--cfg job"):
         assert word in text
-    assert toolkit().stdout == text
-    assert toolkit(source.options("recipe")[0], "-h").stdout == text
+    assert started().stdout == text
+    assert started(source.options("recipe")[0], "-h").stdout == text
 
 
 def test_help_needs_not_even_hydra():
@@ -53,15 +53,15 @@ def test_help_needs_not_even_hydra():
 
 
 def test_the_composed_config_is_shown(place):
-    shown = toolkit("recipe=asr", "optimizer.lr=0.125", "--cfg", "job").stdout
+    shown = started("recipe=asr", "optimizer.lr=0.125", "--cfg", "job").stdout
     assert "lr: 0.125" in shown and "time_masks:" in shown and "recipe: asr" in shown
-    assert "max_epochs: 3" in toolkit("recipe=asr", "trainer.max_epochs=3", "--cfg", "job", "-p", "trainer").stdout
+    assert "max_epochs: 3" in started("recipe=asr", "trainer.max_epochs=3", "--cfg", "job", "-p", "trainer").stdout
     assert not list(place.iterdir())
 
 
 @pytest.mark.parametrize("flags", [[], ["-m"], ["--cfg", "job"]])
 def test_a_bad_config_is_refused_at_once_and_whole(place, flags):
-    done = toolkit("recipe=asr", "model=conformr_ctc", "optimizer.lr=fast", *flags, code=2)
+    done = started("recipe=asr", "model=conformr_ctc", "optimizer.lr=fast", *flags, code=2)
     assert "did you mean conformer_ctc?" in done.stderr and "optimizer.lr: found 'fast'" in done.stderr
     assert "Traceback" not in done.stderr and not done.stdout
     assert not list(place.iterdir())
@@ -69,11 +69,11 @@ def test_a_bad_config_is_refused_at_once_and_whole(place, flags):
 
 @pytest.mark.parametrize("flag", ["--experimental-rerun=x.pickle", "--config-path=x", "--config-name=x"])
 def test_flags_that_would_go_around_the_check_are_refused(place, flag):
-    assert flag.split("=")[0] in toolkit("recipe=asr", flag, code=2).stderr
+    assert flag.split("=")[0] in started("recipe=asr", flag, code=2).stderr
 
 
 def test_a_run_gets_its_config_and_its_folder(place):
-    toolkit("recipe=asr", "backend=tf", "optimizer.lr=0.5")
+    started("recipe=asr", "backend=tf", "optimizer.lr=0.5")
     (folder,) = place.glob("outputs/asr/tf/*")
     found = facts(folder)
     assert found["config"]["optimizer"]["lr"] == 0.5 and found["config"]["run_dir"] == str(folder.relative_to(place))
@@ -81,7 +81,7 @@ def test_a_run_gets_its_config_and_its_folder(place):
     assert found["keras"] == "tensorflow"
     stubs = [".lock", "begun", "facts.json", "metrics.jsonl", "results.json"]
     assert sorted(path.name for path in folder.iterdir()) == stubs  # and nothing of Hydra's
-    toolkit("recipe=asr", "run_dir=here/and there")
+    started("recipe=asr", "run_dir=here/and there")
     assert facts(place / "here" / "and there")["config"]["backend"] == "torch"
 
 
@@ -96,7 +96,7 @@ def test_a_run_gets_its_config_and_its_folder(place):
     ],
 )
 def test_the_exit_code_says_how_a_run_ended(place, seed, code, says, trace):
-    done = toolkit("recipe=asr", f"seed={seed}", code=code)
+    done = started("recipe=asr", f"seed={seed}", code=code)
     assert says in done.stderr and ("Traceback" in done.stderr) == trace
 
 
@@ -117,7 +117,7 @@ def test_a_sweep_runs_every_job_in_a_process_of_its_own(toolkit, place):
 
 def test_a_sweep_that_goes_well_exits_with_0_into_the_folder_that_is_given(place):
     odd = "it's a folder, with = signs"
-    toolkit("recipe=asr", "seed=0,7", f'run_dir="{odd}"', "-m")
+    started("recipe=asr", "seed=0,7", f'run_dir="{odd}"', "-m")
     assert sorted(facts(place / odd / n)["config"]["seed"] for n in ("0", "1")) == [0, 7]
 
 
@@ -157,8 +157,8 @@ def test_a_job_is_asked_to_stop_when_its_sweep_is_killed(place):
 def test_groups_of_ones_own_reach_the_jobs_of_a_sweep(place):
     (place / "conf" / "recipe").mkdir(parents=True)
     (place / "conf" / "recipe" / "mine.yaml").write_text("defaults: [asr, _self_]\ntrainer: {max_epochs: 3}\n")
-    toolkit("recipe=mine", "run_dir=run", "--config-dir", "conf")
-    toolkit("recipe=mine", "seed=0,7", "run_dir=sweep", "-m", "--config-dir", "conf")
+    started("recipe=mine", "run_dir=run", "--config-dir", "conf")
+    started("recipe=mine", "seed=0,7", "run_dir=sweep", "-m", "--config-dir", "conf")
     for folder in ("run", "sweep/0", "sweep/1"):
         assert facts(place / folder)["config"]["trainer"]["max_epochs"] == 3
 
@@ -170,8 +170,8 @@ def verb(*arguments, code=0):
 
 
 def test_a_run_by_its_verb_is_the_same_command(place):
-    assert verb("run").stdout == verb("run", "--help").stdout == toolkit("--help").stdout
-    assert verb("run", "recipe=asr", "--cfg", "job").stdout == toolkit("recipe=asr", "--cfg", "job").stdout
+    assert verb("run").stdout == verb("run", "--help").stdout == started("--help").stdout
+    assert verb("run", "recipe=asr", "--cfg", "job").stdout == started("recipe=asr", "--cfg", "job").stdout
     verb("run", "recipe=asr", "run_dir=r")
     assert facts(place / "r")["overrides"] == ["recipe=asr", "run_dir=r"]
 
@@ -213,7 +213,7 @@ def test_a_sweep_by_its_verb(place):
 
 @pytest.mark.parametrize("what", ["defaults-tree", "searchpath"])
 def test_hydras_own_information_is_there(place, what):
-    assert "toolkit" in toolkit("recipe=asr", "--info", what).stdout or what == "defaults-tree"
+    assert "toolkit" in started("recipe=asr", "--info", what).stdout or what == "defaults-tree"
 
 
 # --- scripts ---

@@ -267,7 +267,7 @@ def train(backends):
 
     def train(domain, backend, folder, run, *overrides, code=0):
         words = arguments(domain, folder, f"backend={backend}", f"run_dir={run}", *overrides)
-        return backends[backend].run("toolkit.run", *words, code=code)
+        return backends[backend].run("tests.workers.forked", *words, code=code)
 
     return train
 

@@ -45,16 +45,15 @@ def test_a_fault_at_any_operation_costs_nothing(quick, fault, every):
     assert found["operations"] > 150  # it has counted them
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "guard, fault, every",
     [
         ("renaming", "kill", 3),
-        ("rewinding", "kill", 40),
-        ("the last validation", "kill", 40),
-        ("sync", "power", 5),
-        ("sync of the logs", "power", 5),
-        ("errors and reading back", "once", 5),
+        pytest.param("rewinding", "kill", 40, marks=pytest.mark.long),
+        pytest.param("the last validation", "kill", 40, marks=pytest.mark.long),
+        pytest.param("sync", "power", 5, marks=pytest.mark.long),
+        pytest.param("sync of the logs", "power", 5, marks=pytest.mark.long),
+        pytest.param("errors and reading back", "once", 5, marks=pytest.mark.long),
     ],
 )
 def test_without_its_guard_a_fault_is_seen_to_cost_something(quick, guard, fault, every):

@@ -20,7 +20,7 @@ from toolkit.config import schema as config
 from toolkit.data import pipeline
 from toolkit.data.columns.column import columns_of
 from toolkit.data.split import encoded
-from toolkit.errors import ConfigError, DataError
+from toolkit.errors import ConfigError, DataError, RunError
 from toolkit.runs import checkpoint, job, resume
 from toolkit.training.progress import State
 
@@ -175,6 +175,40 @@ def test_the_best_goes_with_a_run_into_another_folder(train, whole, tmp_path):
     assert last(tmp_path).progress.best_step == last(whole).progress.best_step
     assert files(tmp_path / "checkpoints" / best.name).keys() != set()
     assert checkpoint.find(tmp_path / "checkpoints", "best").name == best.name
+
+
+def test_the_best_goes_with_it_although_the_newest_checkpoint_is_damaged(train, earlier, tmp_path):
+    folder = earlier / "checkpoints"
+    *_, before, newest = sorted(folder.glob("step-*"))
+    best = f"step-{checkpoint.load(before).progress.best_step:08d}"
+    assert (folder / best).is_dir()
+    (newest / "model.safetensors").write_bytes(b"")
+    # as if the newest had been better
+    (folder / "index.json").write_text(json.dumps({"last": newest.name, "best": newest.name}))
+    train(tmp_path / "other", f"resume={earlier}", "trainer.max_steps=8", "trainer.validate_every=100")
+    assert checkpoint.find(tmp_path / "other" / "checkpoints", "best").name == best
+
+
+def test_a_full_disk_while_it_takes_over_leaves_nothing(train, whole, tmp_path, monkeypatch):
+    real = os.fsync
+
+    def full(handle):
+        if "checkpoints.part" in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=rf"the checkpoints of {whole} could not be copied .*repeat the command"):
+        train(tmp_path / "other", f"resume={whole}", "trainer.max_steps=8")
+    assert not list((tmp_path / "other").glob("*checkpoints*"))
+
+
+def test_the_folder_of_checkpoints_may_be_a_link(train, whole, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "checkpoints").symlink_to(tmp_path / "disk", target_is_directory=True)
+    train(tmp_path / "other", f"resume={whole}", "trainer.max_steps=8")
+    assert list((tmp_path / "disk").glob("step-*")) and (tmp_path / "other" / "checkpoints").is_symlink()
 
 
 def test_killed_in_another_folder_before_its_first_checkpoint_it_goes_on_from_the_last_one(train, whole, tmp_path):

@@ -149,7 +149,11 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
     "a file as folder": (bad_data.a_file, ("not a folder", "found a file", "images"), False),
     "empty folder": (lambda folder: folder.mkdir(), ("empty folder", "a folder of images for each class"), False),
     "no classes": (_no_classes, ("no classes", "expected a folder for each class"), False),
-    "one class": (_one_class, ("one class", "only the folder 'cat'", "is dataset.path the folder above them?"), False),
+    "one class": (
+        _one_class,
+        ("train: one class", "found only 'cat'", "is dataset.path the folder above"),
+        False,
+    ),
     "unknown split": (_renamed("test", "tset"), ("tset/: unknown split", "did you mean 'test'"), False),
     "two folders for a split": (_two_dev, ("ambiguous split", "both mean validation"), False),
     "empty split": (_empty_test, ("test: empty split", "no image in its classes"), False),

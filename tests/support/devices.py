@@ -67,8 +67,8 @@ def command(folder, domain, backend, run, *overrides):
 
 
 def train(backends, folder, domain, backend, run, *overrides, code=0):
-    words = command(folder, domain, backend, run, *overrides)[2:]
-    return backends[backend].run(*words, code=code)
+    words = command(folder, domain, backend, run, *overrides)[3:]
+    return backends[backend].run("tests.workers.forked", *words, code=code)
 
 
 def logged(run):

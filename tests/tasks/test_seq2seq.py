@@ -1,4 +1,4 @@
-"""The task seq2seq: decoding against enumeration, the loss of both twins against numpy, what is measured."""
+"""The task seq2seq: how it searches, the loss of both twins against numpy, what is measured."""
 
 from __future__ import annotations
 

@@ -61,6 +61,7 @@ class Case:
         mutant: an error that TensorFlow's twin is given, of ``tests.twins.mutants``.
         folders: group -> folder, where task or features are not the first that fit.
         changed: group -> fields of its spec.
+        deep: the model has two layers of each kind, else one.
     """
 
     model: str
@@ -75,6 +76,7 @@ class Case:
     mutant: str = ""
     folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
     changed: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    deep: bool = False
 
     @property
     def name(self) -> str:
@@ -99,9 +101,11 @@ class Case:
         if (folder := self.folder(group)) is None:
             return None
         kind = specs(group)[folder]
-        rates = {f.name: self.dropout for f in dataclasses.fields(kind) if has_dropout(f)}
-        rates = rates if group == "models" else turned_on(kind)
-        return tiny.make(kind, **rates | dict(self.changed.get(group, {})))
+        given = turned_on(kind)
+        if group == "models":
+            given = {f.name: self.dropout for f in dataclasses.fields(kind) if has_dropout(f)}
+            given |= {f.name: 1 for f in dataclasses.fields(kind) if f.name in tiny.LAYERS and not self.deep}
+        return tiny.make(kind, **given | dict(self.changed.get(group, {})))
 
     def columns(self) -> Columns:
         """The columns of the task."""
@@ -190,6 +194,7 @@ def cases_of(model: str) -> list[Case]:
     """Everything that is computed for one model."""
     made = [
         Case(model, "wide"),
+        Case(model, "deep", deep=True),
         Case(model, "dropout", dropout=0.2),
         Case(model, "narrow", dtype="float32", dropout=0.2, graph=True),
         Case(model, "perturbed", perturbed=True),

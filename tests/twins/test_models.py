@@ -31,7 +31,7 @@ def twins(folder: Path, model: str, kind: str) -> tuple[Arrays, Arrays]:
 
 
 @EVERY
-@pytest.mark.parametrize("kind", ["wide", "dropout", "together"])
+@pytest.mark.parametrize("kind", ["wide", "deep", "dropout", "together"])
 def test_twins_mean_the_same(model: str, kind: str, folder: Path) -> None:
     """In float64: every intermediate, the loss, every gradient and the running statistics, with and without dropout."""
     assert first_difference(*twins(folder, model, kind), float64_limit) is None

@@ -21,6 +21,9 @@ from toolkit.features.log_mel.spec import LogMel
 from toolkit.layers import tf as layers
 from toolkit.layers.dropout.tf import Dropout
 from toolkit.models.conformer_ctc.spec import ConformerCTC
+from toolkit.training.tf import compile_search
+
+BUILT: dict[str, Any] = {}  # dtype and specs -> task
 
 
 def models(folder: Path) -> None:
@@ -36,13 +39,18 @@ def _mutated(case: cases.Case, given: Arrays) -> Arrays:
 def _model(case: cases.Case, given: Arrays) -> Arrays:
     keras.config.set_floatx(case.dtype)
     keras.config.set_dtype_policy(case.dtype)
-    features = case.spec("features") and build(case.spec("features"), "tf", case.state())
-    model = build(case.spec("models"), "tf", *case.sizes())
+    key = repr([case.dtype, *(case.spec(group) for group in ("models", "tasks", "features"))])
+    task = BUILT.get(key)
+    if task is None or case.mutant:  # building takes as long as computing
+        features = case.spec("features") and build(case.spec("features"), "tf", case.state())
+        task = build(case.spec("tasks"), "tf", features, build(case.spec("models"), "tf", *case.sizes()))
+        layers.bind(task.model, SEED)
+    if not case.mutant:
+        BUILT[key] = task
+    model = task.model
     layers.set_weights(model, given)
     cases.check_kept(given, layers.get_weights(model))
-    layers.bind(model, SEED)
     layers.set_step(model, cases.STEP)
-    task = build(case.spec("tasks"), "tf", features, model)
     batch = {name: tf.constant(array) for name, array in case.batch().items()}
     if not case.training:
         return _arrays(_forward(task, batch, training=False)) | _answers(case, task, batch)
@@ -94,7 +102,7 @@ def _steps(task: Any, inputs: dict[str, tf.Tensor], case: cases.Case) -> dict[st
     """Arguments of a search at every step."""
     begin, advance = task.begin, task.advance
     if case.graph:
-        begin, advance = (tf.function(method, autograph=False, reduce_retracing=True) for method in (begin, advance))
+        begin, advance = compile_search(task, signature(case.fields("prediction")))
     state, found = begin(inputs, BEAM), []
     for tokens, parents in walk(case.rows):
         log_probs, state = advance(state, tf.constant(tokens), tf.constant(parents))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.workers.image import cases as image_cases
 from toolkit.config.build import build
 from toolkit.config.process import prepare
 from toolkit.data.columns import audio, image
+from toolkit.features.image.spec import Erase
 from toolkit.features.log_mel.spec import LogMel
 
 Arrays = dict[str, np.ndarray]
@@ -28,7 +30,8 @@ def calls() -> Iterator[Case]:
     """Every image case and both normalizations of log-mel."""
     for name, (spec, *_) in image_cases.CASES.items():
         images = image_cases.images(name)
-        drawn = spec.draw_batch(*images.shape[1:3], None, 0, np.arange(len(images)))
+        plain = replace(spec, crop="none", flip=0.0, erase=Erase(0.0), mixup=0.0)
+        drawn = plain.draw_batch(*images.shape[1:3], 0, 0, np.arange(len(images)))
         yield name, spec, image_cases.STATE, {"images": images}, drawn
     batch = speech(LogMel(), ROWS, training=True)
     inputs = {"waveforms": batch["waveforms"], "lengths": batch["waveform_lengths"]}

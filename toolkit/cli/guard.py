@@ -52,6 +52,6 @@ def _write(text: str) -> None:
     from toolkit.training.processes import REPORT
 
     if path := os.environ.get(REPORT):
-        Path(path).write_text(text, "utf-8")
+        Path(path).write_text(text, "utf-8", "backslashreplace")
     else:
         print(text, end="", file=sys.stderr)

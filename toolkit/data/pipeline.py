@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.data.columns.column import Column, Columns
 from toolkit.data.example import SPLITS, Example, File
-from toolkit.data.problems import LISTED, Problem, Report, empty_splits, judge, nearest, parted
+from toolkit.data.problems import LISTED, Problem, Report, bad_name, empty_splits, judge, nearest, parted
 from toolkit.data.split import Corpus, Learned, Split, encoded
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
     repeats = _repeats(columns, whole)
     problems += unsound + undecodable
     if dataset.repeats == "bad":
-        problems += repeats.values()
+        problems += [replace(repeat, message=f"{repeat.message}; keep one of them") for repeat in repeats.values()]
         whole = whole.select([i for i in range(len(whole)) if i not in repeats])
     splits = {name: whole.of(name) for name in SPLITS}
     fatal = any(problem.fatal for problem in problems)
@@ -142,12 +142,10 @@ def _misplaced(example: Example, first: dict[str, Example]) -> tuple[str, str]:
     if earlier is not example:
         kind = "duplicate file" if _paths(example) and _paths(example) == _paths(earlier) else "duplicate id"
         return kind, f"found {example.id!r} again, first in {earlier.origin}; expected unique ids and files"
-    if any("\ud800" <= character <= "\udfff" for character in example.id):
-        return "bad name", f"found the id {example.id!a}, expected a name in UTF-8"
     if example.split not in SPLITS:
         hint = nearest(example.split, SPLITS, 0.3)
         return "unknown split", f"found {example.split!r}, expected one of {', '.join(SPLITS)}{hint}"
-    return "", ""
+    return bad_name(example.id)
 
 
 def _paths(example: Example) -> list[Path]:

@@ -66,6 +66,13 @@ def nearest(name: str, options: Iterable[object], likeness: float = 0.6) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
+def bad_name(name: str) -> tuple[str, str]:
+    """Return kind and message of a name that is not UTF-8, such as a file's; two empty strings if it is."""
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "bad name", f"found {name!a}, expected a name in UTF-8; rename it"
+    return "", ""
+
+
 def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
     """Refuse the data, or count what is dropped.
 

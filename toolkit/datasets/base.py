@@ -23,7 +23,7 @@ from toolkit.data.columns.text import Text, TextFields
 from toolkit.data.example import Content, Example, File, Sentence
 from toolkit.data.problems import Problem
 from toolkit.data.source import Source
-from toolkit.data.sources.shards import Row
+from toolkit.data.sources.shards import Row, bad_label
 
 SIDES = ("source", "target")  # columns of a pair of sentences
 
@@ -205,8 +205,8 @@ def labelled(
     stamp = cache.file_identity(file)
     for i, label in enumerate(labels):
         where = f"{file.name}, row {i}"
-        if 0 <= label < len(names):
+        if message := bad_label(label, names):
+            yield Problem("bad label", where, message)
+        else:
             image = functools.partial(pixels, i)
             yield labelled_image(f"{split}/{first + i:05}", split, names[label], image, where, stamp=f"{stamp} {i}")
-        else:
-            yield Problem("bad label", where, f"found class {label}, expected 0 to {len(names) - 1}")

@@ -16,7 +16,7 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import SPLITS, Example
@@ -34,6 +34,8 @@ LEFT_BEHIND = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}  # fi
 @spec
 class ImageFolder(ImageDataset):
     """Your own images."""
+
+    layout_hint: ClassVar[str] = "; is dataset.path the folder above the folders of classes?"
 
     path: str | None = option(None, "folder with a folder for each class or each split")
     channels: Literal[1, 3] | None = option(3, "3: colour, 1: grey; null: unchanged, which must be one kind")
@@ -84,10 +86,6 @@ def _split(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
     if not classes or {split_of(c) for c in classes} <= set(SPLITS):
         names = ", ".join(c.name for c in classes) or "no folder"
         yield Problem("no classes", where, f"found {names}, expected a folder for each class", fatal=True)
-        return
-    if split == "train" and len(classes) == 1:
-        message = f"found only the folder {classes[0].name!r}, expected one for each of at least two classes"
-        yield Problem("one class", where, f"{message}; is dataset.path the folder above them?", fatal=True)
         return
     items = {class_folder: list(_class(root, class_folder, split)) for class_folder in classes}
     any_image = any(isinstance(item, Example) for content in items.values() for item in content)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toolkit.errors import DataError, RunError, room, writing
+from toolkit.errors import DataError, RunError, room
 from toolkit.training.progress import Progress, State, Tensors
 
 FORMAT = 4
@@ -66,6 +66,21 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
     """
     blobs = _packed(state, progress, about or About())
     final = folder / _name(progress.step)
+    try:
+        _place(final, blobs)
+        point(folder, final.name, progress)
+    except OSError as error:
+        raise RunError(
+            f"{final}: the checkpoint could not be written ({_reason(error, blobs, folder)}). Earlier checkpoints are "
+            f"intact; fix this and set resume={folder.parent}"
+        ) from error
+    _drop_old(folder, final.name, keep)
+    return final
+
+
+def _place(final: Path, blobs: Mapping[str, bytes]) -> None:
+    """Write a checkpoint beside its folder, read it back, and move it there."""
+    folder = final.parent
     beside, aside = folder / f".{final.name}.part", folder / f".{final.name}.old"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,19 +95,17 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
         os.replace(beside, final)
         _sync(folder)
         shutil.rmtree(aside, ignore_errors=True)
-        point(folder, final.name, progress)
-    except OSError as error:
+    except OSError:
         shutil.rmtree(beside, ignore_errors=True)
         if aside.exists() and not final.exists():
             with contextlib.suppress(OSError):  # candidates() also lists this name
                 os.replace(aside, final)
-        need = sum(map(len, blobs.values()))
-        raise RunError(
-            f"{final}: the checkpoint could not be written ({error.strerror or error}): needs {need:,} bytes, "
-            f"{room(folder)}. Earlier checkpoints are intact; fix this and set resume={folder.parent}"
-        ) from error
-    _drop_old(folder, final.name, keep)
-    return final
+        raise
+
+
+def _reason(error: OSError, blobs: Mapping[str, bytes], folder: Path) -> str:
+    need = sum(map(len, blobs.values()))
+    return f"{error.strerror or error}: needs {need:,} bytes, {room(folder)}"
 
 
 def _packed(state: State, progress: Progress, about: About) -> dict[str, bytes]:
@@ -159,27 +172,36 @@ def _drop_old(folder: Path, last: str, keep: int) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def take_over(folder: Path, state: State, progress: Progress, about: About, best: Path | None) -> None:
+def take_over(folder: Path, state: State, progress: Progress, about: About, source: Path) -> None:
     """Write the first checkpoints of a run that continues another run's, all at once: its state, and the best so far.
 
     Args:
         folder: gets them; what it has is removed.
         state, progress, about: see :func:`save`.
-        best: the other run's best checkpoint, if it has one.
+        source: folder of the other run's checkpoints.
 
     Raises:
-        RunError: the disk is full or not writable.
+        RunError: the disk is full or not writable; the other run is untouched.
     """
+    folder = folder.resolve()  # it may be a link to another disk
     beside = folder.with_name(f".{folder.name}.part")
-    with writing(beside):
+    blobs = _packed(state, progress, about)
+    try:
         shutil.rmtree(beside, ignore_errors=True)
-        if best:
+        if progress.best_step is not None and (best := source / _name(progress.best_step)).is_dir():
             files = {p.relative_to(best).as_posix(): p.read_bytes() for p in best.rglob("*") if p.is_file()}
             _write_all(beside / best.name, files)
-        save(beside, state, progress, 1, about)
+        _place(beside / _name(progress.step), blobs)
+        point(beside, _name(progress.step), progress)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(beside, folder)
         _sync(folder.parent)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise RunError(
+            f"{folder}: the checkpoints of {source.parent} could not be copied ({_reason(error, blobs, folder)}). They "
+            "are intact; fix this and repeat the command"
+        ) from error
 
 
 def write(path: Path, blob: bytes) -> None:

@@ -108,9 +108,9 @@ class RunFolder:
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 write(self.path / name, blob)
 
-    def take_over(self, state: State, progress: Progress, best: Path | None) -> None:
-        """Write the first checkpoints of a run that continues another folder's; its own logs start here."""
-        checkpoint.take_over(self.checkpoints, state, replace(progress, log_bytes={}), self._about, best)
+    def take_over(self, state: State, progress: Progress, source: Path) -> None:
+        """Write the first checkpoints of a run that continues those of ``source``; its own logs start here."""
+        checkpoint.take_over(self.checkpoints, state, replace(progress, log_bytes={}), self._about, source)
 
     def save(self, state: State, progress: Progress, keep: int) -> Path:
         """Sync the logs to the disk, then save a checkpoint (:func:`toolkit.runs.checkpoint.save`)."""
@@ -126,6 +126,7 @@ class RunFolder:
 
     def say(self, text: str = "") -> None:
         """Append a line to ``run.log``, and print it unless standard output is closed, as ``| head`` closes it."""
+        text = text.encode("utf-8", "backslashreplace").decode()  # names of files that are not UTF-8
         self._append("run.log", text)
         try:
             print(text, flush=True)

@@ -262,7 +262,7 @@ def _earlier(run: Run, folder: RunFolder) -> Checkpoint | None:
 
 
 def _take_over(engine: Engine, earlier: Checkpoint, progress: Progress, folder: RunFolder) -> None:
-    """Make the checkpoint that a run resumes from the last one of this folder, if need be with the best one.
+    """Make the resumed state the last checkpoint of this folder; copy the best one if it is in another folder.
 
     Args:
         engine: has the state of the checkpoint.
@@ -273,7 +273,7 @@ def _take_over(engine: Engine, earlier: Checkpoint, progress: Progress, folder: 
     source = earlier.path.parent
     if folder.checkpoints.resolve() != source.resolve():
         if folder.writes or engine.sharded:
-            folder.take_over(engine.state(), progress, checkpoint.find(source, "best"))
+            folder.take_over(engine.state(), progress, source)
     elif folder.writes:  # a run may have been killed before it wrote the index, or the last checkpoint is damaged
         with writing(folder.checkpoints):
             checkpoint.point(folder.checkpoints, earlier.path.name, progress)

@@ -56,7 +56,7 @@ class Predictor:
         """
         if isinstance(inputs, str | Path):
             raise ConfigError(f"inputs: found {str(inputs)!r}, expected a list: [{str(inputs)!r}]")
-        with tempfile.TemporaryDirectory(prefix="toolkit-") as cache:
+        with tempfile.TemporaryDirectory(prefix="toolkit-", ignore_cleanup_errors=True) as cache:
             questions = pipeline.questions(self.run, self.columns, inputs, self.learned, Path(cache))
             for line in judge(questions.problems, self.run.dataset.on_bad, "a prediction").lines:
                 warn(f"dropped: {line}")

@@ -26,7 +26,8 @@ class Task:
     Its twins have ``loss(batch)``, the training loss, ``predict(inputs)``, which sees neither targets nor augmentation,
     and ``evaluate(batch)``, which returns the outputs of ``predict`` and the figures named in ``measured`` for each
     example. Twins of an autoregressive task have ``begin(inputs, width)`` and ``advance(state, tokens, parents)``
-    instead of ``predict``, and their ``evaluate`` returns the figures only.
+    instead of ``predict``, and their ``evaluate`` returns the figures only. An axis of the state that grows with each
+    step is empty at first.
     """
 
     input: ClassVar[str]  # kind of the input column

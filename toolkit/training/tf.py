@@ -216,8 +216,7 @@ class TensorFlowEngine:
 
     @cached_property
     def _predict(self) -> Callable[..., Any]:
-        signature = None if self.strategy.static else loaders.signature(batch_fields(self.columns, "prediction"))
-        return self.strategy.compile_evaluation(self.task.predict, signature)
+        return self.strategy.compile_evaluation(self.task.predict, None if self.strategy.static else self._inputs)
 
     def evaluate(self, batch: Any) -> dict[str, np.ndarray]:
         return {name: value.numpy() for name, value in self._evaluate(batch).items()}
@@ -226,28 +225,20 @@ class TensorFlowEngine:
         return {name: value.numpy() for name, value in self._predict(batch).items()}
 
     @cached_property
-    def _begin(self) -> tf.types.experimental.PolymorphicFunction:
-        width = tf.TensorSpec([], tf.int32)
-        return tf.function(self.task.begin, input_signature=[self._inputs, width], autograph=False)
-
-    @cached_property
-    def _advance(self) -> Callable[..., Any]:
-        begun = self._begin.get_concrete_function().structured_outputs
-        # an axis that is empty before the first step grows
-        state = {name: tf.TensorSpec([n or None for n in value.shape], value.dtype) for name, value in begun.items()}
-        rows = tf.TensorSpec([None], tf.int32)
-        return tf.function(self.task.advance, input_signature=[state, rows, rows], autograph=False)
-
-    @cached_property
     def _inputs(self) -> dict[str, tf.TensorSpec]:
         return loaders.signature(batch_fields(self.columns, "prediction"))
 
+    @cached_property
+    def _search(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        return compile_search(self.task, self._inputs)
+
     def stepper(self, batch: Any, width: int) -> Advance:
-        state = self._begin({name: batch[name] for name in self._inputs}, width)
+        begin, advance = self._search
+        state = begin({name: batch[name] for name in self._inputs}, width)
 
         def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             nonlocal state
-            log_probs, state = self._advance(state, tf.constant(tokens), tf.constant(parents))
+            log_probs, state = advance(state, tf.constant(tokens), tf.constant(parents))
             return log_probs.numpy()
 
         return step
@@ -265,6 +256,21 @@ class TensorFlowEngine:
     def load_weights(self, state: State) -> None:
         layers.set_weights(self.model, state.model)
         self.averages.load(state)
+
+
+def compile_search(task: Any, inputs: dict[str, tf.TensorSpec]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compile ``begin`` and ``advance`` of an autoregressive task, once for batches of all shapes.
+
+    Args:
+        task: the twin.
+        inputs: shapes and types of a batch for prediction.
+    """
+    begin = tf.function(task.begin, input_signature=[inputs, tf.TensorSpec([], tf.int32)], autograph=False)
+    begun = begin.get_concrete_function().structured_outputs
+    # an axis that is empty before the first step grows
+    state = tf.nest.map_structure(lambda x: tf.TensorSpec([size or None for size in x.shape], x.dtype), begun)
+    rows = tf.TensorSpec([None], tf.int32)
+    return begin, tf.function(task.advance, input_signature=[state, rows, rows], autograph=False)
 
 
 class Averages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,10 @@ def test_another_shape_than_in_training_is_refused(data: Path, tmp_path: Path) -
     known = learned(run, prepare(run.dataset, tmp_path / "cache"), tmp_path / "run")
     other = run_of(folder(data, size=8, channels=1), normalize="none")
     corpus = prepare(other.dataset, tmp_path / "cache")
-    with pytest.raises(DataError, match=r"test/cat/0.png: .*\(8, 8, 1\).*expected \(12, 12, 3\).*dataset.size=N"):
+    with pytest.raises(
+        DataError,
+        match=r"test/cat/0.png: .*\(8, 8, 1\).*expected \(12, 12, 3\).*dataset.size=12 and dataset.channels=3",
+    ):
         usable(other, columns_of(other), corpus, known)
 
 
@@ -173,14 +177,12 @@ def test_images_given_to_a_run(data: Path, tmp_path: Path) -> None:
     assert Image.answer.format(id=split.ids[0], hypothesis="cat") == f"{large}\tcat"
 
 
-def test_images_of_other_channels_than_the_given_mean_are_named(data: Path, tmp_path: Path) -> None:
+def test_images_of_another_shape_than_in_training_are_named(data: Path, tmp_path: Path) -> None:
     run = run_of(folder(data, size=12), normalize="given", mean=(0.5,) * 3, std=(0.2,) * 3)
     known = learned(run, prepare(run.dataset, tmp_path / "cache"), tmp_path / "run")
     grey = ImageValues(["digest"], (), np.zeros(1, np.int64), (12, 12, 1))
+    found = "found (12, 12, 1) (height, width, channels), expected (12, 12, 3) as in training; set "
     (flaw,) = columns_of(run).input.unfit(grey, known.input)
-    assert flaw.fatal and flaw.message == "features.mean: found 3 values, expected 1, one for each channel"
-    plain = run_of(folder(data, size=12))
-    (flaw,) = columns_of(plain).input.unfit(grey, known.input)
-    assert flaw.message == "found (12, 12, 1) (height, width, channels), expected (12, 12, 3) as in training; " + (
-        "set dataset.channels=3"
-    )
+    assert flaw.fatal and flaw.message == f"{found}dataset.channels=3"
+    (flaw,) = columns_of(run).input.unfit(replace(grey, shape=(9, 9, 1)), known.input)
+    assert flaw.message.endswith("set dataset.size=12 and dataset.channels=3")

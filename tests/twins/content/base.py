@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 SEED = 11
 ROWS = (0, 1, 2, 3)  # of the made examples
-ALONE = (1, 2, 3)  # those with the shortest input, the longest, and no target: each is a batch of its own too
+ALONE = (1, 2, 3)  # among them the shortest input, the longest, and no target: each is a batch of its own too
 
 
 @dataclasses.dataclass(frozen=True)

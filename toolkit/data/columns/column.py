@@ -322,7 +322,7 @@ def files(inputs: Sequence[str], noun: str) -> Iterator[Question | Problem]:
         path = Path(name)
         try:
             folder = stat.S_ISDIR(path.stat().st_mode)
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # of a name with a NUL character
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name with a NUL character
             message = f"found nothing at {path.absolute()}, expected a file with the {noun}"
             yield Problem("no such file", name, message)
         except OSError:  # decoding finds it again, and reports it

@@ -17,7 +17,7 @@ from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, files, flaws, selected
 from toolkit.data.example import File
 from toolkit.data.problems import Problem
-from toolkit.errors import ConfigError, reading
+from toolkit.errors import reading
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -192,16 +192,15 @@ class Image(Column[ImageValues]):
     def unfit(self, values: ImageValues, learned: ImageState) -> Iterator[Flaw]:
         if not len(values):
             return
-        expected = self.size(learned)
-        try:
-            shape = tuple(self.component.shape(*values.shape))
-        except ConfigError as error:  # features.mean has other channels
-            yield Flaw(0, "another shape", "; ".join(error.problems), fatal=True)
-            return
-        if shape != expected:
-            message = f"found {shape} (height, width, channels), expected {expected} as in training"
-            advice = "dataset.size=N" if shape[:2] != expected[:2] else f"dataset.channels={expected[2]}"
-            yield Flaw(0, "another shape", f"{message}; set {advice}", fatal=True)
+        (height, width, channels), expected = learned.shape, self.size(learned)
+        advice = []
+        if tuple(self.component.shape(*values.shape[:2], channels)) != expected:
+            advice.append(f"dataset.size={height}" if height == width else "dataset.size=N")
+        if values.shape[2] != channels:
+            advice.append(f"dataset.channels={channels}")
+        if advice:
+            message = f"found {values.shape} (height, width, channels), expected {learned.shape} as in training"
+            yield Flaw(0, "another shape", f"{message}; set {' and '.join(advice)}", fatal=True)
 
     def fields(self) -> Fields:
         return FIELDS

@@ -13,8 +13,7 @@ import numpy as np
 
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, absent, selected
-from toolkit.data.columns.text import bad_text
-from toolkit.data.problems import Problem, nearest
+from toolkit.data.problems import Problem, bad_name, nearest
 from toolkit.errors import DataError, reading
 
 if TYPE_CHECKING:
@@ -150,9 +149,7 @@ class Label(Column[LabelValues]):
 
     def check(self, value: object) -> tuple[object, str, str]:
         name = "" if absent(value) else unicodedata.normalize("NFC", str(value))
-        if not name.strip():
-            return name, "no class", "found no class name"
-        return name, *bad_text(name)
+        return (name, *bad_name(name)) if name.strip() else (name, "no class", "found no class name")
 
     def decode(
         self, values: Sequence[str], wheres: Sequence[str], cache: Path | None, progress: Bars
@@ -185,8 +182,8 @@ class Label(Column[LabelValues]):
 
     def unfit_learned(self, learned: Classes) -> Iterator[tuple[str, str]]:
         if len(learned) < 2:
-            name = type(self.dataset).__name__
-            yield "one class", f"dataset {name}: found only {learned.describe()}, expected at least two classes"
+            found = f"dataset {type(self.dataset).__name__}: found only {learned.describe()}"
+            yield "one class", f"{found}, expected at least two classes{self.dataset.layout_hint}"
 
     def fields(self) -> Fields:
         return FIELDS

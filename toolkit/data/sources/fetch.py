@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from toolkit.errors import UNWRITABLE, DataError, disk_error
+from toolkit.errors import DataError, writing
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -137,14 +137,13 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
                     )
                 stream = archive.extractfile(member)
                 assert stream is not None  # a regular file
-                out = target / name
-                out.parent.mkdir(parents=True, exist_ok=True)
-                data = stream.read()
-                out.write_bytes(gunzip(data, file.name) if member.name.endswith(".gz") else data)
+                out, data = target / name, stream.read()
+                data = gunzip(data, file.name) if member.name.endswith(".gz") else data
+                with writing(out, len(data)):
+                    out.parent.mkdir(parents=True, exist_ok=True)
+                    out.write_bytes(data)
                 count += 1
     except (tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            raise disk_error(error, target) from error
         raise DataError(f"{file.name}: damaged archive ({error}); remove it and try again") from error
     return count
 

@@ -14,15 +14,13 @@ from typing import Any
 from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.data.source import Source
-from toolkit.data.sources.shards import Row, Shard, Shards, readable
+from toolkit.data.sources.shards import Row, Shard, Shards, bad_label, converted, readable
 from toolkit.errors import DataError
 
 
 def examples(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Iterator[Example | Problem]:
-    """Convert the rows of a split by ``dataset.example``, which may skip some."""
-    for row in rows:
-        if example := row if isinstance(row, Problem) else dataset.example(split, row):
-            yield example
+    """Convert the rows of a split, without those to skip."""
+    yield from (example for example in converted(dataset, split, rows) if example)
 
 
 def rows(
@@ -60,9 +58,10 @@ def rows(
         chunks = table.select_columns([content])[start : start + 1000].column(content).chunks
         # chunk by chunk: combining them would read and copy the files too, 140 GB in ImageNet
         files = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
-        for i, (fields, file) in enumerate(zip(block, files, strict=True), start):
+        nulls = [null for chunk in chunks for null in chunk.field("bytes").is_null().to_pylist()]
+        for i, (fields, file, null) in enumerate(zip(block, files, nulls, strict=True), start):
             origin = f"{where}, row {i}"
-            if bad := _bad_fields(fields, names):
+            if bad := _bad_fields(fields | {content: None if null and file is None else ""}, names):
                 yield Problem(bad[0], origin, bad[1])
                 continue
             labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
@@ -73,12 +72,12 @@ def rows(
 
 
 def _bad_fields(fields: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
-    """Return kind and message of a field that is null, or of a class that has no name (the hub writes -1 for none)."""
+    """Return kind and message of a field that is null, or of a class that has no name."""
     for column, value in fields.items():
         if value is None:
             return "missing field", f"found null in {column}, expected a value"
-        if column in names and value not in range(len(names[column])):
-            return "bad label", f"found class {value} in {column}, expected 0 to {len(names[column]) - 1}"
+        if column in names and (message := bad_label(value, names[column])):
+            return "bad label", message
     return None
 
 
@@ -145,8 +144,6 @@ def shards(
 def _reader(table: Any, content: str, i: int) -> Callable[[], bytes]:
     def read() -> bytes:
         file = table[i : i + 1].column(content)[0].as_py()
-        if file is None:  # a null
-            return b""
         return file["bytes"] if file["bytes"] is not None else Path(file["path"]).read_bytes()
 
     return read

@@ -29,6 +29,7 @@ RECORD = 10_240  # bytes; a tar is padded with zeros to a multiple of it
 BLOCK = 64  # Parquet records that are decoded at a time
 LAYOUT = "train-*.parquet (or .tar, .tfrecord), validation-* and test-*, or a folder of each split"
 PACKED = re.compile(r"\.tgz$|\.(tar|parquet|tfrecords?)(-\d+-of-\d+)?\.(gz|bz2|xz|zst)$")
+BAD = "__bad__"  # in a record: what is wrong with its label
 KEY = "__key__"  # in a WebDataset record: the name that its files share
 
 
@@ -51,6 +52,16 @@ class Row:
     where: str
     stamp: str
     number: str = ""
+
+
+def converted(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Iterator[Example | Problem | None]:
+    """Convert the rows of a split by ``dataset.example``, which returns None to skip one."""
+    return (row if isinstance(row, Problem) else dataset.example(split, row) for row in rows)
+
+
+def bad_label(label: object, names: Sequence[str]) -> str:
+    """Return what is wrong with the number of a class; empty if there is such a class. The hub writes -1 for none."""
+    return "" if label in range(len(names)) else f"found class {label}, expected 0 to {len(names) - 1}"
 
 
 @dataclass(frozen=True)
@@ -82,8 +93,7 @@ class Shards:
         Raises:
             DataError: the shard cannot be read, or its columns lack a field.
         """
-        for row in self.rows(number, start):
-            yield row if isinstance(row, Problem) else dataset.example(split, row)
+        yield from converted(dataset, split, self.rows(number, start))
 
     def all_examples(self, dataset: Source, split: str) -> Iterator[Example | Problem]:
         """Convert all records of all shards, without those to skip."""
@@ -114,6 +124,8 @@ class Shards:
             raise DataError(f"{shard.where}, record {i}: {message}") from error
 
     def _row(self, record: Mapping[str, Any], where: str, stamp: str, number: str) -> Row | Problem:
+        if BAD in record:
+            return Problem("bad label", where, record[BAD])
         fields = {}
         content, file_name = b"", ""
         for name, choices in self.wanted.items():
@@ -186,14 +198,19 @@ def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) ->
             if start < rows:
                 for batch in table.iter_batches(BLOCK, [group], columns, use_threads=False):
                     for record in batch.slice(min(start, len(batch))).to_pylist():
-                        yield record | {
-                            k: names[record[k]] for k, names in labels.items() if record[k] in range(len(names))
-                        }
+                        yield record | _named(record, labels)
                     start = max(0, start - len(batch))
             else:
                 start -= rows
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
+
+
+def _named(record: Mapping[str, Any], labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the names of a record's classes, and what is wrong with those that have none."""
+    numbers = {column: record[column] for column in labels if record[column] is not None}
+    wrong = [message for column, number in numbers.items() if (message := bad_label(number, labels[column]))]
+    return {BAD: wrong[0]} if wrong else {column: labels[column][number] for column, number in numbers.items()}
 
 
 def _labels(schema: Any) -> dict[str, Sequence[str]]:
