@@ -80,15 +80,17 @@ def place(tmp_path, monkeypatch):
 
 # files that take longest, begun first: with the others' help a worker would else be busy with one of them at the end
 LONGEST = (
-    "training/test_devices",
+    "sweeps/test_sweeps",
     "twins/test_models",
     "certify/test_certify",
-    "training/test_loss_scale",
-    "cli/test_run",
-    "training/test_tpu",
-    "faults/test_disk",
-    "sweeps/test_sweeps",
     "data/test_stream",
+    "cli/test_run",
+    "inference/test_predict",
+    "training/test_devices",
+    "test_discovery",
+    "cli/test_cli",
+    "faults/test_kills",
+    "faults/test_workers",
     "runs/test_resume",
 )
 

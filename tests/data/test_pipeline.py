@@ -106,4 +106,4 @@ def test_an_id_that_is_not_utf8_is_a_bad_name(tmp_path: Path) -> None:
     examples = [Example(id, "train", {"source": "a", "target": "b"}, "here") for id in ("caf\udce9", "café")]
     split, (problem,) = pipeline.make_split(dataset, columns_of(run_of(dataset)), examples)
     assert split.ids == ["café"]
-    assert str(problem) == r"here: bad name: found 'caf\udce9', expected a name in UTF-8; rename it"
+    assert str(problem) == r"here: bad name: found 'caf\udce9', expected a name in UTF-8 without control characters"

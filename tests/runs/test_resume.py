@@ -1,6 +1,5 @@
 """What a run that goes on takes over, refuses and survives: whole runs, on an engine without a framework."""
 
-import contextlib
 import errno
 import itertools
 import json
@@ -193,22 +192,24 @@ def test_a_full_disk_while_it_takes_over_leaves_nothing(train, whole, tmp_path, 
     real = os.fsync
 
     def full(handle):
-        if "checkpoints.part" in os.readlink(f"/proc/self/fd/{handle}"):
+        if "other/checkpoints" in os.readlink(f"/proc/self/fd/{handle}"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(handle)
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match=rf"the checkpoints of {whole} could not be copied .*repeat the command"):
         train(tmp_path / "other", f"resume={whole}", "trainer.max_steps=8")
-    assert not list((tmp_path / "other").glob("*checkpoints*"))
+    assert not list((tmp_path / "other" / "checkpoints").iterdir())
 
 
 def test_the_folder_of_checkpoints_may_be_a_link(train, whole, tmp_path):
     (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "thesis.txt").write_text("not ours")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "checkpoints").symlink_to(tmp_path / "disk", target_is_directory=True)
     train(tmp_path / "other", f"resume={whole}", "trainer.max_steps=8")
     assert list((tmp_path / "disk").glob("step-*")) and (tmp_path / "other" / "checkpoints").is_symlink()
+    assert (tmp_path / "disk" / "thesis.txt").exists()
 
 
 def test_killed_in_another_folder_before_its_first_checkpoint_it_goes_on_from_the_last_one(train, whole, tmp_path):
@@ -224,31 +225,38 @@ def test_killed_in_another_folder_before_its_first_checkpoint_it_goes_on_from_th
     assert [row["step"] for row in log(tmp_path / "killed") if row["split"] == "train"] == [8, 9]
 
 
-@pytest.mark.parametrize("operation", ["replace", "fsync"])
-def test_killed_while_it_takes_over_it_takes_over_again(train, whole, tmp_path, monkeypatch, operation):
-    more = (f"resume={whole}", "trainer.max_steps=9", "trainer.validate_every=100")
-    train(tmp_path / "unbroken", *more)
-    real, kills = getattr(os, operation), 0
+@pytest.mark.parametrize("operation, every", [("replace", 1), ("fsync", 4)])
+def test_killed_while_it_takes_over_it_loses_nothing(train, whole, tmp_path, monkeypatch, operation, every):
+    more = ("trainer.max_steps=9", "trainer.validate_every=100")
+    train(tmp_path / "unbroken", f"resume={whole}", *more)
+    real, take_over, kills = getattr(os, operation), checkpoint.take_over, 0
 
-    def kill_at(number):
+    def killed(*arguments):
         calls = itertools.count()
 
         def call(*arguments):
-            if ("checkpoints.part" in str(arguments[0]) or operation == "fsync") and next(calls) == number:
+            if next(calls) == kills:
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        return call
+        with monkeypatch.context() as patch:
+            patch.setattr(os, operation, call)
+            take_over(*arguments)
 
-    folder = tmp_path / "killed"
-    while not (folder / "checkpoints").exists():
-        monkeypatch.setattr(os, operation, kill_at(kills))
-        with contextlib.suppress(KeyboardInterrupt):
-            train(folder, *more)
-        kills += 1
-    monkeypatch.setattr(os, operation, real)
-    train(folder, "resume=auto", *more[1:])
-    assert kills > 2 and same(folder, tmp_path / "unbroken")
+    while True:
+        folder = tmp_path / str(kills)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(checkpoint, "take_over", killed)
+                train(folder, f"resume={whole}", *more)
+            break
+        except KeyboardInterrupt:
+            begun = checkpoint.find(folder / "checkpoints", "last")
+        train(folder, "resume=auto" if begun else f"resume={whole}", *more)
+        assert same(folder, tmp_path / "unbroken")
+        assert checkpoint.find(folder / "checkpoints", "best").name == f"step-{last(whole).progress.best_step:08d}"
+        kills += every
+    assert kills > 2
 
 
 def test_what_changed_is_told_in_one_line(train, earlier):

@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], bool]] = {
     "no classes": (_no_classes, ("no classes", "expected a folder for each class"), False),
     "one class": (
         _one_class,
-        ("train: one class", "found only 'cat'", "is dataset.path the folder above"),
+        ("train: one class", "found only 'cat'", "is dataset.path the folder with"),
         False,
     ),
     "unknown split": (_renamed("test", "tset"), ("tset/: unknown split", "did you mean 'test'"), False),

@@ -29,6 +29,7 @@ def test_the_reason_of_a_failure_is_one_that_can_be_read(tmp_path):
             "validation.wre",
             "'validation.wre', expected a metric of CTC: loss, wer, cer; did you mean 'validation.wer'?",
         ),
+        ("test.wre", "'test.wre', expected a metric of CTC: loss, wer, cer; did you mean 'test.wer'?"),
         ("validation.bleu", "'validation.bleu', expected a metric of CTC: loss, wer, cer$"),
         ("valid.wer", "'valid.wer', expected a split of validation and test"),
     ],

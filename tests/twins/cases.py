@@ -61,7 +61,7 @@ class Case:
         mutant: an error that TensorFlow's twin is given, of ``tests.twins.mutants``.
         folders: group -> folder, where task or features are not the first that fit.
         changed: group -> fields of its spec.
-        deep: the model has two layers of each kind, else one.
+        shallow: the model has one layer of each kind, else two.
     """
 
     model: str
@@ -76,7 +76,7 @@ class Case:
     mutant: str = ""
     folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
     changed: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    deep: bool = False
+    shallow: bool = False
 
     @property
     def name(self) -> str:
@@ -104,7 +104,8 @@ class Case:
         given = turned_on(kind)
         if group == "models":
             given = {f.name: self.dropout for f in dataclasses.fields(kind) if has_dropout(f)}
-            given |= {f.name: 1 for f in dataclasses.fields(kind) if f.name in tiny.LAYERS and not self.deep}
+            layers = 1 if self.shallow else 2
+            given |= {f.name: layers for f in dataclasses.fields(kind) if f.name in tiny.LAYERS}
         return tiny.make(kind, **given | dict(self.changed.get(group, {})))
 
     def columns(self) -> Columns:
@@ -194,9 +195,9 @@ def cases_of(model: str) -> list[Case]:
     """Everything that is computed for one model."""
     made = [
         Case(model, "wide"),
-        Case(model, "deep", deep=True),
         Case(model, "dropout", dropout=0.2),
-        Case(model, "narrow", dtype="float32", dropout=0.2, graph=True),
+        Case(model, "narrow", dtype="float32", dropout=0.2, graph=True, shallow=True),
+        Case(model, "reference", dropout=0.2, shallow=True),  # of the one above
         Case(model, "perturbed", perturbed=True),
         Case(model, "together", training=False),
         *(Case(model, f"alone{row}", training=False, rows=(row,)) for row in ALONE),
@@ -216,19 +217,20 @@ def others(model: str) -> Iterator[Case]:
     for group, folder in chosen:
         folders = {} if group == "models" else {group: folder}
         if folder != case.folder(group):
-            yield Case(model, folder, folders=folders)
+            yield Case(model, folder, folders=folders, shallow=True)
         for fields in variants(specs(group)[folder]):
             shown = ",".join(f"{name}={value}" for name, value in fields.items())
-            yield Case(model, f"{folder}.{shown}", folders=folders, changed={group: fields})
+            yield Case(model, f"{folder}.{shown}", folders=folders, changed={group: fields}, shallow=True)
 
 
 def answers_of(model: str) -> list[Case]:
     """The model's answers under each task; in float32 in two graphs, one of which evaluates, as in an engine."""
-    return [
-        Case(model, f"answers.{task}.{dtype}", dtype, training=False, graph=dtype == "float32", folders={"tasks": task})
-        for task in tasks_of(specs("models")[model])
-        for dtype in ("float64", "float32")
-    ]
+    made = []
+    for task in tasks_of(specs("models")[model]):
+        common: dict[str, Any] = {"training": False, "folders": {"tasks": task}}
+        made.append(Case(model, f"answers.{task}.float64", **common))
+        made.append(Case(model, f"answers.{task}.float32", "float32", graph=True, shallow=True, **common))
+    return made
 
 
 def answers(task: Any, evaluated: Mapping[str, np.ndarray], predicted: Mapping[str, np.ndarray]) -> Arrays:

@@ -79,5 +79,9 @@ def cases() -> list[Case]:
 def cases_of(name: str) -> tuple[Case, Case]:
     """The float32 and the float64 case that are otherwise those of the right model."""
     model = MUTANTS[name].model
-    narrow = Case(model, f"narrow.{name}", dtype="float32", dropout=0.2, mutant=name)  # a graph takes ten times as long
-    return narrow, Case(model, f"dropout.{name}", dropout=0.2, mutant=name)
+    common: dict[str, Any] = {
+        "dropout": 0.2,
+        "mutant": name,
+        "shallow": True,
+    }  # no graph, which takes ten times as long
+    return Case(model, f"narrow.{name}", dtype="float32", **common), Case(model, f"reference.{name}", **common)

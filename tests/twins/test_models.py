@@ -31,7 +31,7 @@ def twins(folder: Path, model: str, kind: str) -> tuple[Arrays, Arrays]:
 
 
 @EVERY
-@pytest.mark.parametrize("kind", ["wide", "deep", "dropout", "together"])
+@pytest.mark.parametrize("kind", ["wide", "dropout", "together", "reference"])
 def test_twins_mean_the_same(model: str, kind: str, folder: Path) -> None:
     """In float64: every intermediate, the loss, every gradient and the running statistics, with and without dropout."""
     assert first_difference(*twins(folder, model, kind), float64_limit) is None
@@ -40,7 +40,7 @@ def test_twins_mean_the_same(model: str, kind: str, folder: Path) -> None:
 @EVERY
 def test_twins_agree_in_float32(model: str, folder: Path) -> None:
     torch, tf = twins(folder, model, "narrow")
-    torch_wide, tf_wide = twins(folder, model, "dropout")
+    torch_wide, tf_wide = twins(folder, model, "reference")
     limit = float32_limit((torch, torch_wide), (tf, tf_wide))
     assert first_difference(torch, tf, limit) is None
 
@@ -98,7 +98,7 @@ def test_a_mutant_is_found(name: str, folder: Path) -> None:
     """In float64 always; in float32 from the size on that ``tolerances`` derives."""
     mutant = mutants.MUTANTS[name]
     torch = cases.result(folder, "torch", f"{mutant.model}.narrow")
-    torch_wide, right_wide = twins(folder, mutant.model, "dropout")
+    torch_wide, right_wide = twins(folder, mutant.model, "reference")
     wrong, wrong_wide = (cases.result(folder, "tf", case.name) for case in mutants.cases_of(name))
     assert str(first_difference(torch_wide, wrong_wide, float64_limit)).startswith(mutant.place)
 

@@ -23,7 +23,7 @@ from toolkit.layers.dropout.tf import Dropout
 from toolkit.models.conformer_ctc.spec import ConformerCTC
 from toolkit.training.tf import compile_search
 
-BUILT: dict[str, Any] = {}  # dtype and specs -> task
+BUILT: dict[str, Any] = {}  # mutant, dtype and specs -> task; building one takes as long as computing
 
 
 def models(folder: Path) -> None:
@@ -39,14 +39,12 @@ def _mutated(case: cases.Case, given: Arrays) -> Arrays:
 def _model(case: cases.Case, given: Arrays) -> Arrays:
     keras.config.set_floatx(case.dtype)
     keras.config.set_dtype_policy(case.dtype)
-    key = repr([case.dtype, *(case.spec(group) for group in ("models", "tasks", "features"))])
-    task = BUILT.get(key)
-    if task is None or case.mutant:  # building takes as long as computing
+    key = repr([case.mutant, case.dtype, *(case.spec(group) for group in ("models", "tasks", "features"))])
+    if key not in BUILT:
         features = case.spec("features") and build(case.spec("features"), "tf", case.state())
-        task = build(case.spec("tasks"), "tf", features, build(case.spec("models"), "tf", *case.sizes()))
-        layers.bind(task.model, SEED)
-    if not case.mutant:
-        BUILT[key] = task
+        BUILT[key] = build(case.spec("tasks"), "tf", features, build(case.spec("models"), "tf", *case.sizes()))
+        layers.bind(BUILT[key].model, SEED)
+    task = BUILT[key]
     model = task.model
     layers.set_weights(model, given)
     cases.check_kept(given, layers.get_weights(model))

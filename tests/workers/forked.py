@@ -9,15 +9,18 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, NoReturn
 
 from toolkit import run
 from toolkit.training import processes
 
+HANDLED = (signal.SIGTERM, signal.SIGINT)
+
 
 class Forked:
-    """A rank, in the place of :class:`subprocess.Popen`."""
+    """A rank, in the place of :class:`subprocess.Popen`. It ends with its parent, as one that is started does."""
 
     def __init__(
         self,
@@ -27,9 +30,14 @@ class Forked:
         stderr: IO[bytes] | None = None,
     ) -> None:
         self.returncode: int | None = None
+        end_with_parent = processes._ended_with_its_parent()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # the parent's handlers are not the rank's
         self.pid = os.fork()
         if self.pid == 0:
-            become(arguments, env, stdout, stderr)
+            become(arguments, env, stdout, stderr, end_with_parent)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -49,26 +57,37 @@ class Forked:
 
 
 def become(
-    arguments: Sequence[str], env: Mapping[str, str], stdout: IO[bytes] | None, stderr: IO[bytes] | None
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    stdout: IO[bytes] | None,
+    stderr: IO[bytes] | None,
+    end_with_parent: Callable[[], object] | None,
 ) -> NoReturn:
     """Be a rank to the end, without the stack of the process that was forked."""
     code = 1
     try:
         os.setsid()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, signal.SIG_DFL)
+        if end_with_parent:
+            end_with_parent()
         for number, file in ((1, stdout), (2, stderr)):
             if file is not None:
                 os.dup2(file.fileno(), number)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         os.environ.clear()
         os.environ.update(env)
         code = run.run(list(arguments))
         atexit._run_exitfuncs()
-    finally:
         sys.stdout.flush()
+    except BaseException:
+        code = 1
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
         os._exit(code)
 
 
 if __name__ == "__main__":
-    processes.__dict__["start"] = Forked
+    processes.start = Forked  # type: ignore[assignment]
     sys.exit(run.run(sys.argv[1:]))

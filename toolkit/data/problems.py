@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -60,16 +61,23 @@ def parted(items: Iterable[T | Problem]) -> tuple[list[T], list[Problem]]:
     return [i for i in all_items if not isinstance(i, Problem)], [i for i in all_items if isinstance(i, Problem)]
 
 
-def nearest(name: str, options: Iterable[object], likeness: float = 0.6) -> str:
-    """Ask whether one of the options was meant; empty where none is similar enough."""
+def nearest(name: str, options: Iterable[object], likeness: float = 0.6, prefix: str = "") -> str:
+    """Ask whether one of the options was meant; empty where none is similar enough.
+
+    Args:
+        name: what was found.
+        options: what it may be.
+        likeness: from 0 to 1, of the name and an option.
+        prefix: of the option in the question.
+    """
     matches = difflib.get_close_matches(name, [str(o) for o in options], 1, likeness)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    return f"; did you mean {prefix + matches[0]!r}?" if matches else ""
 
 
 def bad_name(name: str) -> tuple[str, str]:
-    """Return kind and message of a name that is not UTF-8, such as a file's; two empty strings if it is."""
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        return "bad name", f"found {name!a}, expected a name in UTF-8; rename it"
+    """Return kind and message of a name that is not UTF-8 or has control characters, else two empty strings."""
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        return "bad name", f"found {name!a}, expected a name in UTF-8 without control characters"
     return "", ""
 
 

@@ -28,7 +28,7 @@ class Source:
 
     columns: ClassVar[Mapping[str, type[Column[Any]]]]  # name -> kind of content
     sharded: ClassVar[bool] = False
-    layout_hint: ClassVar[str] = ""  # what may be wrong with dataset.path if only one class is found
+    layout_hint: ClassVar[str] = ""  # ends the message that only one class was found
 
     split: Literal["train", "validation", "test"] | None = option(
         None, "with evaluate=RUN_FOLDER: the only split to evaluate; null: all but train"

@@ -13,7 +13,6 @@ not images are ignored only outside the folders of the classes.
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from toolkit.config.spec import option, spec
 from toolkit.data.example import SPLITS, Example
 from toolkit.data.media.image import FORMATS
-from toolkit.data.problems import Problem, nearest
+from toolkit.data.problems import Problem, bad_name, nearest
 from toolkit.data.sources.folder import ALIASES, name_in, split_of, unusable
 from toolkit.datasets.base import ImageDataset, check_fractions, labelled_image
 
@@ -35,7 +34,7 @@ LEFT_BEHIND = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}  # fi
 class ImageFolder(ImageDataset):
     """Your own images."""
 
-    layout_hint: ClassVar[str] = "; is dataset.path the folder above the folders of classes?"
+    layout_hint: ClassVar[str] = "; is dataset.path the folder with the folders of the classes or of the splits?"
 
     path: str | None = option(None, "folder with a folder for each class or each split")
     channels: Literal[1, 3] | None = option(3, "3: colour, 1: grey; null: unchanged, which must be one kind")
@@ -110,8 +109,9 @@ def _class(root: Path, folder: Path, split: str) -> Iterator[Example | Problem]:
 
 def _image(root: Path, path: Path, text: str, split: str) -> Example | Problem:
     where = name_in(root, path)
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in where):
-        return Problem("bad name", ascii(where), "expected a name in UTF-8 without control characters: rename it")
+    kind, message = bad_name(where)
+    if kind:
+        return Problem(kind, ascii(where), f"{message}; rename it")
     if path.suffix.lower() not in FORMATS:
         kinds = ", ".join(sorted(FORMATS))
         return Problem("not an image", where, f"named {path.suffix or 'without suffix'}, expected one of {kinds}")

@@ -14,15 +14,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from toolkit.errors import DataError, RunError, room
+from toolkit.errors import DataError, RunError, reading, room
 from toolkit.training.progress import Progress, State, Tensors
 
 FORMAT = 4
+INCOMING = ".step-incoming"  # beside the checkpoints: the best one of another run, before it is in its place
 EARLIER = {3: "7879d9e"}  # format -> last commit that reads it
 LEARNED = "learned"  # folder of a checkpoint and of a run folder: tokenizer, classes, state of the features
 STATE = "state.json"
@@ -71,15 +72,19 @@ def save(folder: Path, state: State, progress: Progress, keep: int, about: About
         point(folder, final.name, progress)
     except OSError as error:
         raise RunError(
-            f"{final}: the checkpoint could not be written ({_reason(error, blobs, folder)}). Earlier checkpoints are "
-            f"intact; fix this and set resume={folder.parent}"
+            f"{final}: the checkpoint could not be written ({_reason(error, blobs.values(), folder)}). Earlier "
+            f"checkpoints are intact; fix this and set resume={folder.parent}"
         ) from error
     _drop_old(folder, final.name, keep)
     return final
 
 
 def _place(final: Path, blobs: Mapping[str, bytes]) -> None:
-    """Write a checkpoint beside its folder, read it back, and move it there."""
+    """Write a checkpoint under a temporary name, read it back, and rename it to ``final``.
+
+    Raises:
+        OSError: it could not be written; what ``final`` was before is still there.
+    """
     folder = final.parent
     beside, aside = folder / f".{final.name}.part", folder / f".{final.name}.old"
     try:
@@ -103,9 +108,9 @@ def _place(final: Path, blobs: Mapping[str, bytes]) -> None:
         raise
 
 
-def _reason(error: OSError, blobs: Mapping[str, bytes], folder: Path) -> str:
-    need = sum(map(len, blobs.values()))
-    return f"{error.strerror or error}: needs {need:,} bytes, {room(folder)}"
+def _reason(error: OSError, blobs: Iterable[bytes], folder: Path) -> str:
+    """Say in a message why files could not be written."""
+    return f"{error.strerror or error}: needs {sum(map(len, blobs)):,} bytes, {room(folder)}"
 
 
 def _packed(state: State, progress: Progress, about: About) -> dict[str, bytes]:
@@ -151,6 +156,8 @@ def _read_back(folder: Path, blobs: Mapping[str, bytes]) -> None:
 def point(folder: Path, last: str, progress: Progress) -> None:
     """Rewrite ``index.json``. It names the best checkpoint only once that folder is complete."""
     best = None if progress.best_step is None else _name(progress.best_step)
+    if best and (folder / INCOMING / best).is_dir() and not (folder / best).exists():
+        os.replace(folder / INCOMING / best, folder / best)
     index: Mapping[str, str | None] = {"last": last, "best": best if best and (folder / best).is_dir() else None}
     write(folder / "index.json", json.dumps(index).encode())
 
@@ -173,34 +180,39 @@ def _drop_old(folder: Path, last: str, keep: int) -> None:
 
 
 def take_over(folder: Path, state: State, progress: Progress, about: About, source: Path) -> None:
-    """Write the first checkpoints of a run that continues another run's, all at once: its state, and the best so far.
+    """Write the first checkpoints of a run that continues another run's: its state, and the best so far.
+
+    A run that is killed meanwhile has either no checkpoint or both; :func:`point` brings the best to its place.
 
     Args:
-        folder: gets them; what it has is removed.
+        folder: gets them; it has no checkpoint yet.
         state, progress, about: see :func:`save`.
         source: folder of the other run's checkpoints.
 
     Raises:
-        RunError: the disk is full or not writable; the other run is untouched.
+        DataError: the other run's best checkpoint cannot be read.
+        RunError: the disk is full or not writable; ``folder`` has no checkpoint, and the other run is untouched.
     """
-    folder = folder.resolve()  # it may be a link to another disk
-    beside = folder.with_name(f".{folder.name}.part")
+    last, best = _name(progress.step), _name(progress.step if progress.best_step is None else progress.best_step)
+    files: dict[str, bytes] = {}
+    if best != last and (source / best).is_dir():
+        with reading(source / best, "best checkpoint"):
+            paths = [path for path in (source / best).rglob("*") if path.is_file()]
+            files = {path.relative_to(source / best).as_posix(): path.read_bytes() for path in paths}
     blobs = _packed(state, progress, about)
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        if progress.best_step is not None and (best := source / _name(progress.best_step)).is_dir():
-            files = {p.relative_to(best).as_posix(): p.read_bytes() for p in best.rglob("*") if p.is_file()}
-            _write_all(beside / best.name, files)
-        _place(beside / _name(progress.step), blobs)
-        point(beside, _name(progress.step), progress)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
-        _sync(folder.parent)
+        shutil.rmtree(folder / INCOMING, ignore_errors=True)
+        if files:
+            _write_all(folder / INCOMING / best, files)
+        _place(folder / last, blobs)
+        point(folder, last, progress)
     except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
+        for name in (INCOMING, best, last):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        reason = _reason(error, [*blobs.values(), *files.values()], folder)
         raise RunError(
-            f"{folder}: the checkpoints of {source.parent} could not be copied ({_reason(error, blobs, folder)}). They "
-            "are intact; fix this and repeat the command"
+            f"{folder}: the checkpoints of {source.parent} could not be copied ({reason}). That run is untouched; fix "
+            "this and repeat the command"
         ) from error
 
 

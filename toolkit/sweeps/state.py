@@ -59,7 +59,7 @@ class Objective:
             raise ConfigError(f"objectives: found {name!r}, expected a split of {' and '.join(MEASURED)}")
         metrics = [metric.name for metric in task.metrics]
         if figure not in metrics:
-            hint = nearest(name, [f"{split}.{metric}" for metric in metrics], likeness=0.9)
+            hint = nearest(figure, metrics, prefix=f"{split}.")
             expected = f"a metric of {type(task).__name__}: {', '.join(metrics)}{hint}"
             raise ConfigError(f"objectives: found {name!r}, expected {expected}")
         metric = task.metric(figure)

@@ -27,7 +27,7 @@ class Task:
     and ``evaluate(batch)``, which returns the outputs of ``predict`` and the figures named in ``measured`` for each
     example. Twins of an autoregressive task have ``begin(inputs, width)`` and ``advance(state, tokens, parents)``
     instead of ``predict``, and their ``evaluate`` returns the figures only. An axis of the state that grows with each
-    step is empty at first.
+    step has size 0 in what ``begin`` returns: TensorFlow compiles ``advance`` with that size unknown.
     """
 
     input: ClassVar[str]  # kind of the input column

@@ -147,7 +147,7 @@ def test_another_shape_than_in_training_is_refused(data: Path, tmp_path: Path) -
     corpus = prepare(other.dataset, tmp_path / "cache")
     with pytest.raises(
         DataError,
-        match=r"test/cat/0.png: .*\(8, 8, 1\).*expected \(12, 12, 3\).*dataset.size=12 and dataset.channels=3",
+        match=r"test/cat/0.png: .*\(8, 8, 1\).*expected \(12, 12, 3\).*dataset.size=12 and set dataset.channels=3",
     ):
         usable(other, columns_of(other), corpus, known)
 
@@ -185,4 +185,4 @@ def test_images_of_another_shape_than_in_training_are_named(data: Path, tmp_path
     (flaw,) = columns_of(run).input.unfit(grey, known.input)
     assert flaw.fatal and flaw.message == f"{found}dataset.channels=3"
     (flaw,) = columns_of(run).input.unfit(replace(grey, shape=(9, 9, 1)), known.input)
-    assert flaw.message.endswith("set dataset.size=12 and dataset.channels=3")
+    assert flaw.message.endswith("set dataset.size=12 and set dataset.channels=3")

@@ -51,7 +51,9 @@ def test_labels_become_ids_and_unknown_ones_are_named(tmp_path: Path) -> None:
     assert batch["labels"].tolist() == [2, 3]
 
 
-@pytest.mark.parametrize("name, kind", [("cat", ""), ("", "no class"), (" \t", "no class"), ("c\udce9", "bad name")])
+@pytest.mark.parametrize(
+    "name, kind", [("cat", ""), ("", "no class"), (" \t", "no class"), ("c\udce9", "bad name"), ("a\tb", "bad name")]
+)
 def test_a_label_needs_a_name(name: str, kind: str) -> None:
     assert LABEL.check(name)[1] == kind
 

@@ -99,7 +99,7 @@ def test_nulls_and_classes_without_a_name_are_named(tmp_path):
     parts = {split: [{"file": f"{split}.wav", "label": -1}] for split in SPLITS}
     path = hub.recordings(tmp_path / "commands", "v0.02", parts, {"file": hub.STRING, "label": label})
     problem, *_ = speech_commands.SpeechCommands(path=str(path)).examples(tmp_path / "cache", None)
-    assert "bad label: found class -1, expected 0 to 1" in str(problem)
+    assert "bad label: found class -1, expected 0 to 1 in label" in str(problem)
 
 
 def test_an_unreachable_hub_and_missing_columns_are_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

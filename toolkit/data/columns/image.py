@@ -195,12 +195,12 @@ class Image(Column[ImageValues]):
         (height, width, channels), expected = learned.shape, self.size(learned)
         advice = []
         if tuple(self.component.shape(*values.shape[:2], channels)) != expected:
-            advice.append(f"dataset.size={height}" if height == width else "dataset.size=N")
+            advice.append(f"set dataset.size={height}" if height == width else f"resize them to {height} x {width}")
         if values.shape[2] != channels:
-            advice.append(f"dataset.channels={channels}")
+            advice.append(f"set dataset.channels={channels}")
         if advice:
             message = f"found {values.shape} (height, width, channels), expected {learned.shape} as in training"
-            yield Flaw(0, "another shape", f"{message}; set {' and '.join(advice)}", fatal=True)
+            yield Flaw(0, "another shape", f"{message}; {' and '.join(advice)}", fatal=True)
 
     def fields(self) -> Fields:
         return FIELDS

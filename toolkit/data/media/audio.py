@@ -206,18 +206,18 @@ def _by_ffmpeg(data: bytes, kind: str) -> tuple[np.ndarray, int]:
                 raise BadAudio("unreadable", f"the {kind} file has no audio track")
             stream = container.streams.audio[0]
             as_float = av.AudioResampler(format="fltp")
-            blocks, rates = [], set()
+            blocks, first = [], None
             for frame in container.decode(stream):
-                rates.add(frame.sample_rate)
+                kept = {"number of channels": frame.layout.nb_channels, "sample rate": frame.sample_rate}
+                first = first or kept
+                if changed := [f"{name} {first[name]} to {kept[name]}" for name in kept if kept[name] != first[name]]:
+                    raise BadAudio("unreadable", f"it changes in the middle: {', '.join(changed)}")
                 blocks += [b.to_ndarray() for b in as_float.resample(frame)]
             blocks += [b.to_ndarray() for b in as_float.resample(None)]
             declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             rate = int(stream.rate)
     except av.FFmpegError as error:
         raise BadAudio("unreadable", f"not a valid {kind} file: {error.strerror}") from None
-    for name, found in (("number of channels", {len(block) for block in blocks}), ("sample rate", rates)):
-        if len(found) > 1:
-            raise BadAudio("unreadable", f"the {name} changes: {' and '.join(map(str, sorted(found)))}")
     channels = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1), np.float32)
     # A codec's delay and padding may be missing at the ends; no codec has more than 0.1 s and 1 %.
     if not raw and len(channels) / rate < 0.99 * declared - 0.1:

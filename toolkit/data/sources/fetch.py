@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from toolkit.errors import DataError, writing
+from toolkit.errors import UNWRITABLE, DataError, disk_error
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -139,9 +139,13 @@ def unpack(file: Path, target: Path, wanted: Callable[[str], str | None]) -> int
                 assert stream is not None  # a regular file
                 out, data = target / name, stream.read()
                 data = gunzip(data, file.name) if member.name.endswith(".gz") else data
-                with writing(out, len(data)):
+                try:
                     out.parent.mkdir(parents=True, exist_ok=True)
                     out.write_bytes(data)
+                except OSError as error:
+                    if error.errno in UNWRITABLE:
+                        raise disk_error(error, out, len(data)) from error
+                    raise  # two members of one name, one of which is a folder
                 count += 1
     except (tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, EOFError, OSError) as error:
         raise DataError(f"{file.name}: damaged archive ({error}); remove it and try again") from error

@@ -20,7 +20,7 @@ from toolkit.errors import DataError
 
 def examples(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Iterator[Example | Problem]:
     """Convert the rows of a split, without those to skip."""
-    yield from (example for example in converted(dataset, split, rows) if example)
+    yield from filter(None, converted(dataset, split, rows))
 
 
 def rows(
@@ -58,10 +58,11 @@ def rows(
         chunks = table.select_columns([content])[start : start + 1000].column(content).chunks
         # chunk by chunk: combining them would read and copy the files too, 140 GB in ImageNet
         files = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
-        nulls = [null for chunk in chunks for null in chunk.field("bytes").is_null().to_pylist()]
-        for i, (fields, file, null) in enumerate(zip(block, files, nulls, strict=True), start):
+        bare = [null for chunk in chunks for null in chunk.field("bytes").is_null().to_pylist()]
+        absent = [null for chunk in chunks for null in chunk.is_null().to_pylist()]
+        for i, (fields, file, no_bytes, null) in enumerate(zip(block, files, bare, absent, strict=True), start):
             origin = f"{where}, row {i}"
-            if bad := _bad_fields(fields | {content: None if null and file is None else ""}, names):
+            if bad := _bad_fields(fields | {content: None if null or (no_bytes and file is None) else ""}, names):
                 yield Problem(bad[0], origin, bad[1])
                 continue
             labelled = {c: names[c][v] if c in names else v for c, v in fields.items()}
@@ -77,7 +78,7 @@ def _bad_fields(fields: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -
         if value is None:
             return "missing field", f"found null in {column}, expected a value"
         if column in names and (message := bad_label(value, names[column])):
-            return "bad label", message
+            return "bad label", f"{message} in {column}"
     return None
 
 

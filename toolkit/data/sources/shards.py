@@ -59,9 +59,10 @@ def converted(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Ite
     return (row if isinstance(row, Problem) else dataset.example(split, row) for row in rows)
 
 
-def bad_label(label: object, names: Sequence[str]) -> str:
-    """Return what is wrong with the number of a class; empty if there is such a class. The hub writes -1 for none."""
-    return "" if label in range(len(names)) else f"found class {label}, expected 0 to {len(names) - 1}"
+def bad_label(label: int, names: Sequence[str]) -> str:
+    """Return what is wrong with the number of a class; empty if there is such a class."""
+    # the hub writes -1 where the class is unknown
+    return "" if 0 <= label < len(names) else f"found class {label}, expected 0 to {len(names) - 1}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Shards:
     def all_examples(self, dataset: Source, split: str) -> Iterator[Example | Problem]:
         """Convert all records of all shards, without those to skip."""
         for number in range(len(self.files)):
-            yield from (example for example in self.examples(dataset, split, number) if example)
+            yield from filter(None, self.examples(dataset, split, number))
 
     def rows(self, number: int, start: int = 0) -> Iterator[Row | Problem]:
         """Yield the records of a shard, starting at ``start``, or the problems with them.
@@ -209,7 +210,7 @@ def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) ->
 def _named(record: Mapping[str, Any], labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return the names of a record's classes, and what is wrong with those that have none."""
     numbers = {column: record[column] for column in labels if record[column] is not None}
-    wrong = [message for column, number in numbers.items() if (message := bad_label(number, labels[column]))]
+    wrong = [f"{message} in {c}" for c, number in numbers.items() if (message := bad_label(number, labels[c]))]
     return {BAD: wrong[0]} if wrong else {column: labels[column][number] for column, number in numbers.items()}
 
 
