@@ -74,7 +74,7 @@ def test_the_command_line_works_from_an_empty_folder(installed, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("tf", marks=pytest.mark.long)])
 def test_a_recipe_runs_from_an_empty_folder(installed, tmp_path, monkeypatch, backend):
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
     data = tone_folder(tmp_path / "data", train=12, validation=4, test=4)

@@ -88,7 +88,14 @@ def certify(backends: Backends, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 # --- twins that are alike --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("domain, which", [("images", "all"), ("speech", "semantics"), ("translation", "semantics")])
+@pytest.mark.parametrize(
+    "domain, which",
+    [
+        ("images", "all"),
+        pytest.param("speech", "semantics", marks=pytest.mark.long),
+        ("translation", "semantics"),
+    ],
+)
 def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, certify: Any, tmp_path: Path) -> None:
     words = arguments(
         domain, tmp_path / "data", "trainer.accumulate=2", "trainer.ema_decay=0.9", "trainer.validate_steps=2"

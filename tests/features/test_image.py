@@ -212,9 +212,9 @@ def test_an_option_does_not_change_what_another_draws() -> None:
     assert more["erased"].any() and (more["shares"] < 1).any()
 
 
-def test_dtypes_are_those_of_a_batch_and_evaluation_draws_nothing() -> None:
-    for seed in (0, None):
-        drawn = EVERYTHING.draw_batch(20, 30, seed, 0, np.arange(6))
+def test_dtypes_are_those_of_a_batch_and_without_augmentation_nothing_is_drawn() -> None:
+    for spec in (EVERYTHING, Image()):
+        drawn = spec.draw_batch(20, 30, 0, 0, np.arange(6))
         assert {name: a.dtype for name, a in drawn.items()} == {
             name: np.dtype(d) for name, (_, d) in AUGMENTATION.items()
         }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.twins.cases import Case, components
+from tests.twins.cases import Case
+from tests.twins.components import specs
 from toolkit.config.spec import problems
 from toolkit.layers import spec as layers
 from toolkit.layers.parameters import Blocks, Constant, Normal, Parameter, Uniform, decays, glorot, he, initial
@@ -52,9 +53,9 @@ def test_matrices_decay_and_vectors_do_not() -> None:
     assert not {name for name in decaying if name.endswith(".bias") or ".norm." in name or ".batch_norm." in name}
 
 
-@pytest.mark.parametrize("model", components("models"))
+@pytest.mark.parametrize("model", specs("models"))
 def test_every_model_is_possible_and_draws_finite_weights(model: str) -> None:
-    spec = components("models")[model]()
+    spec = specs("models")[model]()
     assert not list(problems(spec))
     for name, values in initial(spec.parameters(*Case(model, "").sizes()), 0).items():
         assert np.isfinite(values).all(), name

@@ -14,7 +14,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def check_option(group: str, name: str) -> None:
     assert recipes, f"{group}={name} fits no recipe"
     kind = kind_of(group, name)
     path = ["dataset.path=/data"] if group == "dataset" and kind and "path" in kind.__dataclass_fields__ else []
-    for recipe, backend in product(recipes, (name,) if group == "backend" else backends_of(group, name)):
+    backends = (name,) if group == "backend" else backends_of(group, name)
+    for recipe, backend in [(recipes[0], backend) for backend in backends] + [(r, backends[0]) for r in recipes[1:]]:
         arguments = [f"recipe={recipe}", f"{group}={name}", *path, f"backend={backend}"]
         run, sweep = config.check_both(arguments)
         assert run.backend == backend

@@ -171,6 +171,7 @@ def test_a_sweep_that_was_killed_goes_on_with_the_same_command(toolkit, place):
     assert list(place.glob("multirun/asr/*")) == [folder]
 
 
+@pytest.mark.long
 def test_a_sweep_that_has_ended_is_not_gone_on_with(toolkit, place):
     toolkit("recipe=asr", "seed=0,7", "-m")
     time.sleep(1.1)  # the folder's name is the second
@@ -277,6 +278,7 @@ def test_two_sweeps_may_share_a_study(toolkit, place):
 # --- launchers -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_submitit_runs_the_jobs(toolkit, place):
     toolkit("recipe=asr", "seed=0,1,7", "launcher=submitit_local", "launcher.jobs=2", "run_dir=s", "-m", code=1)
     assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]
