@@ -34,7 +34,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     name, onednn = request.param
     folder = tmp_path_factory.mktemp(f"{name}-{onednn}")
     (folder / "backends").mkdir()
-    every = [case for model in MODELS for case in cases.cases_of(model) if case.kind in ("dropout", "narrow")]
+    every = [case for model in MODELS for case in cases.cases_of(model) if case.kind in ("reference", "narrow")]
     with pytest.MonkeyPatch.context() as patch:
         for key, value in (INSTRUCTIONS[name] | {"TF_ENABLE_ONEDNN_OPTS": onednn}).items():
             patch.setenv(key, value)
@@ -47,8 +47,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", MODELS)
 def test_twins_agree_with_other_instructions(model: str, folder: Path) -> None:
-    torch, torch_wide = (cases.result(folder, "torch", f"{model}.{kind}") for kind in ("narrow", "dropout"))
-    tf, tf_wide = (cases.result(folder, "tf", f"{model}.{kind}") for kind in ("narrow", "dropout"))
+    torch, torch_wide = (cases.result(folder, "torch", f"{model}.{kind}") for kind in ("narrow", "reference"))
+    tf, tf_wide = (cases.result(folder, "tf", f"{model}.{kind}") for kind in ("narrow", "reference"))
     assert first_difference(torch_wide, tf_wide, float64_limit) is None
     assert first_difference(torch, tf, float32_limit((torch, torch_wide), (tf, tf_wide))) is None
 
