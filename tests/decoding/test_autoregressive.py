@@ -128,7 +128,7 @@ def test_a_search_waits_for_what_can_win_by_its_length() -> None:
 
 
 def test_an_unlikely_end_is_no_translation() -> None:
-    """What ends must be among the best of its step: else the empty one would beat every long translation."""
+    """An ended translation must be among the best of its step: else the empty one would beat every long one."""
 
     def model(example: int, prefix: tuple[int, ...]) -> np.ndarray:
         return np.array([-8.0 if len(prefix) < 5 else -0.1, -3.0, -3.1, -3.2], np.float32)

@@ -13,7 +13,7 @@ from toolkit.tasks.classification.spec import Classification
 
 
 def test_a_page_is_made_of_anything(tmp_path):
-    """Of nothing, one trial, objectives that are no numbers, values that a plot would take for formulas."""
+    """Draw no trial, one trial, objectives that are no numbers, values that a plot would take for formulas."""
     objectives = [Objective.named("validation.loss", Classification())]
     for values in ([], [0.5], [math.nan, math.inf], [0.5, 0.5, 0.5, 0.5 + 1e-12], [1.0, 2.0, 3.0, 4.0]):
         sweep = State("u", [], {}, "x", ["a", "b"], objectives, len(values))

@@ -76,7 +76,7 @@ def variants(kind: type) -> Iterator[dict[str, Any]]:
 
 
 def named() -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """What the options in ``conf/`` name, with the fields that they set."""
+    """Yield the targets that the options in ``conf/`` name, with the fields that they set."""
     for group in ("model", "features", "task"):
         for name in recipe_source.options(group):
             target, fields = recipe_source.own_fields(group, name)
