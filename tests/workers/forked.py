@@ -30,7 +30,7 @@ class Forked:
         stderr: IO[bytes] | None = None,
     ) -> None:
         self.returncode: int | None = None
-        end_with_parent = processes._ended_with_its_parent()
+        end_with_parent = processes.ending_with_parent()
         sys.stdout.flush()
         sys.stderr.flush()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # the parent's handlers are not the rank's

@@ -192,10 +192,10 @@ def start(arguments: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     It gets its own session, because Ctrl-C would reach it twice otherwise.
     """
     command = [sys.executable, "-m", "toolkit.run", *arguments]
-    return subprocess.Popen(command, start_new_session=True, preexec_fn=_ended_with_its_parent(), **options)
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=ending_with_parent(), **options)
 
 
-def _ended_with_its_parent() -> Callable[[], object] | None:
+def ending_with_parent() -> Callable[[], object] | None:
     """Return a hook for a new process: on Linux, SIGTERM reaches it when its parent is killed, and it saves."""
     if not sys.platform.startswith("linux"):
         return None
