@@ -75,6 +75,30 @@ def test_a_long_list_is_cut_and_the_rest_counted(tmp_path: Path) -> None:
     assert "... and 7 more: 7 missing file" in caught.value.problems
 
 
+def test_what_training_lacks_is_an_error_of_the_recogniser_in_evaluation(tmp_path: Path) -> None:
+    rows = bad_input.good_rows(tmp_path / "data")
+    test = [row for row in rows if row["split"] == "test"]
+    test[0]["transcription"], test[1]["transcription"] = "groß", "bookkeeping " * 40  # too long for its frames
+    bad_input.write_csv(tmp_path / "data", rows)
+    corpus = both_stages(tmp_path / "data", tmp_path)
+    assert corpus.splits["test"].references == ["groß", ("bookkeeping " * 40).strip()]
+    assert any("test: 1 texts have characters unknown to the tokenizer: 'ß' (U+00DF" in n for n in corpus.report.notes)
+
+
+@pytest.mark.parametrize("stage, flaw", [("reading", ""), ("model", "bookkeeping " * 40)])
+def test_a_few_flaws_of_single_examples_are_dropped_and_listed(stage: str, flaw: str, tmp_path: Path) -> None:
+    rows = bad_input.good_rows(tmp_path / "data")
+    bad_input.write_csv(tmp_path / "data", [rows[0] | {"transcription": flaw}, *rows[1:]])
+    allowing, strict = (AudioFolder(path=str(tmp_path / "data"), max_dropped=share) for share in (0.13, 0.08))
+    report = corpora.both_stages(corpora.run_of(allowing), tmp_path).report
+    assert sum(report.dropped.values()) == 1 and "metadata.csv, line 2" in report.lines[0]
+    with pytest.raises(DataError):
+        corpora.both_stages(corpora.run_of(strict), tmp_path)
+    bad_input.write_csv(tmp_path / "data", [row | {"transcription": flaw} for row in rows[:2]] + rows[2:])
+    with pytest.raises(DataError, match=r"more than the 1 that dataset\.max_dropped allows"):
+        corpora.both_stages(corpora.run_of(allowing), tmp_path)
+
+
 def test_ctc_needs_a_frame_for_every_repeat(tmp_path: Path) -> None:
     rows = bad_input.good_rows(tmp_path / "data")
     rows[0]["transcription"] = "bookkeeper"  # ten tokens and three repeats

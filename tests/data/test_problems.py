@@ -19,6 +19,13 @@ def test_dropping_is_advised_only_where_it_is_not_set(on_bad: str, advised: bool
     assert error.value.problems == lines + ["Fix them, or drop 1 of them with dataset.on_bad=drop"] * advised
 
 
+def test_an_allowance_covers_no_fatal_problem() -> None:
+    assert judge([BAD], "refuse", "a test", allowed=1).dropped == {"silent": 1}
+    for problems in ([BAD, BAD], [FATAL]):
+        with pytest.raises(DataError):
+            judge(problems, "refuse", "a test", allowed=1)
+
+
 def test_a_name_that_no_file_can_have_is_no_file() -> None:
     (problem,) = files(["a\0.wav"], "recording")
     assert isinstance(problem, Problem) and problem.kind == "no such file"

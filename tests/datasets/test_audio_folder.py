@@ -78,6 +78,13 @@ def test_no_transcript_is_cut_into_two_splits() -> None:
     assert cut(texts, seed=1)["test"] != splits["test"]
 
 
+def test_the_only_transcripts_with_a_character_stay_in_train() -> None:
+    common = [f"text {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(100)]
+    for seed in range(20):  # without the rule, one of them leaves train with nearly every second seed
+        splits = cut([*common, "groß", "café"], seed)
+        assert {"groß", "café"} <= set(splits["train"]) and [len(splits[name]) for name in SPLITS] == [72, 10, 20]
+
+
 def test_isolated_words_are_refused_or_cut_by_recording() -> None:
     words = ["yes"] * 50 + ["no"] * 50
     problems = [item for item in audio_folder.cut(records(words), 0.1, 0.2, 0, True) if isinstance(item, Problem)]

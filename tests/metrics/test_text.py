@@ -20,8 +20,11 @@ from toolkit.metrics.text import (
     chrf,
     error_rate,
     signatures,
+    tokenization,
+    unusable,
     wer,
 )
+from toolkit.tasks.seq2seq.spec import Seq2Seq
 
 
 def pairs() -> tuple[list[str], list[str]]:
@@ -151,3 +154,31 @@ def test_translation_scores_are_shown_and_compared_as_such() -> None:
         assert score.format(38.456) == "38.46" and score.improves(2.0, 1.0) and not score.improves(1.0, 2.0)
     for rate in (WER, CER):
         assert rate.format(0.38456) == "38.46 %" and rate.improves(1.0, 2.0) and not rate.improves(2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "language, text, signature",
+    [
+        ("zh", "今天天气很好。我们去公园散步吧。", "tok:zh"),
+        ("zh_Hans", "今天天气很好。我们去公园散步吧。", "tok:zh"),
+        ("ja", "今日は天気がいいです。", "tok:char"),  # MeCab is not installed
+        ("th", "วันนี้อากาศดีมาก", "tok:char"),
+        ("de", "Heute ist das Wetter schön.", "tok:13a"),
+        ("", "Heute ist das Wetter schön.", "tok:13a"),
+    ],
+)
+def test_equal_texts_have_a_bleu_of_100_in_every_language(language: str, text: str, signature: str) -> None:
+    tokenize = tokenization(language)
+    assert bleu([text], [text], tokenize) == pytest.approx(100)
+    assert bleu([text], [text[: len(text) // 2]], tokenize) < 60
+    assert signature in signatures(tokenize)["bleu"] and signature in signatures(tokenize)["bleu_lc"]
+
+
+def test_mecab_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert (tokenization("ja"), tokenization("ko-KR")) == ("ja-mecab", "ko-mecab")
+
+
+def test_an_unknown_tokenisation_is_refused() -> None:
+    assert [field for field, _ in Seq2Seq(bleu_tokenize="mteval").check()] == ["bleu_tokenize"]
+    assert "pip install 'sacrebleu[ja]'" in unusable("ja-mecab") and unusable("flores200") == ""

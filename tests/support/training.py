@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from toolkit.data.columns.column import Column
 from toolkit.data.plan import Plan
 from toolkit.data.split import Data, Split
 from toolkit.metrics.metric import Metric
@@ -18,9 +19,16 @@ from toolkit.training.session import Session
 from toolkit.training.spec import Trainer
 
 
+class Thing(Column):
+    """A column of anything."""
+
+    kind = "thing"
+
+
 class Task:
     """A task that decodes an example's class."""
 
+    input = target = "thing"
     monitor = "cer"
     measured = ("loss",)
     autoregressive = False
@@ -34,7 +42,7 @@ class Task:
     def decode(self, outputs, target):
         return [{"hypothesis": target.decode([guess]), "score": 0.0} for guess in outputs["guess"]]
 
-    def measure(self, rows):
+    def measure(self, rows, target):
         return {"cer": float(np.mean([row["reference"] != row["hypothesis"] for row in rows]))}
 
 
@@ -92,7 +100,13 @@ def run(**trainer):
     """Return a run with these fields of the trainer."""
     chosen = {"max_epochs": 4, "validate_every": 2, "log_every": 1, "checkpoint_every": 5, "keep": 100} | trainer
     return SimpleNamespace(
-        trainer=Trainer(**chosen), task=Task(), optimizer=SimpleNamespace(lr=0.1), schedule=Cosine(warmup_steps=3)
+        dataset=SimpleNamespace(columns={"input": Thing, "answer": Thing}),
+        features=None,
+        tokenizer=None,
+        trainer=Trainer(**chosen),
+        task=Task(),
+        optimizer=SimpleNamespace(lr=0.1),
+        schedule=Cosine(warmup_steps=3),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.backend import Backends
+from toolkit.data.columns.text import TextValues
 from toolkit.decoding.ctc import beam_search, greedy, needed_frames
 from toolkit.tasks.ctc.spec import CTC
 
@@ -236,5 +237,5 @@ def test_measure_and_detail() -> None:
     task = CTC()
     pairs = [("please enter", "please under"), ("hello", "hello")]
     rows = [{"reference": reference, "hypothesis": hypothesis} for reference, hypothesis in pairs]
-    assert task.measure(rows) == {"wer": 1 / 3, "cer": 2 / 17}
+    assert task.measure(rows, TextValues([])) == {"wer": 1 / 3, "cer": 2 / 17}
     assert task.detail(rows[0]) == {"alignment": [["=", "please", "please"], ["S", "enter", "under"]]}

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.backend import Backends
 from tests.support.search import Model, Stepper, drawn
+from toolkit.data.columns.text import TextValues
 from toolkit.decoding.autoregressive import beam_search, greedy
 from toolkit.metrics import text as metrics
 from toolkit.tasks.seq2seq.spec import Seq2Seq
@@ -103,7 +104,7 @@ def test_measures_are_of_the_corpus_and_the_loss_of_all_tokens() -> None:
         {"reference": "The cat sat on the mat.", "hypothesis": "the cat sat on the mat.", "loss": 1.0, "tokens": 9},
         {"reference": "It rained all day long.", "hypothesis": "It rained all day long.", "loss": 3.0, "tokens": 1},
     ]
-    found = Seq2Seq().measure(rows)
+    found = Seq2Seq().measure(rows, TextValues([]))
     assert found["loss"] == pytest.approx(1.2)
     assert found["bleu_lc"] == pytest.approx(100) and found["bleu"] < 95
     references, hypotheses = [r["reference"] for r in rows], [r["hypothesis"] for r in rows]
@@ -113,7 +114,7 @@ def test_measures_are_of_the_corpus_and_the_loss_of_all_tokens() -> None:
 
 
 def test_signatures_and_details() -> None:
-    found = Seq2Seq().signatures()
+    found = Seq2Seq().signatures(TextValues([]))
     assert found["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert found["bleu_lc"].startswith("nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|version:")
     assert found["chrf"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")

@@ -120,9 +120,9 @@ def test_resumed_at_any_step_it_ends_as_the_unbroken_run(tmp_path, stop, accumul
 def test_a_signal_during_a_validation_is_heeded(tmp_path, monkeypatch):
     measure = Task.measure
 
-    def interrupted(self, rows):
+    def interrupted(self, rows, target):
         os.kill(os.getpid(), signal.SIGTERM)
-        return measure(self, rows)
+        return measure(self, rows, target)
 
     monkeypatch.setattr(Task, "measure", interrupted)
     with pytest.raises(Interrupted, match=f"resume={tmp_path}"):
@@ -132,7 +132,7 @@ def test_a_signal_during_a_validation_is_heeded(tmp_path, monkeypatch):
 
 def test_a_metric_that_is_not_a_number_does_not_stay_the_best(tmp_path, monkeypatch):
     values = iter([float("nan"), 0.5, 0.7])
-    monkeypatch.setattr(Task, "measure", lambda self, rows: {"cer": next(values)})
+    monkeypatch.setattr(Task, "measure", lambda self, rows, target: {"cer": next(values)})
     at = fit(tmp_path, Engine(), max_epochs=3, validate_every=1)
     assert at.best == 0.5 and at.best_step == 2 * len(TRAIN.plan)
 
@@ -140,7 +140,7 @@ def test_a_metric_that_is_not_a_number_does_not_stay_the_best(tmp_path, monkeypa
 def test_of_an_accuracy_the_larger_is_better(tmp_path, monkeypatch):
     values = iter([0.5, 0.7, 0.6])
     monkeypatch.setattr(Task, "monitor", "accuracy")
-    monkeypatch.setattr(Task, "measure", lambda self, rows: {"accuracy": next(values)})
+    monkeypatch.setattr(Task, "measure", lambda self, rows, target: {"accuracy": next(values)})
     at = fit(tmp_path, Engine(), max_epochs=3, validate_every=1)
     assert at.best == 0.7 and at.best_step == 2 * len(TRAIN.plan)
 
@@ -169,9 +169,17 @@ def test_max_steps_ends_in_the_middle_of_an_epoch_with_a_validation(tmp_path):
     assert [r["split"] for r in log(tmp_path)] == ["train"] * 3 + ["validation"]
 
 
+def test_a_tie_goes_to_the_lower_loss(tmp_path, monkeypatch):
+    figures = [{"cer": 0.5, "loss": loss} for loss in (3.0, 1.0, 2.0)]
+    values = iter([*figures, {"cer": 0.6, "loss": 0.0}])
+    monkeypatch.setattr(Task, "measure", lambda self, rows, target: next(values))
+    at = fit(tmp_path, Engine(), max_epochs=4, validate_every=1)
+    assert (at.best, at.best_loss, at.best_step) == (0.5, 1.0, 2 * len(TRAIN.plan)) and at.stale == 2
+
+
 def test_best_and_patience(tmp_path, monkeypatch):
     values = iter([0.5, 0.3, 0.4, 0.35, 0.1])
-    monkeypatch.setattr(Task, "measure", lambda self, rows: {"cer": next(values)})
+    monkeypatch.setattr(Task, "measure", lambda self, rows, target: {"cer": next(values)})
     at = fit(tmp_path, Engine(), max_epochs=20, validate_every=1, patience=2)
     assert at.epoch == 4 and at.best == 0.3 and at.best_step == 2 * len(TRAIN.plan)
     assert checkpoint.find(tmp_path / "checkpoints", "best").name == f"step-{at.best_step:08d}"
@@ -203,11 +211,11 @@ def test_a_validation_that_a_kill_cut_off_is_made_up_for(tmp_path, monkeypatch, 
     fit(tmp_path / "whole", Engine(), **every)
     measure, calls = Task.measure, [0]
 
-    def killed(self, rows):
+    def killed(self, rows, target):
         calls[0] += 1
         if calls[0] == cut:
             raise KeyboardInterrupt
-        return measure(self, rows)
+        return measure(self, rows, target)
 
     monkeypatch.setattr(Task, "measure", killed)
     with pytest.raises(KeyboardInterrupt):

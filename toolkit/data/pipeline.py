@@ -66,13 +66,15 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
         whole, undecodable = _decoded(columns, dataset.arrange(examples), cache, bars)
     repeats = _repeats(columns, whole)
     problems += unsound + undecodable
-    if dataset.repeats == "bad":
+    allowed = int(dataset.max_dropped * (len(whole) + len(problems)))
+    if dataset.repeats == "bad" and repeats:
+        allowed = 0  # the user must choose which of them to keep
         problems += [replace(repeat, message=f"{repeat.message}; keep one of them") for repeat in repeats.values()]
         whole = whole.select([i for i in range(len(whole)) if i not in repeats])
     splits = {name: whole.of(name) for name in SPLITS}
     fatal = any(problem.fatal for problem in problems)
     empty = [] if fatal else empty_splits(splits, dataset)  # a fatal problem explains it
-    report = judge([*problems, *empty], dataset.on_bad, f"dataset {type(dataset).__name__}")
+    report = judge([*problems, *empty], dataset.on_bad, f"dataset {type(dataset).__name__}", allowed)
     if dataset.repeats == "keep":
         report += Report({}, [], tuple(_kept(list(repeats.values()))))
     return Corpus(splits, fingerprint(columns, splits), report)
@@ -278,14 +280,17 @@ def usable(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> Corp
         for kind, message in column.unfit_learned(state)
     ]
     notes: list[str] = []
+    evaluated = False  # a split for evaluation has a problem, which no allowance covers
     splits = {}
     for name, split in corpus.splits.items():
         splits[name], bad = fitting(run, columns, split, learned)
         problems += bad
+        evaluated = evaluated or (bool(bad) and name != "train")
         parts = zip(columns, (splits[name].input, splits[name].target), states, strict=True)
         notes += [f"{name}: {line}" for column, values, state in parts for line in column.notes(values, state)]
     problems += empty_splits(splits, run.dataset)
-    report = judge(problems, run.dataset.on_bad, "this model")
+    allowed = 0 if evaluated else int(run.dataset.max_dropped * len(corpus.splits["train"]))
+    report = judge(problems, run.dataset.on_bad, "this model", allowed)
     return Corpus(splits, fingerprint(columns, splits), corpus.report + report + Report({}, [], tuple(notes)))
 
 

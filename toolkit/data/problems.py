@@ -81,20 +81,21 @@ def bad_name(name: str) -> tuple[str, str]:
     return "", ""
 
 
-def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
+def judge(problems: Sequence[Problem], on_bad: str, what: str, allowed: int = 0) -> Report:
     """Refuse the data, or count what is dropped.
 
     Args:
         problems: all problems.
         on_bad: the dataset's policy, "refuse" or "drop".
         what: the use of the data, for the headline.
+        allowed: the most problems that are dropped though the policy is to refuse.
 
     Raises:
-        DataError: there are problems and the policy is to refuse, or some are fatal.
+        DataError: there are more problems than allowed and the policy is to refuse, or some are fatal.
     """
     counts = dict(Counter(problem.kind for problem in problems))
     fatal = [problem for problem in problems if problem.fatal]
-    if not problems or (on_bad == "drop" and not fatal):
+    if not problems or (not fatal and (on_bad == "drop" or len(problems) <= allowed)):
         return Report(counts, [str(problem) for problem in problems])
     ordered = fatal + [problem for problem in problems if not problem.fatal]
     lines = [str(problem) for problem in ordered[:LISTED]]
@@ -102,7 +103,8 @@ def judge(problems: Sequence[Problem], on_bad: str, what: str) -> Report:
         lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
     if on_bad != "drop" and len(fatal) < len(problems):
         droppable = len(problems) - len(fatal)
-        lines.append(f"Fix them, or drop {droppable} of them with dataset.on_bad=drop")
+        limit = f", more than the {allowed} that dataset.max_dropped allows" if allowed and not fatal else ""
+        lines.append(f"Fix them, or drop {droppable} of them{limit} with dataset.on_bad=drop")
     noun = "problem" if len(problems) == 1 else "problems"
     raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
 

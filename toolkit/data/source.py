@@ -36,6 +36,13 @@ class Source:
     on_bad: Literal["refuse", "drop"] = option(
         "refuse", "what to do about bad examples: refuse the data and list all problems, or drop and count them"
     )
+    max_dropped: float = option(
+        0.01,
+        "on_bad=refuse: largest fraction of the examples, and of the training split where only the model cannot use "
+        "them, that is dropped and listed instead; a training split that is streamed has no such allowance",
+        ge=0,
+        lt=1,
+    )
     repeats: Literal["bad", "keep"] = option(
         "keep", "the same example in two splits: bad, or kept and counted in the log"
     )
@@ -85,7 +92,9 @@ class Source:
         yield from mismatches(self.columns, run)
 
     def check_run(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Yield ``(field, message)`` of each conflict between the dataset and the run."""
+        """Yield ``(field, message)`` of each conflict between the dataset, its columns and the run."""
+        for kind in dict.fromkeys(self.columns.values()):
+            yield from kind.conflicts(self)
         if self.split and not run.evaluate:
             yield "split", f"{self.split} is not supported without evaluate=RUN_FOLDER; set dataset.split=null"
         if self.streaming and not self.sharded:

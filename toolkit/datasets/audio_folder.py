@@ -157,7 +157,8 @@ def cut(
 ) -> Iterator[Example | Problem]:
     """Move fractions of the training split to validation and test.
 
-    Recordings with the same transcript stay together (``disjoint``). They are taken in the order of a hash of seed and
+    Recordings with the same transcript stay together (``disjoint``), and the only ones with a character stay in train.
+    They are taken in the order of a hash of seed and
     transcript, which depends neither on the order of the files nor on the other recordings.
 
     Args:
@@ -175,7 +176,12 @@ def cut(
         f"none of the {len(groups)} different transcripts of {total} recordings is rare enough for a split of its "
         "own; provide the splits, or set dataset.disjoint=false to allow a transcript in several splits"
     )
-    yield from fill_splits(recordings, groups, validation, test, seed, message)
+    yield from fill_splits(recordings, groups, validation, test, seed, message, characters)
+
+
+def characters(example: Example) -> set[str]:
+    """Return the characters of a transcript, which the recogniser can only learn from train."""
+    return set(clean(str(example.values["text"])))
 
 
 def _csv_records(root: Path, file: Path) -> Iterator[Record | Problem]:

@@ -39,6 +39,7 @@ class SpeechDataset(Source, AudioFields, TextFields):
     """Fields of every dataset of recordings with transcripts."""
 
     columns: ClassVar[Mapping[str, type[Column[Any]]]] = {"audio": Audio, "text": Text}
+    transcribed: ClassVar[bool] = True
 
     pool: int = option(256, "streaming: examples of a pool, which is cut into batches of similar length", ge=1)
     sample: int = option(1_000, "streaming: first examples, from which tokenizer and features are learned", ge=1)

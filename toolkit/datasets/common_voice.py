@@ -6,14 +6,13 @@ Downloading is untested; ``dataset.path=FOLDER`` takes a local copy of the repos
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
+from toolkit.data.normalize import plain
 from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
@@ -42,18 +41,10 @@ class CommonVoice(SpeechDataset):
         return hub.shards(*self._part(split), cache, ("path", "sentence"))
 
     def example(self, split: str, row: Row) -> Example:
-        text = plain_text(row.fields["sentence"]) if self.plain else row.fields["sentence"]
+        sentence = row.fields["sentence"]
+        text = plain(sentence.lower()) if self.plain else sentence
         name = Path(row.fields["path"]).stem
         return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
     def _part(self, split: str) -> tuple[str, str, str, None]:
         return self.path or self.repository, self.language, split, None
-
-
-def plain_text(text: str) -> str:
-    """Lower-case a text, write typographic apostrophes as ``'``, and replace everything but letters, marks, digits and
-    apostrophes by a space.
-    """
-    text = unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    characters = [c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text]
-    return re.sub(r" +", " ", "".join(characters)).strip()

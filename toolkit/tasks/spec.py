@@ -78,8 +78,13 @@ class Task:
         """
         raise NotImplementedError
 
-    def measure(self, rows: Rows) -> dict[str, float]:
-        """Measure a split: every metric but the mean loss, which is added if it is missing."""
+    def measure(self, rows: Rows, target: Any) -> dict[str, float]:
+        """Measure a split: every metric but the mean loss, which is added if it is missing.
+
+        Args:
+            rows: answers with their references.
+            target: values of the split's target column.
+        """
         raise NotImplementedError
 
     def detail(self, row: Mapping[str, Any]) -> Row:
@@ -94,6 +99,6 @@ class Task:
         """Return a table of the test split's rows for the console; empty for none."""
         return ""
 
-    def signatures(self) -> dict[str, str]:
-        """Return the exact definition of each metric that has several, by name."""
+    def signatures(self, target: Any) -> dict[str, str]:
+        """Return the exact definition of each metric that has several, by name; see :meth:`measure`."""
         return {}

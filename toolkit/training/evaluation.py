@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.data.columns.column import columns_of
 from toolkit.data.exchange import gather
 from toolkit.data.split import Data
 from toolkit.tasks.spec import Row
@@ -28,9 +29,18 @@ class Evaluation:
 def evaluate(
     run: Run, engine: Engine, data: Data, target: Any, quick: bool = False, show_progress: bool = True
 ) -> Evaluation:
-    """Answer a whole split (see :func:`answer_split`) and measure the answers."""
-    rows = answer_split(run, engine, data, target, quick, show_progress)
-    return Evaluation({"loss": float(np.mean([r["loss"] for r in rows]))} | run.task.measure(rows), rows)
+    """Answer a whole split (see :func:`answer_split`) and measure the answers.
+
+    An answer that is not in the form of the references, such as one with capitals where these were normalised, is
+    brought to it; the row keeps the original as ``raw``.
+    """
+    comparable = columns_of(run).target.comparable
+    rows = []
+    for row in answer_split(run, engine, data, target, quick, show_progress):
+        raw, hypothesis = row["hypothesis"], comparable(row["hypothesis"])
+        rows.append(row if hypothesis == raw else row | {"hypothesis": hypothesis, "raw": raw})
+    loss = float(np.mean([row["loss"] for row in rows]))
+    return Evaluation({"loss": loss} | run.task.measure(rows, data.split.target), rows)
 
 
 def answer_split(

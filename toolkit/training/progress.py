@@ -17,7 +17,8 @@ class Progress(Position):
     """Progress of a run; ``state.json`` holds all of it.
 
     Args:
-        best, best_step: best value of the monitored metric, and the step that reached it.
+        best, best_loss, best_step: best value of the monitored metric, the loss that came with it, and the step that
+            reached both.
         stale: validations since then.
         validated: step of the last validation.
         scale: loss scale; None where the precision needs none.
@@ -28,6 +29,7 @@ class Progress(Position):
     """
 
     best: float | None = None
+    best_loss: float | None = None
     best_step: int | None = None
     stale: int = 0
     validated: int | None = None

@@ -14,6 +14,7 @@ import numpy as np
 from toolkit.data.batch import Collate, Part
 from toolkit.data.split import Data
 from toolkit.errors import DataError, Interrupted, RunError, listed
+from toolkit.metrics.metric import LOSS
 from toolkit.training import loss_scale
 from toolkit.training.display import ProgressBar
 from toolkit.training.engine import Engine, StepResult
@@ -258,13 +259,14 @@ class Session:
         self._bar.resume()
 
     def _compare(self, evaluation: Evaluation) -> bool:
-        """Note a validation in the progress; return True if it is the best so far."""
+        """Note a validation in the progress; return True if it is the best so far. The lower loss decides a tie."""
         progress, name = self.progress, self.run.task.monitor
         progress.validated = progress.step
-        value = evaluation.metrics[name]
-        better = self.run.task.metric(name).improves(value, progress.best)
+        value, loss = evaluation.metrics[name], evaluation.metrics[LOSS.name]
+        tied = value == progress.best and LOSS.improves(loss, progress.best_loss)
+        better = tied or self.run.task.metric(name).improves(value, progress.best)
         if better:
-            progress.best, progress.best_step, progress.stale = value, progress.step, 0
+            progress.best, progress.best_loss, progress.best_step, progress.stale = value, loss, progress.step, 0
         else:
             progress.stale += 1
         return better

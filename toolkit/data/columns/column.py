@@ -178,6 +178,15 @@ class Column(Generic[V]):
         """
         raise NotImplementedError
 
+    @classmethod
+    def conflicts(cls, dataset: Any) -> Iterator[tuple[str, str]]:
+        """Yield ``(field, message)`` for each of the dataset's fields that this kind of column cannot use."""
+        yield from ()
+
+    def comparable(self, answer: str) -> str:
+        """Return an answer in the form of the references, before it is scored."""
+        return answer
+
     # --- what is learned ---
 
     def learn(self, values: Sequence[V], folder: Path) -> None:

@@ -16,6 +16,8 @@ from toolkit.config.spec import option, spec
 from toolkit.data.batch import Batch, Fields, pad, widths
 from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, Role, absent, selected
 from toolkit.data.example import Sentence
+from toolkit.data.normalize import STEPS, normalize, plain
+from toolkit.data.normalize import problems as bad_steps
 from toolkit.data.problems import Problem
 from toolkit.data.sources.lines import BOM, read_lines, split_lines
 
@@ -42,7 +44,14 @@ FOREIGN = re.compile(f"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff{BOM}\N{RE
 class TextFields:
     """Fields of a dataset that has text."""
 
+    transcribed: ClassVar[bool] = False  # the texts are transcripts of speech
+
     max_tokens: int | None = option(None, "longest text, in tokens; a longer one is bad; null: no bound", ge=1)
+    normalize: tuple[str, ...] = option(
+        (),
+        f"steps that change every text, and the answers before they are scored, in this order: {', '.join(STEPS)} "
+        "(toolkit/data/normalize.py)",
+    )
 
 
 class LearnedTokenizer(Protocol):
@@ -180,7 +189,15 @@ class Text(Column[TextValues]):
         kind, message = bad_text(sentence.text)
         if kind:
             return value, kind, f"{sentence.language}: {message}" if sentence.language else message
-        return Sentence(clean(sentence.text), sentence.language), "", ""
+        text = self.comparable(sentence.text)
+        if not text:
+            steps = ", ".join(self.dataset.normalize)
+            return value, "empty text", f"nothing is left of {sentence.text[:60]!r} after dataset.normalize=[{steps}]"
+        return Sentence(text, sentence.language), "", ""
+
+    def comparable(self, answer: str) -> str:
+        """Clean and normalise a text."""
+        return clean(normalize(clean(answer), self.dataset.normalize))
 
     def decode(
         self, values: Sequence[Sentence], wheres: Sequence[str], cache: Path | None, progress: Bars
@@ -211,8 +228,15 @@ class Text(Column[TextValues]):
             else:
                 yield Flaw(i, "no tokens", f"{prefix}the tokenizer has no token for {values.texts[i][:60]!r}")
 
+    @classmethod
+    def conflicts(cls, dataset: Any) -> Iterator[tuple[str, str]]:
+        for message in bad_steps(dataset.normalize):
+            yield "normalize", message
+
     def notes(self, values: TextValues, learned: LearnedTokenizer) -> Iterator[str]:
-        """Yield a line with the characters that the tokenizer lacks."""
+        """Yield lines about the form of transcripts and about the characters that the tokenizer lacks."""
+        if self.dataset.transcribed and len(values):
+            yield from self._form(values.texts)
         unknown = sorted(c for c in set().union(*values.texts) if learned.unknown(c))
         if unknown:
             pattern = re.compile("[" + "".join(map(re.escape, unknown)) + "]")
@@ -221,6 +245,16 @@ class Text(Column[TextValues]):
             more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
             language = f"{values.language} " if values.language else ""
             yield f"{count:,} {language}texts have characters unknown to the tokenizer: {listing}{more}"
+
+    def _form(self, texts: Sequence[str]) -> Iterator[str]:
+        """Yield a line that says how transcripts were normalised, or that they were not."""
+        if self.dataset.normalize:
+            yield f"{len(texts):,} transcripts, normalised by {', '.join(self.dataset.normalize)}"
+        elif formatted := sum(text != plain(text.lower()) for text in texts):
+            yield (
+                f"{formatted:,} of {len(texts):,} transcripts have capitals or punctuation, which the model learns to "
+                "write; dataset.normalize=[lower,punctuation] removes them"
+            )
 
     def lengths(self, values: TextValues) -> Lengths:
         """Return the numbers of tokens; those of a target include its end."""

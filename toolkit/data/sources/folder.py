@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,11 @@ def cut(
     test: float,
     seed: int,
     too_large: str,
+    needed: Callable[[Any], Iterable[str]] = lambda example: (),
 ) -> Iterator[Any]:
     """Move groups of the training split to validation and test, ordered by a hash of seed and the group's key.
+
+    A group that has something which train would lack without it, such as a rare character, stays in train.
 
     Args:
         examples: of all splits, dataclasses with ``id`` and ``split``.
@@ -61,23 +64,46 @@ def cut(
         validation, test: fractions of the training split.
         seed: selects the groups.
         too_large: message for a split that stays empty.
+        needed: example -> what train must have if any example has it.
 
     Yields:
         a problem for each such split, then the examples.
     """
     keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode("utf-8", "replace")).digest())
-    total = sum(len(group) for group in groups.values())
-    moved: dict[str, str] = {}
-    for split, fraction in (("test", test), ("validation", validation)):
-        room = round(fraction * total) or int(fraction > 0)
-        for key in keys:
-            # One group must stay for training. A group too large for the remaining room waits for the next split.
-            if key not in moved and len(groups[key]) <= room and len(moved) + 1 < len(keys):
-                moved[key] = split
-                room -= len(groups[key])
+    needs = {key: {item for example in group for item in needed(example)} for key, group in groups.items()}
+    fractions = {"test": test, "validation": validation}
+    fixed: set[str] = set()
+    moved = _moved(keys, groups, fractions, fixed)
+    while lacking := _lacking(needs, moved):
+        fixed |= lacking
+        moved = _moved(keys, groups, fractions, fixed)
+    for split, fraction in fractions.items():
         if fraction and groups and split not in moved.values():
             yield Problem("no split", split, too_large, fatal=split == "test")
     split_of_id = {example.id: split for key, split in moved.items() for example in groups[key]}
     for example in examples:
         moved_to = example.split == "train" and split_of_id.get(example.id)
         yield dataclasses.replace(example, split=moved_to) if moved_to else example
+
+
+def _moved(
+    keys: Sequence[str], groups: Mapping[str, Sequence[Any]], fractions: Mapping[str, float], fixed: Collection[str]
+) -> dict[str, str]:
+    """Choose the groups that leave train, and their splits; those in ``fixed`` stay."""
+    total = sum(len(group) for group in groups.values())
+    moved: dict[str, str] = {}
+    for split, fraction in fractions.items():
+        room = round(fraction * total) or int(fraction > 0)
+        for key in keys:
+            # One group must stay for training. A group too large for the remaining room waits for the next split.
+            free = key not in moved and key not in fixed
+            if free and len(groups[key]) <= room and len(moved) + 1 < len(keys):
+                moved[key] = split
+                room -= len(groups[key])
+    return moved
+
+
+def _lacking(needs: Mapping[str, Collection[str]], moved: Collection[str]) -> set[str]:
+    """Return the groups that leave train and have something that no group in train has."""
+    kept = {item for key, items in needs.items() if key not in moved for item in items}
+    return {key for key in moved if not kept.issuperset(needs[key])}

@@ -55,7 +55,7 @@ class Classification(Task):
             rows.append(row | ({"top5": names} if log_probs.shape[1] > LIKELIEST else {}))
         return rows
 
-    def measure(self, rows: Rows) -> dict[str, float]:
+    def measure(self, rows: Rows, target: Any) -> dict[str, float]:
         """Compute accuracy and, with more than five classes, top-5 accuracy."""
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         values = {"accuracy": metrics.accuracy(references, hypotheses)}

@@ -16,7 +16,7 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data.columns.audio import AudioFeatures
 from toolkit.data.columns.column import Flaw
-from toolkit.data.columns.text import LearnedTokenizer
+from toolkit.data.columns.text import LearnedTokenizer, TextValues
 from toolkit.decoding.ctc import Hypothesis, beam_search, greedy, needed_frames
 from toolkit.metrics import text as metrics
 from toolkit.metrics.metric import LOSS, Metric
@@ -45,15 +45,17 @@ class CTC(Task):
     monitor: Literal["cer", "wer", "loss"] = option("cer", "metric on validation that selects the best checkpoint")
 
     def unfit(self, run: Run, split: Split, learned: Learned) -> Iterator[Flaw]:
-        """Yield utterances with characters that the tokenizer lacks, or of a wrong number of frames.
+        """Yield utterances of a wrong number of frames, and those of training with a transcript that is no target.
 
-        CTC needs an output frame for each token, and one more between two equal tokens (section 3).
+        CTC needs an output frame for each token, and one more between two equal tokens (section 3). In evaluation, a
+        transcript that CTC cannot write, or with characters that the tokenizer lacks, counts as the errors of the
+        recogniser that it causes: leaving it out would make the score optimistic.
         """
         features = cast(AudioFeatures, run.features)
         frames = run.model.output_length(features.frames(split.input.lengths)) if len(split) else ()
         for i, count in enumerate(map(int, frames)):
             kind, message = self._bad_frames(count, run.model.longest)
-            if not kind and split.target is not None:
+            if not kind and split.target is not None and split.name == "train":
                 kind, message = _bad_transcript(split.target.texts[i], split.target.tokens[i], count, learned.target)
             if kind:
                 yield Flaw(i, kind, message)
@@ -88,7 +90,7 @@ class CTC(Task):
         hypotheses = self.hypotheses(outputs["log_probs"], outputs["lengths"])
         return [{"hypothesis": target.decode(ids), "score": score} for ids, score in hypotheses]
 
-    def measure(self, rows: Rows) -> dict[str, float]:
+    def measure(self, rows: Rows, target: TextValues) -> dict[str, float]:
         """Compute the error rates of a split, as fractions."""
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         return {"wer": metrics.wer(references, hypotheses), "cer": metrics.cer(references, hypotheses)}

@@ -54,7 +54,14 @@ class Seq2Seq(Task):
     )
     max_length_ratio: float = option(1.5, "longest translation, in tokens for each token of the source", ge=0)
     max_length_extra: int = option(10, "tokens by which the longest translation exceeds that", ge=1)
+    bleu_tokenize: str | None = option(
+        None, "tokenisation of BLEU by its name in sacrebleu: 13a, zh, ja-mecab, char, ...; null: by target language"
+    )
     monitor: Literal["loss", "bleu", "chrf"] = option("bleu", "metric on validation that selects the best checkpoint")
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if self.bleu_tokenize and (message := metrics.unusable(self.bleu_tokenize)):
+            yield "bleu_tokenize", message
 
     def amounts(self, batch: Any) -> Any:
         """Return the number of targets of each row, ``(batch,)``."""
@@ -92,20 +99,24 @@ class Seq2Seq(Task):
         answers = zip(outputs["ids"], outputs["lengths"], outputs["scores"], strict=True)
         return [{"hypothesis": target.decode(ids[:n].tolist()), "score": float(score)} for ids, n, score in answers]
 
-    def measure(self, rows: Rows) -> dict[str, float]:
+    def measure(self, rows: Rows, target: TextValues) -> dict[str, float]:
         """Compute ``loss`` without smoothing over all targets, and ``bleu``, ``bleu_lc`` and ``chrf``, 0 to 100."""
+        tokenize = self._tokenize(target)
         references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
         losses, tokens = [row["loss"] for row in rows], [row["tokens"] for row in rows]
         return {
             "loss": float(np.average(losses, weights=tokens)),
-            "bleu": metrics.bleu(references, hypotheses),
-            "bleu_lc": metrics.bleu_tokenized_lowercased(references, hypotheses),
+            "bleu": metrics.bleu(references, hypotheses, tokenize),
+            "bleu_lc": metrics.bleu_tokenized_lowercased(references, hypotheses, tokenize),
             "chrf": metrics.chrf(references, hypotheses),
         }
 
-    def signatures(self) -> dict[str, str]:
+    def signatures(self, target: TextValues) -> dict[str, str]:
         """Return the signatures of sacrebleu."""
-        return metrics.signatures()
+        return metrics.signatures(self._tokenize(target))
+
+    def _tokenize(self, target: TextValues) -> str:
+        return self.bleu_tokenize or metrics.tokenization(target.language)
 
     def detail(self, row: Mapping[str, Any]) -> Row:
         """Return the chrF of the sentence."""

@@ -28,6 +28,6 @@ class Regression(Task):
         numbers = outputs["scaled"].astype(np.float64) * target.deviation + target.mean
         return [{"hypothesis": f"{number:.1f}", "score": 0.0} for number in numbers]
 
-    def measure(self, rows: Rows) -> dict[str, float]:
+    def measure(self, rows: Rows, target: object) -> dict[str, float]:
         """Mean absolute error."""
         return {"mae": float(np.mean([abs(float(row["reference"]) - float(row["hypothesis"])) for row in rows]))}
