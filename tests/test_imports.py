@@ -14,7 +14,13 @@ from toolkit.config import build, process
 ROOT = Path(build.__file__).parents[2]
 FILES = sorted((ROOT / "toolkit").rglob("*.py"))
 # where a package's module has another name
-MODULES = {"hydra-core": "hydra", "pyyaml": "yaml", "pillow": "PIL", "protobuf": "google"}
+MODULES = {
+    "hydra-core": "hydra",
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+    "protobuf": "google",
+    "whisper-normalizer": "whisper_normalizer",
+}
 HYDRA = {"cli/run.py", "config/build.py", "config/source.py", "config/compose.py"}
 FRAMEWORK = {
     "torch": {"torch", "torchaudio", "torchvision", "lightning", "transformers"},
@@ -40,6 +46,9 @@ def imported(file):
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
+EXTRAS = {"sweeps/": ("sweep", "ray"), "data/normalize.py": ("text",)}  # place -> extras that it may import
+
+
 def declared(*extras):
     """The modules of the packages that the base depends on, and of some extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -52,7 +61,8 @@ def breaches(file):
     """What a file may not import, a line each."""
     here = side(file.with_suffix("").parts)
     inside = file.relative_to(ROOT / "toolkit").as_posix()
-    libraries = declared(*(("sweep", "ray") if inside.startswith("sweeps/") else ())) | set(sys.stdlib_module_names)
+    extras = [extra for place, names in EXTRAS.items() if inside.startswith(place) for extra in names]
+    libraries = declared(*extras) | set(sys.stdlib_module_names)
     for line, name in imported(file):
         top = name.split(".")[0]
         if top == "toolkit":
