@@ -11,6 +11,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from toolkit.config import cores
+
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")  # number of threads, by variable
 # backend -> packages that it imports
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "torch": ("torch", "lightning"),
@@ -70,7 +73,21 @@ def prepare(backend: str) -> None:
     if backend == "tf":
         os.environ["KERAS_BACKEND"] = "tensorflow"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _share_cores()
     _keep_freed_memory()
+
+
+def _share_cores() -> None:
+    """Let waiting threads of OpenMP sleep, and start no more threads than a container has cores.
+
+    PyTorch's threads spin while they wait for each other, so that two processes on the same cores stop each other: a
+    step took up to 30 times as long. What the user set stays.
+    """
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    if cores.count() < (os.cpu_count() or 1):
+        for name in THREADS:
+            os.environ.setdefault(name, str(cores.count()))
 
 
 def _keep_freed_memory() -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from toolkit.config import cores
 from toolkit.data.example import Content, File
 from toolkit.errors import RunError
 
@@ -296,7 +297,7 @@ def _decoded(files: Sequence[File], decoder: Decoder, progress: Bars) -> Iterato
 
     from concurrent.futures import ThreadPoolExecutor  # here, because composing a config imports this file
 
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, cores.count())
     task = progress.add_task(decoder.title, total=len(files))
     ahead: deque[Any] = deque()
     with ThreadPoolExecutor(workers) as pool:

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TextIO
 
+from toolkit.config import cores
 from toolkit.errors import RunError, room, writing
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import LEARNED, About, write
@@ -285,7 +286,7 @@ def environment(command: list[str]) -> dict[str, Any]:
         "commit": _commit(),
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
+        "cores": cores.count(),
         "python": platform.python_version(),
         "packages": packages(),
     }

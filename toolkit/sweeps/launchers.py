@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from toolkit.config import contracts, process, source
+from toolkit.config import contracts, cores, process, source
 from toolkit.errors import ConfigError
 from toolkit.sweeps.spec import Local, Ray, Submitit
 from toolkit.training.processes import start
@@ -81,8 +81,7 @@ class Here:
     def start(self, command: Command, log: Path, slot: int) -> Process:
         environment: dict[str, str] = {}
         if self.spec.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:  # or each would take all cores
-            cores = str(max(1, len(os.sched_getaffinity(0)) // self.spec.jobs))
-            environment |= dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), cores)
+            environment |= dict.fromkeys(process.THREADS, str(max(1, cores.count() // self.spec.jobs)))
         if self.spec.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.spec.gpus[slot]
         return Child(command, log, environment)

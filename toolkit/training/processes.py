@@ -26,6 +26,7 @@ from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.config import cores
 from toolkit.errors import STOPPING, ConfigError
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def _start(arguments: Sequence[str], number: int, count: int, port: int, reports
         REPORT: str(reports / str(number)),
     }
     # by default each would use all cores, and its threads would wait for those of the others
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores.count() // count)))
     if not number:
         return start(arguments, env=environment)
     with open(reports / f"{number}.output", "wb") as output:
