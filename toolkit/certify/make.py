@@ -72,6 +72,7 @@ def _check(run: Run, overrides: Sequence[str]) -> None:
         ("backend", "trains both backends"),
         ("resume", "starts from the first step"),
         ("evaluate", "trains"),
+        ("check", "trains"),
     ):
         if any(word.lstrip("+").startswith(f"{key}=") for word in overrides):
             problems.append(f"{key}: given, expected no such override: a certificate {why}")

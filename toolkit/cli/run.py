@@ -30,6 +30,7 @@ overrides (every field of every component is one; --cfg job shows them all)
   run_dir=FOLDER                  the run folder
   resume=RUN_FOLDER|auto          resume a run; auto: the run in run_dir, if there is one
   evaluate=RUN_FOLDER             evaluate a run again
+  check=true                      describe the data, on the terminal and a page, and stop
   accept=[dataset,tokenizer,...]  resume despite a changed dataset or tokenizer
   allow=[PACKAGE]                 build specs from a package of your own
   seeds=N                         N runs, with seed, seed + 1, ...; mean and confidence interval
@@ -111,7 +112,12 @@ def _dispatch(argv: Sequence[str]) -> int:
     from toolkit.training import processes
 
     processes.own_temporary_folder()
-    return start(schema.check(overrides, folders), overrides, folders)
+    run = schema.check(overrides, folders)
+    if run.check:
+        from toolkit.cli import check
+
+        return check.describe(run, overrides)
+    return start(run, overrides, folders)
 
 
 def _hydra(argv: Sequence[str]) -> int:

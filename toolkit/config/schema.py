@@ -50,6 +50,7 @@ class Run:
     seed: int = option(0, "random seed of initial weights, batch order and augmentation", ge=0, lt=2**63)
     resume: str | None = option(None, "run folder to resume; auto: run_dir, if it has a checkpoint")
     evaluate: str | None = option(None, "run folder to evaluate, without training")
+    check: bool = option(False, "describe the data and stop before a framework is loaded")
     accept: tuple[Accepted, ...] = option((), "with resume: what may differ from the checkpoint")
     allow: tuple[str, ...] = option(
         (), "packages outside the toolkit whose specs may be named; on the command line only"
@@ -112,7 +113,8 @@ def _checked(
     sweep = Sweep(**values) if values is not None else None
     run = _run(composed, found, complete)
     backend = composed.config.get("backend")
-    if complete and backend in process.FRAMEWORKS and (line := process.missing(backend)):
+    needed = complete and composed.config.get("check") is not True  # a check of the data loads no framework
+    if needed and backend in process.FRAMEWORKS and (line := process.missing(backend)):
         found.append(line)
     return run, sweep, list(dict.fromkeys(found))
 
@@ -176,6 +178,9 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     run = Run(**values | {"allow": composed.allow})
     if run.resume and run.evaluate:
         found.append("evaluate: evaluate is not supported with resume; set one of them")
+    if run.check and (run.resume or run.evaluate):
+        key = "resume" if run.resume else "evaluate"
+        found.append(f"check: true is not supported with {key}; set one of them")
     found += [f"{key}: {message}" for key, message in run.dataset.mismatches(run)]
     for group in PARTS:
         component: Component | None = getattr(run, group)

@@ -50,7 +50,8 @@ PACKAGES = {  # group -> package of the toolkit's specs
 GROUPS = ("recipe", "backend", *PACKAGES)
 OF_A_SWEEP = ("sweep", "launcher", "ranges", "seeds", "objectives")  # not in the config of a run
 PARTS = tuple(group for group in PACKAGES if group not in OF_A_SWEEP)  # groups of a run
-OWN_TO_A_RUN = ("run_dir", "resume", "evaluate", "accept", "allow")  # not inherited from the config of an earlier run
+# not inherited from the config of an earlier run
+OWN_TO_A_RUN = ("run_dir", "resume", "evaluate", "check", "accept", "allow")
 NOTHING = "_nothing_"  # empty option of every group, to continue where a choice is missing
 
 

@@ -19,6 +19,7 @@ from toolkit.data.columns.column import Column, Columns
 from toolkit.data.example import SPLITS, Example, File
 from toolkit.data.problems import LISTED, Problem, Report, bad_name, empty_splits, judge, nearest, parted
 from toolkit.data.split import Corpus, Learned, Split, encoded
+from toolkit.errors import DataError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -292,6 +293,19 @@ def usable(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> Corp
     allowed = 0 if evaluated else int(run.dataset.max_dropped * len(corpus.splits["train"]))
     report = judge(problems, run.dataset.on_bad, "this model", allowed)
     return Corpus(splits, fingerprint(columns, splits), corpus.report + report + Report({}, [], tuple(notes)))
+
+
+def require_validation(corpus: Corpus) -> None:
+    """Refuse a corpus that a run cannot train on because it has no validation split.
+
+    Raises:
+        DataError: it has none.
+    """
+    if not len(corpus.splits["validation"]):
+        raise DataError(
+            "validation: found no such split, expected one, because it selects the best checkpoint; add "
+            "validation data or set dataset.validation_fraction"
+        )
 
 
 def fitting(run: Run, columns: Columns, split: Split, learned: Learned) -> tuple[Split, list[Problem]]:

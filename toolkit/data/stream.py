@@ -155,17 +155,21 @@ class Reader:
 
     def sample(self) -> Split:
         """Read the first examples of all lanes as a split, from which tokenizer and features are learned."""
+        return self.judged_sample(self.dataset.on_bad)[0]
+
+    def judged_sample(self, on_bad: str) -> tuple[Split, Report]:
+        """Read the sample, and return it with the report of what was dropped; ``on_bad`` is the policy."""
         each = -(-self.dataset.sample // self.lanes)
         examples = [example for lane in range(self.lanes) for example in self.take(0, lane, [0, 0], each)[0]]
         self._open.clear()
         split, problems = self.make_split(examples)
-        judge(problems, self.dataset.on_bad, "the first examples of the stream")
+        report = judge(problems, on_bad, "the first examples of the stream")
         if not len(split):
             raise DataError(
                 f"train: found no usable example among the first {len(examples)}, from which tokenizer and features "
                 "are learned; fix them, or raise dataset.sample"
             )
-        return split
+        return split, report
 
     def make_split(self, examples: Sequence[Record]) -> tuple[Split, list[Problem]]:
         """Make a split of the usable examples, and list the problems of the others."""

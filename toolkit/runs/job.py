@@ -20,7 +20,7 @@ from toolkit.data.columns.column import Columns, columns_of
 from toolkit.data.problems import LISTED, Report
 from toolkit.data.split import Corpus, Data, Learned, batched
 from toolkit.data.stream import Reader, Stream
-from toolkit.errors import ConfigError, DataError, UserError, writing
+from toolkit.errors import ConfigError, UserError, writing
 from toolkit.runs import checkpoint, results, resume
 from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
@@ -134,11 +134,8 @@ def prepare(run: Run, folder: RunFolder, earlier: Checkpoint | None = None, anew
     learned = _learn_or_restore(columns, corpus, reader, folder, earlier, anew)
     corpus = pipeline.usable(run, columns, corpus, learned)
     _report(corpus.report, folder)
-    if not run.evaluate and not len(corpus.splits["validation"]):
-        raise DataError(
-            "validation: found no such split, expected one, because it selects the best checkpoint; add "
-            "validation data or set dataset.validation_fraction"
-        )
+    if not run.evaluate:
+        pipeline.require_validation(corpus)
     data = _batched(run, columns, corpus, learned)
     if reader is None:
         return Parts(columns, data["train"], data, learned, corpus.fingerprint)

@@ -41,6 +41,8 @@ def train(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Path:
     if compose.swept(overrides):
         raise ConfigError("found overrides of a sweep, expected one run; start sweeps with toolkit sweep")
     run = schema.check(overrides, folders)
+    if run.check:
+        raise ConfigError("check: true is not supported in toolkit.train; use the command toolkit run")
     code = start(run, overrides, folders)
     if code > 128:  # the processes of a run on several devices saved a checkpoint after a signal
         raise Interrupted(code - 128, run.run_dir)

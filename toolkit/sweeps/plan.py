@@ -87,8 +87,10 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
     problems += [
         f"{axis.key}: several values, expected one for the whole sweep"
         for axis in axes
-        if axis.key.partition(".")[0] in (*OF_A_SWEEP, "run_dir", "resume")
+        if axis.key.partition(".")[0] in (*OF_A_SWEEP, "run_dir", "resume", "check")
     ]
+    if run is not None and run.check:
+        problems.append("check: true is not supported in a sweep; check the data of one run first")
     axis_keys, fixed_keys = [axis.key for axis in axes], {key_of(word) for word in fixed}
     problems += [
         f"{key}: given twice" for key in dict.fromkeys(axis_keys) if axis_keys.count(key) > 1 or key in fixed_keys

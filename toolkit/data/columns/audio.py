@@ -14,8 +14,10 @@ from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields, pad, widths
 from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, files, flaws, selected
+from toolkit.data.columns.description import SPREAD, Description, Histogram, Sample, spread
 from toolkit.data.example import File
 from toolkit.data.media import audio
+from toolkit.data.media.excerpt import excerpt
 from toolkit.data.problems import Problem
 
 if TYPE_CHECKING:
@@ -145,6 +147,7 @@ class Audio(Column[AudioValues]):
     noun: ClassVar[str] = "recording"
     group: ClassVar[Literal["features", "tokenizer"] | None] = "features"
     precedence: ClassVar[int] = 2
+    shown: ClassVar[int] = 3
     decodes: ClassVar[bool] = True
 
     dataset: Any  # has AudioFields
@@ -195,6 +198,20 @@ class Audio(Column[AudioValues]):
 
     def state(self, learned: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         return learned
+
+    def describe(self, values: AudioValues, learned: Any) -> Description:
+        """Describe durations, added silence included."""
+        seconds = values.lengths / values.sample_rate
+        facts = (
+            ("hours", f"{seconds.sum() / 3600:.2f}"),
+            (f"seconds, {SPREAD}", spread(seconds, 1)),
+            ("sample rate", f"{values.sample_rate:,} Hz"),
+        )
+        return Description(facts, Histogram("length of a recording", "s", seconds))
+
+    def sample(self, values: AudioValues, i: int) -> Sample:
+        """Return the start of a recording."""
+        return Sample(media=excerpt(values.waveform(i), values.sample_rate), mime="audio/flac")
 
     def lengths(self, values: AudioValues) -> Lengths:
         return Lengths(values.lengths, values.sample_rate)

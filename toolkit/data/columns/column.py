@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Sel
 import numpy as np
 
 from toolkit.data.batch import Batch, Fields
+from toolkit.data.columns.description import Description, Sample
 from toolkit.data.example import File
 from toolkit.data.problems import Problem
 
@@ -151,6 +152,7 @@ class Column(Generic[V]):
     precedence: ClassVar[int] = 0  # the highest gives the batch budget its unit: examples, tokens, seconds
     decodes: ClassVar[bool] = False  # the values are files
     exclusive: ClassVar[bool] = False  # as target: equal inputs must have equal targets
+    shown: ClassVar[int] = 4  # as input: examples of each split that check=true shows
     answer: ClassVar[str] = "{id}\t{hypothesis}"  # format of an answer as a line of text, if this is the input
 
     def __init__(self, name: str, role: Role, dataset: Source, component: Features | Tokenizer | None) -> None:
@@ -223,6 +225,14 @@ class Column(Generic[V]):
     def notes(self, values: V, learned: Any) -> Iterator[str]:
         """Yield lines for the user about values that are kept."""
         yield from ()
+
+    def describe(self, values: V, learned: Any) -> Description:
+        """Describe encoded values, at least one, for ``check=true``."""
+        return Description(((self.noun, values.describe()),))
+
+    def sample(self, values: V, i: int) -> Sample:
+        """Return one value to read, to see or to hear."""
+        return Sample(values.records[i])
 
     # --- batches ---
 

@@ -15,7 +15,9 @@ from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, files, flaws, selected
+from toolkit.data.columns.description import Description, Sample
 from toolkit.data.example import File
+from toolkit.data.media.excerpt import thumbnail
 from toolkit.data.problems import Problem
 from toolkit.errors import reading
 
@@ -149,6 +151,7 @@ class Image(Column[ImageValues]):
 
     kind: ClassVar[str] = "image"
     noun: ClassVar[str] = "image"
+    shown: ClassVar[int] = 12
     group: ClassVar[Literal["features", "tokenizer"] | None] = "features"
     decodes: ClassVar[bool] = True
 
@@ -201,6 +204,15 @@ class Image(Column[ImageValues]):
         if advice:
             message = f"found {values.shape} (height, width, channels), expected {learned.shape} as in training"
             yield Flaw(0, "another shape", f"{message}; {' and '.join(advice)}", fatal=True)
+
+    def describe(self, values: ImageValues, learned: ImageState) -> Description:
+        """Describe the size of all images and of the part of them that the model gets."""
+        shapes = (("size", values.shape), ("model input", self.size(learned)))
+        return Description(tuple((label, f"{_size(shape)}, {_colour(shape)}") for label, shape in shapes))
+
+    def sample(self, values: ImageValues, i: int) -> Sample:
+        """Return an image, made smaller if it is large."""
+        return Sample(media=thumbnail(values.pixels(np.array([i]))[0]), mime="image/png")
 
     def fields(self) -> Fields:
         return FIELDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, absent, selected
+from toolkit.data.columns.description import Counts, Description
 from toolkit.data.problems import Problem, bad_name, nearest
 from toolkit.errors import DataError, reading
 
@@ -184,6 +186,18 @@ class Label(Column[LabelValues]):
         if len(learned) < 2:
             found = f"dataset {type(self.dataset).__name__}: found only {learned.describe()}"
             yield "one class", f"{found}, expected at least two classes{self.dataset.layout_hint}"
+
+    def describe(self, values: LabelValues, learned: Classes) -> Description:
+        """Describe how often each class occurs."""
+        ranked = Counter(values.names).most_common()
+        (largest, most), (smallest, least) = ranked[0], ranked[-1]
+        facts = (
+            ("classes", f"{len(ranked):,}"),
+            ("largest class", f"{largest}: {most:,}"),
+            ("smallest class", f"{smallest}: {least:,}"),
+            ("imbalance, largest / smallest", f"{most / least:.1f}"),
+        )
+        return Description(facts, counts=(Counts("classes", dict(ranked)),))
 
     def fields(self) -> Fields:
         return FIELDS

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -15,6 +17,7 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data.batch import Batch, Fields, pad, widths
 from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, Role, absent, selected
+from toolkit.data.columns.description import SPREAD, Counts, Description, Histogram, spread
 from toolkit.data.example import Sentence
 from toolkit.data.normalize import STEPS, normalize, plain
 from toolkit.data.normalize import problems as bad_steps
@@ -256,6 +259,24 @@ class Text(Column[TextValues]):
                 "write; dataset.normalize=[lower,punctuation] removes them"
             )
 
+    def describe(self, values: TextValues, learned: LearnedTokenizer) -> Description:
+        """Describe lengths and characters."""
+        assert values.tokens is not None
+        tokens = values.tokens.lengths
+        words = np.array([len(text.split()) for text in values.texts])
+        characters = Counter(chain.from_iterable(values.texts)).most_common()
+        language = (("language", values.language),) if values.language else ()
+        facts = (
+            ("words", f"{words.sum():,}"),
+            (f"words of a text, {SPREAD}", spread(words)),
+            (f"tokens of a text, {SPREAD}", spread(tokens)),
+            ("vocabulary", f"{learned.size:,} tokens"),
+            ("different characters", f"{len(characters):,}"),
+        )
+        counts = Counts("characters", {visible(character): count for character, count in characters})
+        sizes = Histogram("tokens of a text", "tokens", tokens)
+        return Description((*language, *facts), sizes, (Histogram("words of a text", "words", words),), (counts,))
+
     def lengths(self, values: TextValues) -> Lengths:
         """Return the numbers of tokens; those of a target include its end."""
         assert values.tokens is not None
@@ -283,6 +304,13 @@ class Text(Column[TextValues]):
 def clean(text: str) -> str:
     """Normalise a text to Unicode NFC, with single spaces for runs of white space and none at the ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def visible(character: str) -> str:
+    """Return a character, or its name if it cannot be seen by itself: a space, a combining accent."""
+    if character.isprintable() and not character.isspace() and not unicodedata.combining(character):
+        return character
+    return unicodedata.name(character, f"U+{ord(character):04X}")
 
 
 def bad_text(text: str) -> tuple[str, str]:
