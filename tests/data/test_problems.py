@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from toolkit.data.columns.column import files
 from toolkit.data.problems import Problem, judge
 from toolkit.errors import DataError
 
@@ -17,8 +16,3 @@ def test_dropping_is_advised_only_where_it_is_not_set(on_bad: str, advised: bool
         judge([BAD, FATAL], on_bad, "a test")
     lines = ["b.tsv: unreadable file: denied", "a.wav: silent: all 0"]
     assert error.value.problems == lines + ["Fix them, or drop 1 of them with dataset.on_bad=drop"] * advised
-
-
-def test_a_name_that_no_file_can_have_is_no_file() -> None:
-    (problem,) = files(["a\0.wav"], "recording")
-    assert isinstance(problem, Problem) and problem.kind == "no such file"
