@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from toolkit.data import pipeline
 from toolkit.data.columns.column import Columns, Question
 from toolkit.data.problems import Problem
 from toolkit.data.split import Learned, Split, encoded
+from toolkit.errors import DataError
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -66,7 +67,12 @@ def prepare(
 
     Returns:
         the inputs in their order; one by one if they do not go together, such as images of several sizes.
+
+    Raises:
+        DataError: the number of answers is unknown, because a file of lines cannot be read.
     """
+    if unknown := [str(item) for item in asked if isinstance(item, Problem) and item.fatal]:
+        raise DataError(unknown)
     together = _prepare(run, columns, asked, learned, cache)
     if len(asked) == 1 or not any(problem.fatal for problem in together.problems.values()):
         return [together]
@@ -106,7 +112,7 @@ def _checked(
     for place, item in enumerate(asked):
         if isinstance(item, Problem):
             names.append(item.where)
-            problems[place] = replace(item, fatal=False)  # the other inputs are none the worse
+            problems[place] = item
             continue
         names.append(item.origin)
         value, kind, message = (None, "", "") if item.blank else columns.input.check(item.value)
