@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from toolkit.cli.predict import _parse
 from toolkit.config import compose
 from toolkit.errors import ConfigError, room
 
@@ -50,9 +49,3 @@ def test_a_name_that_is_too_long_is_a_line(tmp_path):
     assert room(tmp_path / ("x" * 300)).endswith("bytes are free")
     with pytest.raises(ConfigError, match="xxx is not a folder, expected a run folder"):
         compose.earlier(tmp_path / ("x" * 300))
-
-
-def test_flags_and_overrides_may_stand_before_the_run_folder():
-    assert _parse(["--json", "backend=tf", "run", "a.wav"]) == ("run", ["backend=tf"], ["a.wav"], True)
-    with pytest.raises(ConfigError, match="RUN_FOLDER: not given"):
-        _parse(["--json"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from toolkit.data.columns.column import files
 from toolkit.data.problems import Problem, judge
 from toolkit.errors import DataError
 
@@ -24,8 +23,3 @@ def test_an_allowance_covers_no_fatal_problem() -> None:
     for problems in ([BAD, BAD], [FATAL]):
         with pytest.raises(DataError):
             judge(problems, "refuse", "a test", allowed=1)
-
-
-def test_a_name_that_no_file_can_have_is_no_file() -> None:
-    (problem,) = files(["a\0.wav"], "recording")
-    assert isinstance(problem, Problem) and problem.kind == "no such file"

@@ -1,25 +1,13 @@
 """A trained run in use: ``toolkit predict`` and ``evaluate=``, on every kind of data and with either backend."""
 
-import contextlib
 import json
 import shutil
-import tempfile
-from types import SimpleNamespace
 
 import pytest
 
 from tests.support import made
 from tests.support.backend import BACKENDS
 from tests.support.trained import RECIPES, data_of
-from toolkit.config import schema
-from toolkit.data import pipeline
-from toolkit.data.columns.column import columns_of
-from toolkit.data.columns.label import Classes
-from toolkit.data.pipeline import Questions
-from toolkit.data.problems import Problem
-from toolkit.data.split import Learned, Split
-from toolkit.errors import ConfigError, DataError
-from toolkit.runs.predictor import Predictor
 
 INPUTS = {"speech": "test/*.wav", "images": "test/*/*.png"}
 LONGER = ["trainer.max_steps=200", "optimizer.lr=1e-2"]  # with fewer steps, every translation is empty
@@ -110,29 +98,31 @@ def test_a_run_folder_may_have_any_name(run, predict, tmp_path):
 
 
 @pytest.mark.parametrize("run", ["images", "speech"], indirect=True)  # for translation such an input is a line
-def test_inputs_that_are_no_files_are_refused_by_name(run, predict, tmp_path):
+def test_inputs_that_are_no_files_are_named(run, predict, tmp_path):
     kind, _, folder = run
-    refused = predict(folder, "gone.file", tmp_path, code=2, cwd=tmp_path).stderr
+    done = predict(folder, "gone.file", tmp_path, code=2, cwd=tmp_path)
     noun = {"speech": "recording", "images": "image"}[kind]
-    expected = [
-        f"gone.file: no such file: found nothing at {tmp_path / 'gone.file'}, expected a file with the {noun}",
-        f"{tmp_path}: not a file: found a folder, expected a file with the {noun}; give the files in it",
-        "Fix them, or drop 2 of them with dataset.on_bad=drop",
-    ]
-    assert refused.splitlines()[-3:] == [f"  {line}" for line in expected]
+    gone, empty = done.stderr.splitlines()[-2:]
+    where = tmp_path / "gone.file"
+    assert gone == f"not answered: gone.file: no such file: found nothing at {where}, expected a file with the {noun}"
+    assert empty.startswith(f"not answered: {tmp_path}: no file: found a folder without a file for a {noun}, expected")
+    assert done.stdout == f"gone.file\t\n{tmp_path}\t\n"
 
 
-def test_bad_inputs_are_all_named_or_left_out(run, predict, lines, tmp_path):
+def test_bad_inputs_are_named_and_leave_empty_lines(run, predict, lines, tmp_path):
     kind, data, folder = run
     good = lines if kind == "translation" else sorted(data.glob(INPUTS[kind]))[0]
     bad = [tmp_path / "bad_1", tmp_path / "bad_2"]
     for file in bad:
         file.write_bytes(b"\x00\xff no such thing")
-    refused = predict(folder, bad[0], good, bad[1], code=2)
+    blank = ["\n" if kind == "translation" else f"{file}\t\n" for file in bad]
+    expected = predict(folder, good).stdout.join(blank)
+    done = predict(folder, bad[0], good, bad[1], code=2)
+    assert done.stdout == expected
+    assert [line.split(":")[0] for line in done.stderr.splitlines()[-2:]] == ["not answered"] * 2
+    assert all(file.name in done.stderr for file in bad)
+    refused = predict(folder, "dataset.on_bad=refuse", bad[0], good, bad[1], code=2)
     assert refused.stdout == "" and all(file.name in refused.stderr for file in bad)
-    kept = predict(folder, "dataset.on_bad=drop", bad[0], good, bad[1])
-    assert kept.stdout == predict(folder, good).stdout
-    assert all(file.name in kept.stderr for file in bad)
 
 
 def test_an_earlier_run_is_measured_on_any_split_and_data(run, backends, tmp_path):
@@ -162,46 +152,6 @@ def test_a_run_answers_alike_with_another_optimizer(trained, backends, predict, 
     file = sorted(trained.data("speech").glob(INPUTS["speech"]))[0]
     answers = [predict(folder, *more, file, backend=backend).stdout for more in (["optimizer=sgd"], [])]
     assert answers[0] == answers[1]
-
-
-def test_one_text_in_place_of_a_list_is_refused():
-    with pytest.raises(ConfigError, match=r"inputs: found 'a\.wav', expected a list: \['a\.wav'\]"):
-        Predictor(None, None, None, None)("a.wav")
-
-
-def test_inputs_left_out_are_warned_of(monkeypatch):
-    questions = Questions(Split("inputs", [], [], None), [Problem("no such file", "a.wav", "found nothing")])
-    monkeypatch.setattr(pipeline, "questions", lambda *_: questions)
-    model = Predictor(SimpleNamespace(dataset=SimpleNamespace(on_bad="drop")), None, None, None)
-    with pytest.warns(UserWarning, match="dropped: a.wav: no such file: found nothing"):
-        assert model(["a.wav"]) == []
-    lines = []
-    assert model(["a.wav"], warn=lines.append) == []
-    assert lines == ["dropped: a.wav: no such file: found nothing"]
-
-
-@pytest.mark.parametrize("failing", [False, True])
-def test_decoded_inputs_are_removed_with_the_answers(tmp_path, monkeypatch, failing):
-    (tmp_path / "cache").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
-    folder = made.FOLDERS["images"][1](tmp_path / "images", train=2, validation=2, test=2)
-    run = schema.check(["recipe=image_classification", "dataset=image_folder", f"dataset.path={folder}"])
-    learned = Learned(None, Classes(["a"]), None, None, {})
-    seen = []
-
-    def fitting(run, columns, split, learned):
-        seen.extend((tmp_path / "cache").glob("*/images/*.arrow"))
-        if failing:
-            raise DataError("no")
-        return split, []
-
-    monkeypatch.setattr(pipeline, "fitting", fitting)
-    monkeypatch.setattr(Predictor, "_answer", lambda self, questions: questions.split.ids)
-    model = Predictor(run, columns_of(run), learned, None)
-    file = str(next(folder.glob("test/*/*.png")))
-    with pytest.raises(DataError) if failing else contextlib.nullcontext():
-        assert model([file]) == [file]
-    assert len(seen) == 1 and not list((tmp_path / "cache").iterdir())
 
 
 def test_usage(predict):

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from toolkit.data import pipeline
+from toolkit.data import pipeline, questions
 from toolkit.data.columns.column import Columns, columns_of
+from toolkit.data.questions import Questions
 from toolkit.data.source import Source
 from toolkit.data.split import Corpus, Learned
 from toolkit.features.image.spec import Image
@@ -105,6 +106,12 @@ def both_stages(run: Any, folder: Path) -> Corpus:
     columns = columns_of(run)
     corpus = pipeline.prepare(run.dataset, columns, folder / "cache")
     return pipeline.usable(run, columns, corpus, learned(run, corpus, folder / "learned"))
+
+
+def given(run: Any, inputs: Iterable[str], known: Learned, cache: Path) -> list[Questions]:
+    """Prepare a user's inputs for prediction."""
+    columns = columns_of(run)
+    return questions.prepare(run, columns, list(columns.input.questions(inputs)), known, cache)
 
 
 def sizes(corpus: Corpus) -> tuple[int, ...]:

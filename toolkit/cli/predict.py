@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import functools
+import io
 import json
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from toolkit.cli.guard import guarded
 from toolkit.errors import ConfigError
 
+if TYPE_CHECKING:
+    from toolkit.tasks.spec import Row
+
 SUMMARY = "apply a trained run to files or text"
 USAGE = """\
-usage: python -m toolkit predict RUN_FOLDER [KEY=VALUE ...] [--json] [--] INPUT...
+usage: python -m toolkit predict RUN_FOLDER [KEY=VALUE ...] [--from FILE] [--json] [--] INPUT...
 
-Transcribes audio files, translates lines or classifies images with the best checkpoint of a run, in input order.
+Transcribes audio files, translates lines or classifies images with the best checkpoint of a run: one line for
+each input, in input order. An input that cannot be answered gets an empty answer, and a message on standard
+error.
 
 inputs
-  FILE ...                  audio files or images
+  FILE ...                  audio files or images, or folders of them
   TEXT ...                  for translation: lines, a file of lines, or - for standard input. The answer to
                             a blank line is a blank line
+  --from FILE               inputs from a file, one per line; - is standard input
 
 overrides
   backend=torch|tf          the framework; default: that of the training run
   task.FIELD=VALUE          decoding, such as task.decoder=beam
   allow=[PACKAGE]           use specs from a package of your own
-  dataset.on_bad=drop       skip bad inputs, with a message
+  dataset.on_bad=drop       exit with 0 despite inputs that cannot be answered; refuse: answer none then
   trainer.batch_examples=N  batch size
 
 flags
@@ -35,12 +47,33 @@ flags
   --                        the rest are inputs, even if they look like KEY=VALUE
 
 exit codes
-  0 done   1 failed   2 bad config or inputs
+  0 done   1 failed   2 bad config, or some inputs could not be answered
 
 examples
   python -m toolkit predict outputs/asr/torch/2030-01-01_12-00-00 *.wav
   python -m toolkit predict outputs/translation/tf/2030-01-01_12-00-00 backend=torch < lines.txt -
+  find recordings -name "*.flac" | python -m toolkit predict outputs/asr/torch/2030-01-01_12-00-00 --from -
 """
+POLICY = "dataset.on_bad="
+
+
+@dataclass
+class Arguments:
+    """The command line.
+
+    Args:
+        folder: the run folder.
+        overrides: of the run's config.
+        inputs: given as words.
+        lists: files of inputs.
+        as_json: print JSON.
+    """
+
+    folder: str
+    overrides: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
+    as_json: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,42 +85,84 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    folder, overrides, inputs, as_json = _parse(argv)
-    if not inputs:
-        raise ConfigError("no input: give files, lines of text, or - for standard input")
+    arguments = _parse(argv)
+    if not arguments.inputs and not arguments.lists:
+        raise ConfigError("no input: give files, lines of text, - for standard input, or --from FILE")
+    policy = next((word.removeprefix(POLICY) for word in arguments.overrides[::-1] if word.startswith(POLICY)), "")
+    listed = [_lines(name) for name in arguments.lists]  # opened now, so that a wrong name is noticed first
     from toolkit.inference.load import load
     from toolkit.training.processes import own_temporary_folder
 
     own_temporary_folder()
     to_stderr = functools.partial(print, file=sys.stderr)
-    model = load(folder, overrides=overrides, warn=to_stderr)
-    for row in model(inputs, warn=to_stderr):
-        print(json.dumps(row, ensure_ascii=False) if as_json else model.columns.input.answer.format(**row))
-    return 0
+    model = load(arguments.folder, overrides=arguments.overrides, warn=to_stderr)
+    inputs = chain(arguments.inputs, *listed)
+    unanswered = 0
+    _speak_utf8(arguments.as_json)
+    for row in model.answers(inputs, "refuse" if policy == "refuse" else "drop", to_stderr):
+        unanswered += "problem" in row
+        text = json.dumps(row, ensure_ascii=False) if arguments.as_json else _line(model.columns.input.answer, row)
+        print(text, flush=True)
+    return 2 if unanswered and policy != "drop" else 0
 
 
-def _parse(argv: Sequence[str]) -> tuple[str, list[str], list[str], bool]:
-    """Parse the arguments; return the run folder, the overrides, the inputs, and whether JSON is wanted."""
+def _parse(argv: Sequence[str]) -> Arguments:
     from toolkit.config.schema import Run
 
     keys = "|".join(f.name for f in dataclasses.fields(Run))
-    overrides: list[str] = []
-    inputs: list[str] = []
-    as_json = False
-    words = list(argv)
-    while words:
-        word = words.pop(0)
+    arguments = Arguments("")
+    words = iter(argv)
+    for word in words:
         if word == "--":
-            inputs += words
-            break
-        if word == "--json":
-            as_json = True
+            arguments.inputs += words
+        elif word == "--json":
+            arguments.as_json = True
+        elif word == "--from" or word.startswith("--from="):
+            name = next(words, "") if word == "--from" else word.removeprefix("--from=")
+            if not name:
+                raise ConfigError("--from: not given, expected a file of inputs, or - for standard input")
+            arguments.lists.append(name)
         elif re.match(rf"\+{{0,2}}({keys})(\.\w+)*=", word):
-            overrides.append(word)
+            arguments.overrides.append(word)
         elif word.startswith("--"):
-            raise ConfigError(f"{word}: unknown flag, expected --json, or -- before inputs that begin with dashes")
+            expected = "expected --json, --from FILE, or -- before inputs that begin with dashes"
+            raise ConfigError(f"{word}: unknown flag, {expected}")
         else:
-            inputs.append(word)
-    if not inputs:
+            arguments.inputs.append(word)
+    if not arguments.inputs:
         raise ConfigError("RUN_FOLDER: not given; predict RUN_FOLDER INPUT ...")
-    return inputs[0], overrides, inputs[1:], as_json
+    arguments.folder = arguments.inputs.pop(0)
+    return arguments
+
+
+def _lines(name: str) -> Iterator[str]:
+    """Open a list of inputs, which is read as they are needed."""
+    if name == "-":
+        return _decoded(sys.stdin.buffer, "standard input")
+    try:
+        return _decoded(open(os.path.expanduser(name), "rb"), name)  # closed with the process
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"--from {name}: {reason}, expected a file with an input on each line") from None
+
+
+def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
+    """Yield lines without their ends; bytes that are not UTF-8 stand for themselves, as in the names of files."""
+    for number, line in enumerate(lines):
+        if number == 0:
+            if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise ConfigError(f"{where}: begins with the byte-order mark of UTF-16; save the list as UTF-8")
+            line = line.removeprefix(codecs.BOM_UTF8)
+        yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
+
+
+def _speak_utf8(as_json: bool) -> None:
+    """Make standard output UTF-8 whatever the locale; names that are not UTF-8 keep their bytes, or JSON escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace" if as_json else "surrogateescape")
+
+
+def _line(template: str, row: Row) -> str:
+    """Return an answer as one line: control characters in the name of a file are escaped."""
+    name = re.sub(r"[\0-\x1f\x7f]", lambda match: repr(match[0])[1:-1], row["id"])
+    return template.format(**row | {"id": name})

@@ -269,7 +269,10 @@ def _batch(rows: list[tuple[int, str, np.ndarray]], schema: Any, dtype: type) ->
 
     arrays = [array for _, _, array in rows]
     offsets = np.concatenate([[0], np.cumsum([array.size for array in arrays], dtype=np.int64)])
-    flat = np.concatenate([np.zeros(0, dtype), *(array.reshape(-1) for array in arrays)])
+    if len(arrays) == 1:
+        flat = arrays[0].reshape(-1)  # not copied: it may be an hour of audio
+    else:
+        flat = np.concatenate([np.zeros(0, dtype), *(array.reshape(-1) for array in arrays)])
     positions, digests = [position for position, _, _ in rows], [digest for _, digest, _ in rows]
     columns = [
         pa.array(positions, pa.int64()),

@@ -35,14 +35,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
 
 
-def progress() -> Bars:
-    """Create progress bars on standard error; they are disabled if it is not a terminal."""
+def progress(transient: bool = False) -> Bars:
+    """Create progress bars on standard error; they are disabled if it is not a terminal.
+
+    Args:
+        transient: remove the bars at the end.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)
 
 
 # --- first stage: the dataset ----------------------------------------------------------------------------------------
@@ -311,6 +315,13 @@ def require_validation(corpus: Corpus) -> None:
 def fitting(run: Run, columns: Columns, split: Split, learned: Learned) -> tuple[Split, list[Problem]]:
     """Return the examples that fit tokenizer, task and model, encoded; and the problems of the others."""
     split = encoded(columns, split, learned)
+    problems = unfit(run, columns, split, learned)
+    kept = split.select([i for i in range(len(split)) if i not in problems])
+    return kept, list(problems.values())
+
+
+def unfit(run: Run, columns: Columns, split: Split, learned: Learned) -> dict[int, Problem]:
+    """Return the problems of encoded examples that do not fit tokenizer, task or model, by position, ascending."""
     flaws = list(run.task.unfit(run, split, learned))
     flaws += columns.input.unfit(split.input, learned.input)
     if split.target is not None:
@@ -319,55 +330,4 @@ def fitting(run: Run, columns: Columns, split: Split, learned: Learned) -> tuple
     for flaw in flaws:
         problem = Problem(flaw.kind, split.origins[flaw.position], flaw.message, flaw.fatal)
         problems.setdefault(flaw.position, problem)
-    kept = split.select([i for i in range(len(split)) if i not in problems])
-    return kept, [problem for _, problem in sorted(problems.items())]
-
-
-# --- a user's inputs -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Questions:
-    """A user's inputs, ready for prediction.
-
-    Args:
-        split: the usable inputs; their answers are unknown.
-        problems: of the others.
-        blank: inputs with an empty answer: position among all answers, and id.
-    """
-
-    split: Split
-    problems: list[Problem]
-    blank: tuple[tuple[int, str], ...] = ()
-
-
-def questions(run: Run, columns: Columns, inputs: Sequence[str], learned: Learned, cache: Path) -> Questions:
-    """Decode and check a user's inputs.
-
-    Args:
-        run: the run's specs.
-        columns: the run's columns.
-        inputs: files or lines of text, depending on the input column.
-        learned: the state that the run learned.
-        cache: gets the decoded files.
-    """
-    column = columns.input
-    asked, problems = parted(column.questions(inputs))
-    sound: list[tuple[str, Any]] = []
-    order: list[tuple[str, bool]] = []  # origin, blank or not
-    for item in asked:
-        order.append((item.origin, item.blank))
-        value, kind, message = column.check(item.value)
-        if kind and not item.blank:
-            problems.append(Problem(kind, item.origin, message))
-        elif not item.blank:
-            sound.append((item.origin, value))
-    origins = [origin for origin, _ in sound]
-    with progress() as bars:
-        decoded = column.decode([value for _, value in sound], origins, cache, bars)
-    problems += [Problem(flaw.kind, origins[flaw.position], flaw.message, flaw.fatal) for flaw in decoded.flaws]
-    names = [origins[i] for i in decoded.positions]
-    split, bad = fitting(run, columns, Split("inputs", names, names, decoded.values), learned)
-    answered = {origin for origin, blank in order if blank}.union(split.ids)
-    places = enumerate((origin, blank) for origin, blank in order if origin in answered)
-    return Questions(split, problems + bad, tuple((i, origin) for i, (origin, blank) in places if blank))
+    return dict(sorted(problems.items()))

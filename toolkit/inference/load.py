@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,12 +36,13 @@ def load(
         ConfigError: the folder has no run, or the overrides do not fit it; lists every problem.
         DataError: all checkpoints are damaged.
     """
-    compose.earlier(Path(run_folder))
-    quoted = str(run_folder).replace("'", "\\'")  # it may contain blanks, commas and equals signs
+    folder = Path(os.path.expanduser(run_folder))
+    compose.earlier(folder)
+    quoted = str(folder).replace("'", "\\'")  # it may contain blanks, commas and equals signs
     chosen = [f"backend={backend}"] if backend else []
     run = schema.check([f"evaluate='{quoted}'", *ONE_DEVICE, *chosen, *overrides])
     process.prepare(run.backend)
-    best = checkpoint.choose(Path(run_folder) / "checkpoints", "best", warn)
+    best = checkpoint.choose(folder / "checkpoints", "best", warn)
     resume.check(run, resume.changes(best.about.config, schema.plain(run)), best)
     columns = columns_of(run)
     learned = pipeline.load(columns, best.path / checkpoint.LEARNED)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from toolkit.data.columns.column import Flaw
+from toolkit.data.columns.column import Flaw, Limit
 from toolkit.decoding.autoregressive import Search
 from toolkit.metrics.metric import LOSS, Metric
 
@@ -36,6 +36,7 @@ class Task:
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
     measured: ClassVar[tuple[str, ...]] = ("loss",)
     autoregressive: ClassVar[bool] = False
+    joins: ClassVar[bool] = False  # a user's input that is too long may be answered in pieces; else it is cut
     monitor: Any  # a field: name of the metric on validation by which the best checkpoint is chosen
 
     def __init_subclass__(cls) -> None:
@@ -58,6 +59,14 @@ class Task:
     def unfit(self, run: Run, split: Split, learned: Learned) -> Iterator[Flaw]:
         """Yield the flaws of encoded examples that the run's model cannot take."""
         yield from ()
+
+    def limit(self, run: Run) -> Limit | None:
+        """Return the longest input that the run's model takes, in the unit of the input's lengths; None: unbounded."""
+        return None
+
+    def join(self, rows: Sequence[Row]) -> Row:
+        """Return the answer to an input from the answers to its pieces, if the task ``joins`` them."""
+        raise NotImplementedError
 
     def search(self, run: Run, batch: Any, quick: bool) -> Search:
         """Return the search of an autoregressive task for the answers to a batch.

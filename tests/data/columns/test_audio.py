@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.support.bad_input import RATE, encoded, good_rows, waveform, write_csv
-from tests.support.corpora import both_stages, no_decoding, prepare, run_of
+from tests.support.corpora import both_stages, given, no_decoding, prepare, run_of
 from toolkit.data.columns.audio import MASKS
 from toolkit.data.columns.column import columns_of
 from toolkit.data.media import audio
-from toolkit.data.pipeline import load, questions
+from toolkit.data.pipeline import load
 from toolkit.data.split import batch_fields, batched
 from toolkit.datasets.audio_folder import AudioFolder
 
@@ -111,11 +111,10 @@ def test_recordings_given_to_a_run(data: Path, tmp_path: Path) -> None:
     (tmp_path / "page.wav").write_bytes(b"<html>")
     (tmp_path / "other.wav").write_bytes(encoded(waveform(80, 0.5, 8000), 8000))
     good, page = str(tmp_path / "other.wav"), str(tmp_path / "page.wav")
-    given = questions(run, columns_of(run), [good, page, "gone.wav", good, str(data)], known, tmp_path / "inputs")
-    assert given.split.ids == [good, good] and given.split.target is None
-    assert given.split.input.lengths.tolist() == [RATE // 2] * 2
-    assert [(problem.where, problem.kind) for problem in given.problems] == [
-        ("gone.wav", "no such file"),
-        (str(data), "not a file"),
-        (page, "mislabelled"),
+    (asked,) = given(run, [good, page, "gone.wav", good], known, tmp_path / "inputs")
+    assert asked.split.ids == [good, good] and asked.split.target is None and asked.owners == [0, 3]
+    assert asked.split.input.lengths.tolist() == [RATE // 2] * 2
+    assert [(place, problem.where, problem.kind) for place, problem in asked.problems.items()] == [
+        (1, page, "mislabelled"),
+        (2, "gone.wav", "no such file"),
     ]

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from tests.support.bad_pictures import encoded, good_folder, pixels
-from tests.support.corpora import learned, no_decoding, prepare, sizes
+from tests.support.corpora import given, learned, no_decoding, prepare, sizes
 from tests.support.image_runs import all_pixels, folder, run_of
 from toolkit.data.columns.column import columns_of
 from toolkit.data.columns.image import Image, ImageValues
 from toolkit.data.media import image
-from toolkit.data.pipeline import load, questions, usable
+from toolkit.data.pipeline import load, usable
 from toolkit.data.split import Corpus, batch_fields, batched
 from toolkit.errors import DataError
 
@@ -167,14 +167,28 @@ def test_images_given_to_a_run(data: Path, tmp_path: Path) -> None:
     (tmp_path / "large.jpg").write_bytes(encoded(pixels(80, 50, 90), "JPEG"))
     (tmp_path / "page.png").write_bytes(b"<html>")
     large, page = str(tmp_path / "large.jpg"), str(tmp_path / "page.png")
-    given = questions(run, columns_of(run), [large, page, "gone.png", large, str(data)], known, tmp_path / "inputs")
-    split, problems = given.split, given.problems
+    (asked,) = given(run, [large, page, "gone.png", large], known, tmp_path / "inputs")
+    split, problems = asked.split, asked.problems
     assert split.ids == [large, large] and len(split) == 2
-    assert [problem.kind for problem in problems] == ["no such file", "not a file", "mislabelled"]
-    assert [problem.where for problem in problems] == ["gone.png", str(data), page]
+    assert [problem.kind for problem in problems.values()] == ["mislabelled", "no such file"]
+    assert [problem.where for problem in problems.values()] == [page, "gone.png"]
     found = batched(run, columns_of(run), split, known, False).collator(np.arange(2), 0)
     assert found["images"].shape == (2, 12, 12, 3)
     assert Image.answer.format(id=split.ids[0], hypothesis="cat") == f"{large}\tcat"
+
+
+def test_images_of_several_shapes_are_answered_one_by_one(data: Path, tmp_path: Path) -> None:
+    run = run_of(folder(data))
+    known = learned(run, prepare(run.dataset, tmp_path / "cache"), tmp_path / "run")
+    good, other = str(next(data.glob("test/*/*.png"))), str(tmp_path / "other.png")
+    Path(other).write_bytes(encoded(pixels(80, 9, 7), "PNG"))
+    asked = given(run, [other, good, "gone.png", good], known, tmp_path / "inputs")
+    assert [one.split.ids for one in asked] == [[], [good], [], [good]]
+    problems = [problem for one in asked for problem in one.problems.values()]
+    assert [(problem.where, problem.kind) for problem in problems] == [
+        (other, "another shape"),
+        ("gone.png", "no such file"),
+    ]
 
 
 def test_images_of_another_shape_than_in_training_are_named(data: Path, tmp_path: Path) -> None:

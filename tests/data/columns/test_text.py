@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from tests.support import bad_pairs
-from tests.support.corpora import WordsSpec, both_stages, learned, prepare
+from tests.support.corpora import WordsSpec, both_stages, given, learned, prepare
 from tests.support.pair_runs import GOOD, MOST, run_of
 from toolkit.data.columns.column import columns_of
 from toolkit.data.columns.text import Text, Tokens
 from toolkit.data.example import Example
-from toolkit.data.pipeline import questions, usable
+from toolkit.data.pipeline import usable
 from toolkit.data.split import Data, Learned, Split, batch_fields, batched, encoded
 from toolkit.datasets.parallel_text import ParallelText
 from toolkit.errors import DataError
@@ -178,26 +178,27 @@ def test_given_lines(small: ParallelText, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "lines.txt").write_bytes(b"\xef\xbb\xbfthe red house\r\n\r\nshe sleeps\r\n")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a  green tree\nb\0d\n")))
     inputs = ["the old man", str(tmp_path / "lines.txt"), "-", "house " * 21, "x" * 5000]
-    given = questions(run, columns_of(run), inputs, known, tmp_path)
-    split, bad = given.split, given.problems
-    assert split.input.texts == ["the old man", "the red house", "she sleeps", "a green tree"]
+    (asked,) = given(run, inputs, known, tmp_path)
+    split, bad = asked.split, asked.problems
+    assert split.input.texts == ["the old man", "the red house", "she sleeps", "a green tree", "house " * 20 + "house"]
     assert split.ids == [
         "input 1",
         f"{tmp_path}/lines.txt, line 1",
         f"{tmp_path}/lines.txt, line 3",
         "standard input, line 1",
+        "input 4",
     ]
     assert split.target is None
-    assert [(problem.where, problem.kind) for problem in bad] == [
-        ("standard input, line 2", "control character"),
-        ("input 4", "too long"),
-        ("input 5", "no tokens"),
+    assert [(place, problem.where, problem.kind) for place, problem in bad.items()] == [
+        (5, "standard input, line 2", "control character"),
+        (7, "input 5", "no tokens"),
     ]
-    assert given.blank == ((2, f"{tmp_path}/lines.txt, line 2"),)
+    assert asked.owners == [0, 1, 3, 4, 6]  # without a blank line
+    assert asked.notes == ["input 4: 21 tokens, cut to the first 20 (dataset.max_tokens)"]
     data = batched(run, columns_of(run), split, known, False)
-    batch = data.collator(np.arange(4), 0)
+    batch = data.collator(np.arange(5), 0)
     assert batch.keys() == batch_fields(columns_of(run), "prediction").keys()
-    assert batch["source_lengths"].tolist() == [3, 3, 2, 3]
+    assert batch["source_lengths"].tolist() == [3, 3, 2, 3, 20]
 
 
 @pytest.mark.parametrize(
@@ -206,15 +207,15 @@ def test_given_lines(small: ParallelText, tmp_path: Path, monkeypatch: pytest.Mo
         (b"", [], [], []),
         (b"\n", [], [0], []),
         (b"\n the man \n \t\nshe sleeps\n\n", ["the man", "she sleeps"], [0, 2, 4], []),
-        (b"b\0d\n\nshe sleeps", ["she sleeps"], [0], ["control character"]),  # a bad line has no place
-        ("she".encode("utf-16"), [], [], ["not UTF-8"]),
+        (b"b\0d\n\nshe sleeps", ["she sleeps"], [1], ["control character"]),
+        ("she".encode("utf-16"), [], [], None),  # nobody knows how many lines it has
     ],
 )
 def test_standard_input_is_read_like_a_file(
     text: bytes,
     sources: list[str],
     blank: list[int],
-    kinds: list[str],
+    kinds: list[str] | None,
     small: ParallelText,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -224,9 +225,11 @@ def test_standard_input_is_read_like_a_file(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
     (tmp_path / "lines.txt").write_bytes(text)
     for name in ("-", str(tmp_path / "lines.txt")):
-        given = questions(run, columns_of(run), [name], known, tmp_path)
-        assert given.split.input.texts == sources
-        assert [place for place, _ in given.blank] == blank
-        # of a file that cannot be read, no line is left to keep
-        found = [(problem.kind, problem.fatal) for problem in given.problems]
-        assert found == [(kind, kind == "not UTF-8") for kind in kinds]
+        if kinds is None:
+            with pytest.raises(DataError, match=f"{'standard input' if name == '-' else name}: not UTF-8"):
+                given(run, ["she", name], known, tmp_path)
+            continue
+        (asked,) = given(run, [name], known, tmp_path)
+        assert asked.split.input.texts == sources
+        assert [i for i in range(len(asked.names)) if i not in asked.owners and i not in asked.problems] == blank
+        assert [problem.kind for problem in asked.problems.values()] == kinds

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import av
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from toolkit.data.media import audio
 
@@ -169,3 +171,28 @@ def test_what_is_no_audio_file_is_refused_without_a_format() -> None:
         audio.decode(b"\0\1", "recording", RATE)
     with pytest.raises(audio.BadAudio, match="found ndarray, expected the bytes of a file"):
         audio.decode(tone(), "a.wav", RATE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_decoding_in_blocks_gives_the_same_samples_and_needs_no_more_memory(
+    rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).standard_normal((rate * 10, 2)).astype(np.float32) * 0.1
+    data = written(noise, rate, "WAV", "FLOAT")
+    expected = audio.decode(data, "a.wav", RATE)
+    mono = noise.mean(axis=1, dtype=np.float64).astype(np.float32)
+    np.testing.assert_array_equal(expected, mono if rate == RATE else soxr.resample(mono, rate, RATE, quality="HQ"))
+    monkeypatch.setattr(audio, "_BLOCK", 1000)
+    tracemalloc.start()
+    blocks = audio.decode(data, "a.wav", RATE)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(blocks, expected)
+    assert peak < 1.3 * expected.nbytes
+
+
+def test_a_codec_is_decoded_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = written_by_ffmpeg(tone(44_100, 2.0), 44_100, "mp4", "aac", 2)
+    expected = audio.decode(data, "a.m4a", RATE)
+    monkeypatch.setattr(audio, "_BLOCK", 3000)
+    np.testing.assert_array_equal(audio.decode(data, "a.m4a", RATE), expected)

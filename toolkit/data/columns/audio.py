@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -13,10 +14,11 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields, pad, widths
-from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, files, flaws, selected
+from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Limit, Question, Shortened, flaws, selected
 from toolkit.data.columns.description import SPREAD, Description, Histogram, Sample, spread
+from toolkit.data.columns.files import files
 from toolkit.data.example import File
-from toolkit.data.media import audio
+from toolkit.data.media import audio, pauses
 from toolkit.data.media.excerpt import excerpt
 from toolkit.data.problems import Problem
 
@@ -74,6 +76,7 @@ class AudioValues:
         rows: ``(recordings,)`` int64, their rows in it.
         sample_rate: in Hz.
         silence: samples added before and after each recording.
+        starts: ``(recordings,)`` int64, the first sample of each in its row; None: they are whole rows.
     """
 
     lengths: np.ndarray
@@ -82,6 +85,7 @@ class AudioValues:
     rows: np.ndarray
     sample_rate: int
     silence: int = 0
+    starts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,6 +104,9 @@ class AudioValues:
     def waveform(self, i: int) -> np.ndarray:
         """Return ``(samples,)`` float32, full scale 1.0; without added silence a read-only view of the cache file."""
         samples = array_cache.values(self.path, int(self.rows[i]))
+        if self.starts is not None:
+            start = int(self.starts[i])
+            samples = samples[start : start + int(self.lengths[i]) - 2 * self.silence]
         return np.pad(samples, self.silence) if self.silence else samples
 
     def select(self, kept: Sequence[int]) -> AudioValues:
@@ -156,6 +163,11 @@ class Audio(Column[AudioValues]):
     def decode(
         self, values: Sequence[File], wheres: Sequence[str], cache: Path | None, progress: Bars
     ) -> Decoded[AudioValues]:
+        return self._decode(values, self.dataset.max_seconds, cache, progress)
+
+    def _decode(
+        self, values: Sequence[File], longest: float, cache: Path | None, progress: Bars
+    ) -> Decoded[AudioValues]:
         rate = self.dataset.sample_rate
         decode = functools.partial(audio.decode, sample_rate=rate)
         decoder = array_cache.Decoder(decode, np.float32, f"{audio.VERSION} {rate}", "decoding audio")
@@ -163,7 +175,7 @@ class Audio(Column[AudioValues]):
         all_flaws = flaws(store.problems)
         rows = []
         for row, position in enumerate(store.positions):
-            kind, message = self._bad_length(store.shapes[row][0] / rate)
+            kind, message = self._bad_length(store.shapes[row][0] / rate, longest)
             if kind:
                 all_flaws.append(Flaw(position, kind, message))
             else:
@@ -179,8 +191,8 @@ class Audio(Column[AudioValues]):
         )
         return Decoded(decoded, [store.positions[row] for row in rows], all_flaws)
 
-    def _bad_length(self, seconds: float) -> tuple[str, str]:
-        least, most = self.dataset.min_seconds, self.dataset.max_seconds
+    def _bad_length(self, seconds: float, most: float) -> tuple[str, str]:
+        least = self.dataset.min_seconds
         if seconds < least:
             return "too short", f"{seconds:.3f} s, expected at least {least:g} (dataset.min_seconds)"
         if seconds > most:
@@ -225,6 +237,36 @@ class Audio(Column[AudioValues]):
     def batcher(self, values: AudioValues, learned: Any, seed: int | None) -> AudioBatcher:
         return AudioBatcher(values, self.component, seed)
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
-        """Yield each input as a file."""
-        return files(inputs, self.noun)
+    def questions(self, inputs: Iterable[str]) -> Iterator[Question | Problem]:
+        """Yield each input as a file, or the files of a folder."""
+        return files(inputs, self.noun, audio.FORMATS)
+
+    def decode_questions(
+        self, values: Sequence[File], wheres: Sequence[str], cache: Path | None, progress: Bars
+    ) -> Decoded[AudioValues]:
+        return self._decode(values, math.inf, cache, progress)
+
+    def shorten(self, values: AudioValues, limit: Limit | None, pieces: bool) -> Shortened[AudioValues]:
+        """Split long recordings at pauses, or keep only their first pieces."""
+        rate, silence = values.sample_rate, 2 * values.silence
+        limits = [Limit(round(self.dataset.max_seconds * rate) + silence, "dataset.max_seconds")]
+        least = min([*limits, limit] if limit else limits, key=lambda limit: limit.size)
+        longest = least.size - silence
+        if longest < max(1, self.dataset.min_seconds * rate) or (values.lengths <= least.size).all():
+            return Shortened(values, range(len(values)))
+        positions: list[int] = []
+        ranges: list[tuple[int, int]] = []
+        notes = []
+        for i in range(len(values)):
+            samples = array_cache.values(values.path, int(values.rows[i]))
+            ends = pauses.ends(samples, longest, rate)
+            if len(ends) > 1:
+                done = f"split at pauses into {len(ends)} pieces" if pieces else "cut to its first piece"
+                bound = f"of at most {longest / rate:g} s ({least.field})"
+                notes.append((i, f"{len(samples) / rate:,.1f} s, {done} {bound}"))
+            spans = list(zip([0, *ends], ends, strict=False))
+            ranges += spans if pieces else spans[:1]
+            positions += [i] * (len(ranges) - len(positions))
+        starts, stops = np.array(ranges, np.int64).T
+        chosen = values.select(positions)
+        return Shortened(replace(chosen, starts=starts, lengths=stops - starts + silence), positions, notes)

@@ -7,7 +7,6 @@ training split, measures the length of an example, and pads batches.
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.description import Description, Sample
-from toolkit.data.example import File
 from toolkit.data.problems import Problem
 
 if TYPE_CHECKING:
@@ -94,6 +92,29 @@ class Lengths:
     per: int | None = None
 
 
+@dataclass(frozen=True)
+class Limit:
+    """Size of the longest input that a run can answer, in the unit of :class:`Lengths`, and the field that sets it."""
+
+    size: int
+    field: str
+
+
+@dataclass(frozen=True)
+class Shortened(Generic[V]):
+    """Values that a run can answer, made from longer ones.
+
+    Args:
+        values: each is a whole value or a piece of one.
+        positions: of the values that they are made from, in ascending order.
+        notes: position of each value that was cut or split, and a message about it.
+    """
+
+    values: V
+    positions: Sequence[int]
+    notes: Sequence[tuple[int, str]] = ()
+
+
 class Batcher(Protocol):
     """A callable that makes the fields of one column for a batch."""
 
@@ -129,11 +150,19 @@ class Batcher(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """One input of a user for prediction: its name in messages, its value, and ``blank`` if it is empty."""
+    """One input of a user for prediction.
+
+    Args:
+        origin: its name in messages.
+        value: as :meth:`Column.check` takes it.
+        blank: it is empty, and so is its answer.
+        size: of its file, in bytes.
+    """
 
     origin: str
     value: object
     blank: bool = False
+    size: int = 0
 
 
 class Column(Generic[V]):
@@ -254,9 +283,28 @@ class Column(Generic[V]):
 
     # --- prediction ---
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
-        """Convert a user's inputs to values, or to the problems with them."""
+    def questions(self, inputs: Iterable[str]) -> Iterator[Question | Problem]:
+        """Convert a user's inputs to values, or to the problems with them, one at a time and in their order.
+
+        Each value and each problem is one answer; a folder or a file of lines has several.
+        """
         raise NotImplementedError
+
+    def decode_questions(
+        self, values: Sequence[Any], wheres: Sequence[str], cache: Path | None, progress: Bars
+    ) -> Decoded[V]:
+        """Decode a user's inputs, see :meth:`decode`; one that is too long is no flaw, but for :meth:`shorten`."""
+        return self.decode(values, wheres, cache, progress)
+
+    def shorten(self, values: V, limit: Limit | None, pieces: bool) -> Shortened[V]:
+        """Cut or split a user's inputs that are longer than this column or the model takes.
+
+        Args:
+            values: encoded.
+            limit: of the model; None: unbounded.
+            pieces: the task joins answers to pieces, so a long input may be split; else it is cut.
+        """
+        return Shortened(values, range(len(values)))
 
 
 @dataclass(frozen=True)
@@ -333,25 +381,6 @@ def selected(values: Any, kept: Sequence[int], **others: Any) -> Any:
         elif isinstance(content, np.ndarray):
             others[field.name] = content[list(kept)]
     return replace(values, **others)
-
-
-def files(inputs: Sequence[str], noun: str) -> Iterator[Question | Problem]:
-    """Yield a user's inputs as files, or the problems with them; ``noun`` names their content."""
-    for name in inputs:
-        path = Path(name)
-        try:
-            folder = stat.S_ISDIR(path.stat().st_mode)
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name with a NUL character
-            message = f"found nothing at {path.absolute()}, expected a file with the {noun}"
-            yield Problem("no such file", name, message)
-        except OSError:  # decoding finds it again, and reports it
-            yield Question(name, File(path))
-        else:
-            if folder:
-                message = f"found a folder, expected a file with the {noun}; give the files in it"
-                yield Problem("not a file", name, message)
-            else:
-                yield Question(name, File(path))
 
 
 def flaws(problems: Iterable[tuple[int, str, str]]) -> list[Flaw]:

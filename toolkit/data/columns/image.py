@@ -14,8 +14,9 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields
-from toolkit.data.columns.column import Column, Decoded, Flaw, Question, files, flaws, selected
+from toolkit.data.columns.column import Column, Decoded, Flaw, Question, flaws, selected
 from toolkit.data.columns.description import Description, Sample
+from toolkit.data.columns.files import files
 from toolkit.data.example import File
 from toolkit.data.media.excerpt import thumbnail
 from toolkit.data.problems import Problem
@@ -225,9 +226,11 @@ class Image(Column[ImageValues]):
         bare = replace(values, digests=[], shape=values.shape if len(values) else learned.shape)
         return ImageBatcher(bare, self.component, seed)
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
-        """Yield each input as a file."""
-        return files(inputs, self.noun)
+    def questions(self, inputs: Iterable[str]) -> Iterator[Question | Problem]:
+        """Yield each input as a file, or the files of a folder."""
+        from toolkit.data.media.image import FORMATS
+
+        return files(inputs, self.noun, FORMATS)
 
 
 def _one_shape(store: array_cache.Store, wheres: Sequence[str]) -> Iterator[Flaw]:

@@ -206,6 +206,6 @@ class Label(Column[LabelValues]):
         assert values.ids is not None
         return LabelBatcher(values.ids)
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
+    def questions(self, inputs: Iterable[str]) -> Iterator[Question | Problem]:
         """Yield each input as the name of a class."""
         yield from (Question(name, name) for name in inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import unicodedata
@@ -16,7 +17,18 @@ import numpy as np
 
 from toolkit.config.spec import option, spec
 from toolkit.data.batch import Batch, Fields, pad, widths
-from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Question, Role, absent, selected
+from toolkit.data.columns.column import (
+    Column,
+    Decoded,
+    Flaw,
+    Lengths,
+    Limit,
+    Question,
+    Role,
+    Shortened,
+    absent,
+    selected,
+)
 from toolkit.data.columns.description import SPREAD, Counts, Description, Histogram, spread
 from toolkit.data.example import Sentence
 from toolkit.data.normalize import STEPS, normalize, plain
@@ -100,6 +112,12 @@ class Tokens:
         mask = np.zeros(len(lengths), np.bool_)
         mask[list(kept)] = True
         return Tokens(self.values[np.repeat(mask, lengths)], np.cumsum(lengths[mask]))
+
+    def cut(self, most: int) -> Tokens:
+        """Return only the first ``most`` tokens of each sentence."""
+        lengths = self.lengths
+        places = np.arange(len(self.values)) - np.repeat(self.ends - lengths, lengths)
+        return Tokens(self.values[places < most], np.cumsum(np.minimum(lengths, most)))
 
 
 @dataclass(frozen=True)
@@ -289,7 +307,7 @@ class Text(Column[TextValues]):
         assert values.tokens is not None
         return TextBatcher(values.tokens, self.role)
 
-    def questions(self, inputs: Sequence[str]) -> Iterator[Question | Problem]:
+    def questions(self, inputs: Iterable[str]) -> Iterator[Question | Problem]:
         """Yield the lines of each input: a file, "-" for standard input, or a line itself."""
         for number, text in enumerate(inputs, 1):
             lines, where = _input_lines(text)
@@ -299,6 +317,22 @@ class Text(Column[TextValues]):
             for n, line in enumerate(lines, 1):
                 origin = f"{where}, line {n}" if where else f"input {number}"
                 yield Question(origin, line, blank=not clean(line))
+
+    def shorten(self, values: TextValues, limit: Limit | None, pieces: bool) -> Shortened[TextValues]:
+        """Cut the tokens of long texts."""
+        assert values.tokens is not None
+        limits = [Limit(self.dataset.max_tokens, "dataset.max_tokens")] if self.dataset.max_tokens else []
+        limits += [limit] if limit else []
+        if not limits:
+            return Shortened(values, range(len(values)))
+        least = min(limits, key=lambda limit: limit.size)
+        lengths = values.tokens.lengths
+        notes = [
+            (i, f"{lengths[i]} tokens, cut to the first {least.size} ({least.field})")
+            for i in np.flatnonzero(lengths > least.size).tolist()
+        ]
+        short = replace(values, tokens=values.tokens.cut(least.size)) if notes else values
+        return Shortened(short, range(len(values)), notes)
 
 
 def clean(text: str) -> str:
@@ -334,8 +368,5 @@ def _input_lines(text: str) -> tuple[list[str] | Problem, str]:
     """Read the lines of an input; return them, or the problem with them, and the name of their file."""
     if text == "-":
         return split_lines(sys.stdin.buffer.read(), "standard input"), "standard input"
-    try:
-        is_file = Path(text).is_file()
-    except (OSError, ValueError):  # longer than a name can be, or with a NUL
-        is_file = False
-    return (read_lines(Path(text), text), text) if is_file else ([text], "")
+    path = os.path.expanduser(text)
+    return (read_lines(Path(path), text), text) if os.path.isfile(path) else ([text], "")

@@ -7,6 +7,7 @@ else (MP4, WebM, AAC, AMR, raw G.722). Mono is the mean of the channels; resampl
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
@@ -60,22 +61,73 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
     Raises:
         BadAudio: empty, unreadable, truncated, mislabelled, silent, not finite, out of scale, or an implausible rate.
     """
-    import soxr
-
     if not isinstance(data, bytes):
         raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
     if not data:
         raise BadAudio("empty", "the file has 0 bytes")
     kind = _detect_format(data, PurePath(name).suffix.lower())
     _require_whole(data, kind)
-    channels, rate = _by_soundfile(data, kind) if kind in _SOUNDFILE else _by_ffmpeg(data, kind)
-    _require_usable(channels, rate)
-    mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float64).astype(np.float32)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
-    if not len(mono):
-        raise BadAudio("empty", f"{len(channels)} samples at {rate} Hz are none at {sample_rate} Hz")
-    return np.ascontiguousarray(mono, np.float32)
+    waveform = _Waveform(sample_rate)
+    for channels, rate in _by_soundfile(data, kind) if kind in _SOUNDFILE else _by_ffmpeg(data, kind):
+        waveform.add(channels, rate)
+    return waveform.samples()
+
+
+class _Waveform:
+    """Waveform that is checked, mixed to mono and resampled block by block, so that only the result needs memory."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self.rate = 0  # of the file, in Hz
+        self.count = 0  # samples of the file
+        self.bad, self.first_bad = 0, 0  # samples that are not finite, and the position of the first
+        self.low, self.high = np.inf, -np.inf
+        self.content = bytearray()  # grows in place
+        self.resampler: Any = None
+
+    def add(self, channels: np.ndarray, rate: int) -> None:
+        """Add ``(samples, channels)`` float32 at a rate in Hz, which all blocks share."""
+        import soxr
+
+        if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
+            raise BadAudio("sample rate", f"found {rate} Hz, expected {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]} Hz")
+        self.rate = rate
+        self._measure(channels)
+        mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float64).astype(np.float32)
+        if rate != self.sample_rate:
+            self.resampler = self.resampler or soxr.ResampleStream(rate, self.sample_rate, 1, "float32", "HQ")
+            mono = self.resampler.resample_chunk(mono)
+        self.content += np.ascontiguousarray(mono, np.float32).data.cast("B")
+
+    def _measure(self, channels: np.ndarray) -> None:
+        finite = np.isfinite(channels).all(axis=1)
+        if not self.bad and not finite.all():
+            self.first_bad = self.count + int(np.argmin(finite))
+        self.bad += int(np.sum(~finite))
+        self.count += len(channels)
+        if channels.size:
+            self.low, self.high = min(self.low, float(channels.min())), max(self.high, float(channels.max()))
+
+    def samples(self) -> np.ndarray:
+        """Return ``(samples,)`` float32, unless the recording cannot be used."""
+        self._require_usable()
+        if self.resampler:
+            self.content += self.resampler.resample_chunk(np.zeros(0, np.float32), last=True).data.cast("B")
+        if not self.content:
+            raise BadAudio("empty", f"{self.count} samples at {self.rate} Hz are none at {self.sample_rate} Hz")
+        return np.frombuffer(self.content, np.float32)
+
+    def _require_usable(self) -> None:
+        if not self.count:
+            raise BadAudio("empty", "the file has a header and 0 samples")
+        if self.bad:
+            first = f"the first one at {self.first_bad / self.rate:.3f} s"
+            raise BadAudio("not finite", f"{self.bad} samples are NaN or infinite, {first}")
+        peak = max(-self.low, self.high)
+        if peak > LARGEST_PEAK:
+            raise BadAudio("out of scale", f"the peak is {peak:g}, expected full scale to be 1.0")
+        if self.low == self.high:
+            raise BadAudio("silent", f"all {self.count:,} samples have the value {self.low:g}, expected speech")
 
 
 def sniff(data: bytes) -> str | None:
@@ -170,7 +222,8 @@ class _Stream(io.BytesIO):
             return super().seek(0)
 
 
-def _by_soundfile(data: bytes, kind: str) -> tuple[np.ndarray, int]:
+def _by_soundfile(data: bytes, kind: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield blocks of channels, and their sample rate."""
     import soundfile
 
     try:
@@ -178,25 +231,26 @@ def _by_soundfile(data: bytes, kind: str) -> tuple[np.ndarray, int]:
     except soundfile.LibsndfileError as error:
         raise BadAudio("unreadable", f"not a valid {kind} file: {_reason(error)}") from None
     with file:
-        try:
-            # In blocks, since a damaged header may declare more samples than memory holds.
-            blocks = [file.read(_BLOCK, dtype="float32", always_2d=True)]
-            while len(blocks[-1]) == _BLOCK:
-                blocks.append(file.read(_BLOCK, dtype="float32", always_2d=True))
-        except soundfile.LibsndfileError as error:
-            raise BadAudio("truncated", f"decoding stopped in the middle: {_reason(error)}") from None
-        channels = np.concatenate(blocks)
+        count, block = 0, np.zeros((_BLOCK, 1), np.float32)
+        while len(block) == _BLOCK:
+            try:
+                # In blocks, since a damaged header may declare more samples than memory holds.
+                block = file.read(_BLOCK, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise BadAudio("truncated", f"decoding stopped in the middle: {_reason(error)}") from None
+            count += len(block)
+            yield block, file.samplerate
         # An MP3 or FLAC stream without a count declares 0 or a huge number.
-        if len(channels) < file.frames < 2**62:
-            raise BadAudio("truncated", f"the header promises {file.frames:,} samples, {len(channels):,} are there")
-        return channels, file.samplerate
+        if count < file.frames < 2**62:
+            raise BadAudio("truncated", f"the header promises {file.frames:,} samples, {count:,} are there")
 
 
 def _reason(error: Any) -> str:
     return str(error.error_string).removeprefix("Error : ").rstrip(".")
 
 
-def _by_ffmpeg(data: bytes, kind: str) -> tuple[np.ndarray, int]:
+def _by_ffmpeg(data: bytes, kind: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield blocks of channels, and their sample rate."""
     import av
 
     raw = "g722" if kind == "G.722" else None
@@ -205,39 +259,43 @@ def _by_ffmpeg(data: bytes, kind: str) -> tuple[np.ndarray, int]:
             if not container.streams.audio:
                 raise BadAudio("unreadable", f"the {kind} file has no audio track")
             stream = container.streams.audio[0]
-            as_float = av.AudioResampler(format="fltp")
-            blocks, first = [], None
-            for frame in container.decode(stream):
-                kept = {"number of channels": frame.layout.nb_channels, "sample rate": frame.sample_rate}
-                first = first or kept
-                if changed := [f"{name} {first[name]} to {kept[name]}" for name in kept if kept[name] != first[name]]:
-                    raise BadAudio("unreadable", f"it changes in the middle: {', '.join(changed)}")
-                blocks += [b.to_ndarray() for b in as_float.resample(frame)]
-            blocks += [b.to_ndarray() for b in as_float.resample(None)]
+            count = 0
+            for block in _blocks(_frames(container, stream)):
+                count += len(block)
+                yield block, int(stream.rate)
             declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             rate = int(stream.rate)
     except av.FFmpegError as error:
         raise BadAudio("unreadable", f"not a valid {kind} file: {error.strerror}") from None
-    channels = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1), np.float32)
     # A codec's delay and padding may be missing at the ends; no codec has more than 0.1 s and 1 %.
-    if not raw and len(channels) / rate < 0.99 * declared - 0.1:
-        raise BadAudio("truncated", f"the header promises {declared:.2f} s, {len(channels) / rate:.2f} s are there")
-    return channels, rate
+    if not raw and count / rate < 0.99 * declared - 0.1:
+        raise BadAudio("truncated", f"the header promises {declared:.2f} s, {count / rate:.2f} s are there")
 
 
-def _require_usable(channels: np.ndarray, rate: int) -> None:
-    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
-        raise BadAudio("sample rate", f"found {rate} Hz, expected {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]} Hz")
-    if not channels.size:
-        raise BadAudio("empty", "the file has a header and 0 samples")
-    finite = np.isfinite(channels).all(axis=1)
-    if not finite.all():
-        first = int(np.argmin(finite))
-        raise BadAudio(
-            "not finite", f"{np.sum(~finite)} samples are NaN or infinite, the first one at {first / rate:.3f} s"
-        )
-    low, high = float(channels.min()), float(channels.max())
-    if max(-low, high) > LARGEST_PEAK:
-        raise BadAudio("out of scale", f"the peak is {max(-low, high):g}, expected full scale to be 1.0")
-    if low == high:
-        raise BadAudio("silent", f"all {len(channels):,} samples have the value {low:g}, expected speech")
+def _frames(container: Any, stream: Any) -> Iterator[np.ndarray]:
+    """Yield the frames of a codec as ``(channels, samples)`` float32."""
+    import av
+
+    as_float = av.AudioResampler(format="fltp")
+    first = None
+    for frame in container.decode(stream):
+        kept = {"number of channels": frame.layout.nb_channels, "sample rate": frame.sample_rate}
+        first = first or kept
+        if changed := [f"{name} {first[name]} to {kept[name]}" for name in kept if kept[name] != first[name]]:
+            raise BadAudio("unreadable", f"it changes in the middle: {', '.join(changed)}")
+        yield from (converted.to_ndarray() for converted in as_float.resample(frame))
+    yield from (converted.to_ndarray() for converted in as_float.resample(None))
+
+
+def _blocks(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield ``(samples, channels)`` of at least ``_BLOCK`` samples, except the last."""
+    waiting: list[np.ndarray] = []
+    count = 0
+    for frame in frames:
+        waiting.append(frame)
+        count += frame.shape[1]
+        if count >= _BLOCK:
+            yield np.concatenate(waiting, axis=1).T
+            waiting, count = [], 0
+    if waiting:
+        yield np.concatenate(waiting, axis=1).T

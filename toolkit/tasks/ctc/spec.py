@@ -7,15 +7,16 @@ mean over its utterances, so it does not depend on how tokens are counted.
 
 from __future__ import annotations
 
+import bisect
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
 from toolkit.config.spec import option, spec
 from toolkit.data.columns.audio import AudioFeatures
-from toolkit.data.columns.column import Flaw
+from toolkit.data.columns.column import Flaw, Limit
 from toolkit.data.columns.text import LearnedTokenizer, TextValues
 from toolkit.decoding.ctc import Hypothesis, beam_search, greedy, needed_frames
 from toolkit.metrics import text as metrics
@@ -38,6 +39,7 @@ class CTC(Task):
     target: ClassVar[str] = "text"
     output: ClassVar[str] = "frames"
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS, metrics.WER, metrics.CER)
+    joins: ClassVar[bool] = True
 
     decoder: Literal["greedy", "beam"] = option("greedy", "greedy: the best path; beam: prefix beam search")
     beam_width: int = option(16, "beam: prefixes kept after each frame", ge=1)
@@ -66,6 +68,22 @@ class CTC(Task):
         if most is not None and count > most:
             return "too long for the model", f"{count} output frames, expected at most {most} (model.max_positions)"
         return "", ""
+
+    def limit(self, run: Run) -> Limit | None:
+        """Return the most samples whose output frames the model takes."""
+        features, longest = cast(AudioFeatures, run.features), run.model.longest
+        if longest is None:
+            return None
+
+        def too_many(samples: int) -> bool:
+            return int(run.model.output_length(features.frames(samples))) > longest
+
+        return Limit(bisect.bisect_left(range(1 << 40), True, key=too_many) - 1, "model.max_positions")
+
+    def join(self, rows: Sequence[Row]) -> Row:
+        """Join the texts with spaces, and add the log-probabilities."""
+        text = " ".join(row["hypothesis"] for row in rows if row["hypothesis"])
+        return {"hypothesis": text, "score": sum(row["score"] for row in rows)}
 
     def hypotheses(self, log_probs: np.ndarray, lengths: np.ndarray) -> list[Hypothesis]:
         """Turn log-probabilities into token ids.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from toolkit.config.spec import option, spec
-from toolkit.data.columns.column import Flaw
+from toolkit.data.columns.column import Flaw, Limit
 from toolkit.data.columns.text import LearnedTokenizer, TextValues
 from toolkit.decoding.autoregressive import Search
 from toolkit.metrics import text as metrics
@@ -78,6 +78,10 @@ class Seq2Seq(Task):
             for i in np.flatnonzero(side.tokens.lengths > most).tolist():
                 message = f"{side.tokens.lengths[i]} tokens, expected at most {most} (model.max_positions - 1)"
                 yield Flaw(i, "too long", f"{side.language}: {message}" if side.language else message)
+
+    def limit(self, run: Run) -> Limit | None:
+        longest = run.model.longest
+        return None if longest is None else Limit(longest - 1, "model.max_positions - 1")
 
     def search(self, run: Run, batch: Any, quick: bool) -> Search:
         """Return beam search, or greedy search if ``decoder`` or ``quick`` asks for it."""
