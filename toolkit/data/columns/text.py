@@ -182,6 +182,9 @@ class Text(Column[TextValues]):
             return value, kind, f"{sentence.language}: {message}" if sentence.language else message
         return Sentence(clean(sentence.text), sentence.language), "", ""
 
+    def excerpt(self, value: object) -> str:
+        return f"{value.language}: {value.text[:60]!r}" if isinstance(value, Sentence) and value.language else ""
+
     def decode(
         self, values: Sequence[Sentence], wheres: Sequence[str], cache: Path | None, progress: Bars
     ) -> Decoded[TextValues]:

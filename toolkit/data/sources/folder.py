@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ def unusable(root: Path, holds: str, layouts: str) -> Problem | None:
         layouts: the expected layout, for messages.
     """
     where = f"dataset.path={root}"
-    if not root.exists():
+    if not os.path.exists(root):  # unlike the method of a path, it does not raise for a name that is too long
         siblings = [p.name for p in root.parent.iterdir()] if root.parent.is_dir() else []
         message = f"no such folder (looked for {root.absolute()}){nearest(root.name, siblings)}"
+        if os.path.islink(root):
+            message = f"a link to {os.readlink(root)}, where nothing is"
         return Problem("missing folder", where, message, fatal=True)
     if not root.is_dir():
         return Problem("not a folder", where, f"found a file, expected the folder that holds the {holds}", fatal=True)
