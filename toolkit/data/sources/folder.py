@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from toolkit.data.problems import Problem, nearest
 
 # Other names of splits
 ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "testing": "test"}
+
+# Names of files that accompany data
+_BESIDE = re.compile(r"(readme|licen[cs]e|copying|notice|citation|changelog|authors?)\b.*", re.IGNORECASE)
+
+
+def is_beside(name: str) -> bool:
+    """Tell whether a file accompanies data by its name, as a README does."""
+    return bool(_BESIDE.fullmatch(name))
 
 
 def split_of(folder: Path) -> str:

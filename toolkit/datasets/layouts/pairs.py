@@ -15,7 +15,7 @@ from pathlib import Path
 
 from toolkit.data.example import SPLITS, Example, Sentence
 from toolkit.data.problems import Problem, bad_name, nearest
-from toolkit.data.sources.folder import ALIASES, unusable
+from toolkit.data.sources.folder import ALIASES, is_beside, unusable
 from toolkit.datasets.layouts import pair_files
 from toolkit.datasets.layouts.pair_files import CODE, Direction, chosen_languages, plain_name
 
@@ -45,7 +45,6 @@ OTHER = {
     ),
     *("sgm", "tar", "tex", "tmp", "tmx", "tsv", "txt", "xml", "xz", "yml", "zip"),
 }
-BESIDE = re.compile(r"(readme|licen[cs]e|copying|notice|citation|changelog|authors?|index)\b.*", re.IGNORECASE)
 SIDES = (  # names of files with one language
     re.compile(rf"(?P<name>.+?)[-._](?P<role>src|ref)\.(?P<language>{CODE})\.(?:sgml?|xml|txt)"),
     re.compile(rf"(?P<name>.+)\.(?P<language>{CODE})\.(?:sgml?|xml|txt)"),
@@ -130,7 +129,7 @@ def _single(file: Path, direction: Direction) -> Items:
 
 def _folder(path: Path, direction: Direction, test: str | None, only: str | None) -> Items:
     visible = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-    files = [file for file in visible if not file.is_dir() and not BESIDE.fullmatch(file.name)]
+    files = [file for file in visible if not file.is_dir() and not is_beside(file.name)]
     parts = [part for file in files if (part := _part(file))]
     problems = [problem for part in parts if (problem := _unusable_file(part.file))]
     tables, sides = ([part for part in parts if bool(part.language) == one] for one in (False, True))
