@@ -18,6 +18,7 @@ from toolkit.config import schema as config
 from toolkit.config.spec import problems
 from toolkit.datasets import parallel_hub, parallel_text
 from toolkit.datasets.base import pair
+from toolkit.datasets.layouts import pairs as layouts
 from toolkit.datasets.parallel_text import ParallelText
 from toolkit.errors import DataError
 
@@ -183,7 +184,7 @@ def test_one_split_is_enough_to_measure_an_earlier_run(layout: Any, tmp_path: Pa
 
 def test_split_names() -> None:
     names = ("train", "Train", "dev", "valid", "test", "test2016", "test_2016_flickr", "testing", "tested", "all")
-    found = [parallel_text.split_of(name) for name in names]
+    found = [layouts.split_of(name) for name in names]
     assert found == ["train", "train", "validation", "validation", "test", "test", "test", "test", None, None]
 
 

@@ -129,6 +129,8 @@ def _sound(dataset: Source, columns: Columns, examples: Iterable[Example]) -> tu
         for column in columns:
             if not kind:
                 values[column.name], kind, message = column.check(values[column.name])
+                if kind == "empty text":
+                    message = "; ".join([message, *_excerpts(columns, column, example)])
         if not kind:
             kind, message = dataset.flaw(example)
         if kind:
@@ -136,6 +138,12 @@ def _sound(dataset: Source, columns: Columns, examples: Iterable[Example]) -> tu
         else:
             sound.append(replace(example, values=values))
     return sound, problems
+
+
+def _excerpts(columns: Columns, flawed: Column[Any], example: Example) -> list[str]:
+    """Return the beginnings of the values beside a flawed one, which show the user what is missing."""
+    excerpts = [column.excerpt(example.values[column.name]) for column in columns if column is not flawed]
+    return [excerpt for excerpt in excerpts if excerpt]
 
 
 def _misplaced(example: Example, first: dict[str, Example]) -> tuple[str, str]:

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Literal
 from toolkit.config.spec import option, spec
 from toolkit.data.example import SPLITS, Example
 from toolkit.data.problems import Problem
-from toolkit.datasets import parallel_text
 from toolkit.datasets.base import PairDataset
+from toolkit.datasets.layouts import pairs
 from toolkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class BibleEnEs(PairDataset):
             folder = _fetch(cache, progress)
         elif (folder / "mods.d").is_dir():
             folder = _build(folder, cache / "downloads" / "bible_en_es", progress)
-        yield from parallel_text.read(folder, self.source, self.target, only=self.split)
+        yield from pairs.read(folder, self.source, self.target, only=self.split)
 
 
 def _fetch(cache: Path, progress: Bars) -> Path:

@@ -28,6 +28,7 @@ from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
 from toolkit.datasets import parallel_text
 from toolkit.datasets.base import PairDataset, pair
+from toolkit.datasets.layouts import pairs
 from toolkit.datasets.shards import pair_of
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Tatoeba(PairDataset):
 
     def _pairs(self, cache: Path) -> Iterator[Example | Problem]:
         if self.path:
-            yield from parallel_text.read(Path(self.path), self.source, self.target, only=self.split)
+            yield from pairs.read(Path(self.path), self.source, self.target, only=self.split)
             return
         column = {"en": "english"}
         columns = [column.get(language, "non_english") for language in (self.source, self.target)]
@@ -161,7 +162,7 @@ def all_splits(
 ) -> Iterator[Example | Problem]:
     """Yield the pairs of a corpus with official splits, from the files at its ``path``, else from the hub."""
     if dataset.path:
-        yield from parallel_text.read(Path(dataset.path), dataset.source, dataset.target, dataset.test, dataset.split)
+        yield from pairs.read(Path(dataset.path), dataset.source, dataset.target, dataset.test, dataset.split)
         return
     for split in dataset.kept:
         yield from rows(dataset, dataset.repository, name, split, cache, columns, revision)

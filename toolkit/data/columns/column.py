@@ -198,6 +198,10 @@ class Column(Generic[V]):
         """Return the cleaned value, and kind and message of its flaw: two empty strings if there is none."""
         return value, "", ""
 
+    def excerpt(self, value: object) -> str:
+        """Return the beginning of a raw value, for messages about the value beside it; may be empty."""
+        return ""
+
     def decode(self, values: Sequence[Any], wheres: Sequence[str], cache: Path | None, progress: Bars) -> Decoded[V]:
         """Decode raw values, into the cache folder or, without one, into memory.
 

@@ -220,6 +220,9 @@ class Text(Column[TextValues]):
         """Clean and normalise a text."""
         return clean(normalize(clean(answer), self.dataset.normalize))
 
+    def excerpt(self, value: object) -> str:
+        return f"{value.language}: {value.text[:60]!r}" if isinstance(value, Sentence) and value.language else ""
+
     def decode(
         self, values: Sequence[Sentence], wheres: Sequence[str], cache: Path | None, progress: Bars
     ) -> Decoded[TextValues]:

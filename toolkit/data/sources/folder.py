@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,14 @@ from toolkit.data.problems import Problem, nearest
 
 # Other names of splits
 ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "testing": "test"}
+
+# Names of files that accompany data
+_BESIDE = re.compile(r"(readme|licen[cs]e|copying|notice|citation|changelog|authors?)\b.*", re.IGNORECASE)
+
+
+def is_beside(name: str) -> bool:
+    """Tell whether a file accompanies data by its name, as a README does."""
+    return bool(_BESIDE.fullmatch(name))
 
 
 def split_of(folder: Path) -> str:
@@ -29,9 +39,11 @@ def unusable(root: Path, holds: str, layouts: str) -> Problem | None:
         layouts: the expected layout, for messages.
     """
     where = f"dataset.path={root}"
-    if not root.exists():
+    if not os.path.exists(root):  # unlike the method of a path, it does not raise for a name that is too long
         siblings = [p.name for p in root.parent.iterdir()] if root.parent.is_dir() else []
         message = f"no such folder (looked for {root.absolute()}){nearest(root.name, siblings)}"
+        if os.path.islink(root):
+            message = f"a link to {os.readlink(root)}, where nothing is"
         return Problem("missing folder", where, message, fatal=True)
     if not root.is_dir():
         return Problem("not a folder", where, f"found a file, expected the folder that holds the {holds}", fatal=True)
