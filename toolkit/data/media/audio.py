@@ -16,13 +16,20 @@ import numpy as np
 from toolkit.data.cache import Undecodable
 
 # Part of the cache key: increment it when the same file would be decoded to other samples than before.
-VERSION = 1
+VERSION = 2
 
 # Speech is unintelligible below and no recorder works above; such a rate in a header means that it is damaged.
 SAMPLE_RATES = (4_000, 384_000)  # Hz
 
 # Floats may exceed full scale a little; above 16 (24 dB) they are integers stored as floats.
 LARGEST_PEAK = 16.0
+
+# Below this ratio of the mean's level to that of the channels (-60 dB), the mean has nothing of what they have.
+_CANCELLED = 1e-3
+
+# Sizes of a WAV's data in headers that were written before the end was known: by a recorder that was stopped, and by
+# SoX and arecord into a pipe. libsndfile reads files with FFmpeg's 0xFFFFFFFF to their end.
+_UNFINISHED = (0, 0x7FFFF000, 0x80000000)
 
 _BLOCK = 1 << 20  # samples decoded at a time
 
@@ -59,13 +66,15 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
         ``(samples,)`` float32, full scale is 1.0.
 
     Raises:
-        BadAudio: empty, unreadable, truncated, mislabelled, silent, not finite, out of scale, or an implausible rate.
+        BadAudio: empty, unreadable, truncated, mislabelled, silent, cancelled, not finite, out of scale, or an
+            implausible rate.
     """
     if not isinstance(data, bytes):
         raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
     if not data:
         raise BadAudio("empty", "the file has 0 bytes")
     kind = _detect_format(data, PurePath(name).suffix.lower())
+    data = _finished(data) if kind == "WAV" else data
     _require_whole(data, kind)
     waveform = _Waveform(sample_rate)
     for channels, rate in _by_soundfile(data, kind) if kind in _SOUNDFILE else _by_ffmpeg(data, kind):
@@ -82,6 +91,7 @@ class _Waveform:
         self.count = 0  # samples of the file
         self.bad, self.first_bad = 0, 0  # samples that are not finite, and the position of the first
         self.low, self.high = np.inf, -np.inf
+        self.energy, self.energies = 0.0, np.zeros(0)  # sum of squares, of the mean and of each channel
         self.content = bytearray()  # grows in place
         self.resampler: Any = None
 
@@ -94,6 +104,7 @@ class _Waveform:
         self.rate = rate
         self._measure(channels)
         mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float64).astype(np.float32)
+        self._weigh(channels, mono)
         if rate != self.sample_rate:
             self.resampler = self.resampler or soxr.ResampleStream(rate, self.sample_rate, 1, "float32", "HQ")
             mono = self.resampler.resample_chunk(mono)
@@ -107,6 +118,11 @@ class _Waveform:
         self.count += len(channels)
         if channels.size:
             self.low, self.high = min(self.low, float(channels.min())), max(self.high, float(channels.max()))
+
+    def _weigh(self, channels: np.ndarray, mono: np.ndarray) -> None:
+        self.energy += float(np.dot(mono, mono))
+        energies = np.array([np.dot(channel, channel) for channel in channels.T], np.float64)
+        self.energies = self.energies + energies if len(self.energies) else energies
 
     def samples(self) -> np.ndarray:
         """Return ``(samples,)`` float32, unless the recording cannot be used."""
@@ -128,6 +144,9 @@ class _Waveform:
             raise BadAudio("out of scale", f"the peak is {peak:g}, expected full scale to be 1.0")
         if self.low == self.high:
             raise BadAudio("silent", f"all {self.count:,} samples have the value {self.low:g}, expected speech")
+        if len(self.energies) > 1 and self.energy < _CANCELLED**2 * self.energies.max():
+            message = f"the {len(self.energies)} channels are in opposite phase and their mean is silence"
+            raise BadAudio("cancelled", f"{message}, expected channels that can be mixed; keep only one of them")
 
 
 def sniff(data: bytes) -> str | None:
@@ -187,14 +206,44 @@ def _require_whole(data: bytes, kind: str) -> None:
 
 
 def _wav_size(data: bytes) -> int:
-    """Return the file size that its ``data`` chunk requires, in bytes; 0 if the header has none (a stream, RF64)."""
+    """Return the file size that its ``data`` chunk requires, in bytes; 0 if the header has none (RF64)."""
+    at, size = _samples_of(data)
+    return 0 if size == 0xFFFFFFFF else at + size
+
+
+def _samples_of(data: bytes) -> tuple[int, int]:
+    """Return start and declared size of the samples of a WAV, in bytes; the start is past the end if it has none."""
     at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         if data[at : at + 4] == b"data":
-            return 0 if size == 0xFFFFFFFF else at + 8 + size
+            return at + 8, size
         at += 8 + size + size % 2
-    return at + 8  # the file ends before its data chunk begins
+    return at + 8, 0
+
+
+def _finished(data: bytes) -> bytes:
+    """Return a WAV whose header has the size of all samples, if the file's writer did not know it."""
+    at, size = _samples_of(data)
+    rest = len(data) - at
+    whole = _are_chunks(data, at) if size == 0 else size <= rest
+    if size not in _UNFINISHED or whole:
+        return data
+    return b"".join((data[:4], _uint32(len(data) - 8), data[8 : at - 4], _uint32(rest), data[at:]))
+
+
+def _are_chunks(data: bytes, at: int) -> bool:
+    """Return True if the rest of a file is empty or consists of chunks, such as LIST after no samples."""
+    while at < len(data):
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if not (name.isascii() and name.decode().isprintable()):
+            return False
+        at += 8 + size + size % 2
+    return True
+
+
+def _uint32(size: int) -> bytes:
+    return size.to_bytes(4, "little")
 
 
 def _ogg_size(data: bytes) -> int:
