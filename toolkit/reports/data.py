@@ -184,6 +184,8 @@ def histogram(values: Mapping[str, np.ndarray], unit: str) -> Figure:
         values: split -> ``(values,)``.
         unit: of the number.
     """
+    from matplotlib.ticker import MaxNLocator
+
     together = np.concatenate(list(values.values()))
     low, high, end = together.min(), together.max(), np.quantile(together, 0.995)
     top = end if high > 1.5 * end else high
@@ -198,6 +200,8 @@ def histogram(values: Mapping[str, np.ndarray], unit: str) -> Figure:
         bins = edges.tolist()
         label, colour = f"{split} ({len(numbers):,})", COLOURS[split]
         axes.hist(clipped, bins, weights=weights, histtype="step", linewidth=1.5, color=colour, label=label)
+    if np.issubdtype(together.dtype, np.integer):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     beyond = int((together > edges[-1]).sum())
     tail = f"; the last bin has {beyond:,} up to {high:,.4g}" if beyond else ""
     axes.set(xlabel=f"{unit}{tail}", ylabel="% of the split")
@@ -277,5 +281,5 @@ def _caption(samples: Sequence[Sample]) -> str:
 def _media(sample: Sample) -> str:
     data = f"data:{sample.mime};base64,{base64.b64encode(sample.media).decode()}"
     if sample.mime.startswith("audio/"):
-        return f'<audio controls preload="none" src="{data}"></audio>'
+        return f'<audio controls preload="metadata" src="{data}"></audio>'
     return f'<img alt="" src="{data}">'
