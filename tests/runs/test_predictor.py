@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.bad_input import RATE, encoded, good_rows, waveform, write_csv
-from tests.support.corpora import both_stages, learned, prepare, run_of
+from tests.support.corpora import Silent, both_stages, learned, prepare, run_of
 from tests.support.made import FOLDERS
 from toolkit.data import pipeline, questions
 from toolkit.data.columns.column import columns_of
+from toolkit.data.example import File
+from toolkit.data.media import audio
 from toolkit.datasets.audio_folder import AudioFolder
 from toolkit.datasets.image_folder import ImageFolder
 from toolkit.errors import ConfigError, DataError
@@ -92,6 +96,39 @@ def test_a_long_recording_is_answered_in_pieces(model: Predictor, recordings: An
     assert rows[0]["id"] == long and rows[0]["score"] == -len(seconds)
     count = f"split at pauses into {len(seconds)} pieces of at most 2 s (dataset.max_seconds)"
     assert lines == [f"{long}: 5.2 s, {count}"]
+
+
+def test_pieces_fit_the_positions_of_the_model(model: Predictor, recordings: Any, batches: Any) -> None:
+    model.run.model.longest = 20
+    model.run.features = model.columns.input.component
+    limit = model.run.task.limit(model.run)
+    frames = [model.run.features.frames(limit.size + more) // 4 for more in (0, 1)]
+    assert frames == [20, 21] and limit.field == "model.max_positions"
+    lines: list[str] = []
+    (row,) = model.answers([recordings("long.wav", 3.0)], "refuse", lines.append)
+    assert len(batches[0]) > 3 and max(map(float, row["hypothesis"].split())) <= limit.size / RATE
+    assert lines[0].endswith("s (model.max_positions)")
+
+
+def test_a_task_that_joins_no_pieces_gets_the_first(model: Predictor, recordings: Any, batches: Any) -> None:
+    model.run.task = SimpleNamespace(joins=False, limit=model.run.task.limit, unfit=model.run.task.unfit)
+    long, lines = recordings("long.wav", 5.2), list[str]()
+    (row,) = model.answers([long], "refuse", lines.append)
+    assert batches == [[long]] and 1 <= float(row["hypothesis"]) <= LONGEST
+    assert lines == [f"{long}: 5.2 s, cut to its first piece of at most 2 s (dataset.max_seconds)"]
+
+
+def test_pieces_have_the_silence_of_the_dataset(model: Predictor, recordings: Any) -> None:
+    file = Path(recordings("long.wav", 3.1))
+    dataset = replace(model.run.dataset, silence=0.25)
+    column = type(model.columns.input)("audio", "input", dataset, model.run.features)
+    samples = audio.decode(file.read_bytes(), file.name, RATE)
+    quiet = column.shorten(column.decode_questions([File(file)], [""], None, Silent()).values, None, True)
+    pieces = [quiet.values.waveform(i) for i in range(len(quiet.values))]
+    assert [len(piece) for piece in pieces] == quiet.values.lengths.tolist() and quiet.positions == [0] * len(pieces)
+    edge = RATE // 4
+    np.testing.assert_array_equal(np.concatenate([piece[edge:-edge] for piece in pieces]), samples)
+    assert not any(piece[:edge].any() or piece[-edge:].any() for piece in pieces)
 
 
 def test_answers_come_in_chunks(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import functools
 import io
@@ -10,12 +9,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from toolkit.cli.guard import guarded
+from toolkit.data.sources.lines import stream_lines
 from toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -138,22 +138,12 @@ def _parse(argv: Sequence[str]) -> Arguments:
 def _lines(name: str) -> Iterator[str]:
     """Open a list of inputs, which is read as they are needed."""
     if name == "-":
-        return _decoded(sys.stdin.buffer, "standard input")
+        return stream_lines(sys.stdin.buffer, "standard input")
     try:
-        return _decoded(open(os.path.expanduser(name), "rb"), name)  # closed with the process
+        return stream_lines(open(os.path.expanduser(name), "rb"), name)  # closed with the process
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"--from {name}: {reason}, expected a file with an input on each line") from None
-
-
-def _decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
-    """Yield lines without their ends; bytes that are not UTF-8 stand for themselves, as in the names of files."""
-    for number, line in enumerate(lines):
-        if number == 0:
-            if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise ConfigError(f"{where}: begins with the byte-order mark of UTF-16; save the list as UTF-8")
-            line = line.removeprefix(codecs.BOM_UTF8)
-        yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
 
 
 def _speak_utf8(as_json: bool) -> None:

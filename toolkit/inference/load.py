@@ -12,8 +12,8 @@ from toolkit.data.columns.column import columns_of
 from toolkit.runs import checkpoint, job, resume
 from toolkit.runs.predictor import Predictor
 
-# a predictor runs on one device, whatever the run was trained on
-ONE_DEVICE = ("trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto")
+# a predictor runs on one device, whatever the run was trained on; loader workers would be started for every chunk
+ONE_PROCESS = ("trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto", "trainer.workers=0")
 
 
 def load(
@@ -40,7 +40,7 @@ def load(
     compose.earlier(folder)
     quoted = str(folder).replace("'", "\\'")  # it may contain blanks, commas and equals signs
     chosen = [f"backend={backend}"] if backend else []
-    run = schema.check([f"evaluate='{quoted}'", *ONE_DEVICE, *chosen, *overrides])
+    run = schema.check([f"evaluate='{quoted}'", *ONE_PROCESS, *chosen, *overrides])
     process.prepare(run.backend)
     best = checkpoint.choose(folder / "checkpoints", "best", warn)
     resume.check(run, resume.changes(best.about.config, schema.plain(run)), best)

@@ -34,7 +34,7 @@ from toolkit.data.example import Sentence
 from toolkit.data.normalize import STEPS, normalize, plain
 from toolkit.data.normalize import problems as bad_steps
 from toolkit.data.problems import Problem
-from toolkit.data.sources.lines import BOM, read_lines, split_lines
+from toolkit.data.sources.lines import BOM, read_lines, stream_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -367,9 +367,9 @@ def bad_text(text: str) -> tuple[str, str]:
     return "control character", f"found U+{ord(character):04X}{name} at {place}, expected text"
 
 
-def _input_lines(text: str) -> tuple[list[str] | Problem, str]:
-    """Read the lines of an input; return them, or the problem with them, and the name of their file."""
+def _input_lines(text: str) -> tuple[Iterable[str] | Problem, str]:
+    """Return the lines of an input, or the problem with them, and the name of their file."""
     if text == "-":
-        return split_lines(sys.stdin.buffer.read(), "standard input"), "standard input"
+        return stream_lines(sys.stdin.buffer, "standard input"), "standard input"
     path = os.path.expanduser(text)
     return (read_lines(Path(path), text), text) if os.path.isfile(path) else ([text], "")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from toolkit.data.problems import Problem
+from toolkit.errors import DataError
 
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"  # the byte-order mark
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_lines(file: Path, where: str) -> list[str] | Problem:
@@ -46,10 +50,32 @@ def split_lines(data: bytes, where: str) -> list[str] | Problem:
     Returns:
         the lines, with bytes that are not UTF-8 decoded by ``surrogateescape``, or the problem with the text.
     """
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        message = "it begins with the byte-order mark of UTF-16; save the file as UTF-8"
-        return Problem("not UTF-8", where, message, fatal=True)
+    if data[:2] in UTF16:
+        return _utf16(where)
     lines = data.decode("utf-8", "surrogateescape").removeprefix(BOM).split("\n")
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
+
+
+def stream_lines(stream: Iterable[bytes], where: str) -> Iterator[str]:
+    """Yield the lines of :func:`split_lines` as they are read.
+
+    Args:
+        stream: lines with their ends, as a binary file yields them.
+        where: its name in messages.
+
+    Raises:
+        DataError: the text is UTF-16.
+    """
+    for number, line in enumerate(stream):
+        if number == 0:
+            if line[:2] in UTF16:
+                raise DataError(str(_utf16(where)))
+            line = line.removeprefix(codecs.BOM_UTF8)
+        yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
+
+
+def _utf16(where: str) -> Problem:
+    message = "it begins with the byte-order mark of UTF-16; save the file as UTF-8"
+    return Problem("not UTF-8", where, message, fatal=True)
