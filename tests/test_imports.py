@@ -14,7 +14,8 @@ from toolkit.config import build, process
 ROOT = Path(build.__file__).parents[2]
 FILES = sorted((ROOT / "toolkit").rglob("*.py"))
 # where a package's module has another name
-MODULES = {"hydra-core": "hydra", "pyyaml": "yaml", "pillow": "PIL", "protobuf": "google"}
+MODULES = {"hydra-core": "hydra", "pyyaml": "yaml", "pillow": "PIL", "protobuf": "google", "pillow-heif": "pillow_heif"}
+OPTIONAL = {"sweeps/": ("sweep", "ray"), "data/media/image.py": ("heic",)}  # neutral files -> extras
 HYDRA = {"cli/run.py", "config/build.py", "config/source.py", "config/compose.py"}
 FRAMEWORK = {
     "torch": {"torch", "torchaudio", "torchvision", "lightning", "transformers"},
@@ -52,7 +53,8 @@ def breaches(file):
     """What a file may not import, a line each."""
     here = side(file.with_suffix("").parts)
     inside = file.relative_to(ROOT / "toolkit").as_posix()
-    libraries = declared(*(("sweep", "ray") if inside.startswith("sweeps/") else ())) | set(sys.stdlib_module_names)
+    extras = [extra for files, extras in OPTIONAL.items() if inside.startswith(files) for extra in extras]
+    libraries = declared(*extras) | set(sys.stdlib_module_names)
     for line, name in imported(file):
         top = name.split(".")[0]
         if top == "toolkit":
