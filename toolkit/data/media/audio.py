@@ -46,7 +46,7 @@ _SUFFIXES = {
     "G.722": (".g722",),
 }
 FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
-_SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
+SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
 
 
 class BadAudio(Undecodable):
@@ -70,15 +70,7 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
     """
     import soxr
 
-    if not isinstance(data, bytes):
-        raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
-    if not data:
-        raise BadAudio("empty", "the file has 0 bytes")
-    kind = _detect_format(data, PurePath(name).suffix.lower())
-    data = _finished(data) if kind == "WAV" else data
-    _require_whole(data, kind)
-    channels, rate = _by_soundfile(data, kind) if kind in _SOUNDFILE else _by_ffmpeg(data, kind)
-    _require_usable(channels, rate)
+    channels, rate = samples(data, name)
     mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float64).astype(np.float32)
     _require_sum(channels, mono)
     if rate != sample_rate:
@@ -86,6 +78,20 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
     if not len(mono):
         raise BadAudio("empty", f"{len(channels)} samples at {rate} Hz are none at {sample_rate} Hz")
     return np.ascontiguousarray(mono, np.float32)
+
+
+def samples(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    """Return the ``(samples, channels)`` float32 of a recording and its sample rate in Hz; see :func:`decode`."""
+    if not isinstance(data, bytes):
+        raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
+    if not data:
+        raise BadAudio("empty", "the file has 0 bytes")
+    kind = _detect_format(data, PurePath(name).suffix.lower())
+    data = _finished(data) if kind == "WAV" else data
+    _require_whole(data, kind)
+    channels, rate = _by_soundfile(data, kind) if kind in SOUNDFILE else _by_ffmpeg(data, kind)
+    _require_usable(channels, rate)
+    return channels, rate
 
 
 def sniff(data: bytes) -> str | None:
