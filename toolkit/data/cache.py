@@ -306,6 +306,8 @@ def _decoded(
         except OSError as error:
             passing = not isinstance(file.content, Path) or error.errno not in LASTING
             return "", Undecodable("unreadable", f"{error.strerror or error}", passing)
+        except Undecodable as bad:  # of a function that reads a part of a file
+            return "", bad
         digest = _digest(content)
         try:
             return digest, decoder.decode(content, file.file_name)

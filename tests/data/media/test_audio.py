@@ -169,3 +169,25 @@ def test_what_is_no_audio_file_is_refused_without_a_format() -> None:
         audio.decode(b"\0\1", "recording", RATE)
     with pytest.raises(audio.BadAudio, match="found ndarray, expected the bytes of a file"):
         audio.decode(tone(), "a.wav", RATE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x80000000, 0xFFFFFFFF])
+def test_a_wav_with_an_unfinished_length_is_read_to_its_end(size: int) -> None:
+    whole = written(tone(), RATE, "WAV", "PCM_16")
+    at = whole.index(b"data") + 4
+    data = whole[:4] + size.to_bytes(4, "little") + whole[8:at] + size.to_bytes(4, "little") + whole[at + 4 :]
+    np.testing.assert_array_equal(audio.decode(data, "a.wav", RATE), audio.decode(whole, "a.wav", RATE))
+
+
+def test_a_wav_without_samples_is_empty_whatever_chunks_follow() -> None:
+    data = written(np.zeros(0, np.float32), RATE, "WAV", "PCM_16") + b"LIST\4\0\0\0INFO"
+    with pytest.raises(audio.BadAudio, match="0 samples"):
+        audio.decode(data, "a.wav", RATE)
+
+
+@pytest.mark.parametrize("kind, suffix", [("WAV", ".wav"), ("FLAC", ".flac"), ("MP3", ".mp3")])
+def test_channels_in_opposite_phase_are_refused(kind: str, suffix: str) -> None:
+    data = written(np.stack([tone(), -tone()], 1), RATE, kind)
+    with pytest.raises(audio.BadAudio, match="cancelled: the 2 channels are in opposite phase"):
+        audio.decode(data, f"a{suffix}", RATE)
+    audio.decode(written(np.stack([tone(), -0.9 * tone()], 1), RATE, kind), f"a{suffix}", RATE)

@@ -2,10 +2,12 @@
 
 import gzip
 import io
+import json
 import subprocess
 import sys
 import tarfile
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -105,6 +107,34 @@ def test_records_without_a_usable_value_are_problems(tmp_path):
     kinds = ["wrong type", "missing field", "wrong type", "missing field"]
     assert [problem.kind for problem in bad] == kinds
     assert [problem.where for problem in bad] == [f"train-00000-of-00001.parquet, record {i}" for i in (1, 2, 3, 4)]
+
+
+def test_a_number_without_name_falls_back_to_another_column(tmp_path):
+    features = datasets.Features(
+        {"image": datasets.Value("binary"), "label": datasets.ClassLabel(names=["cat", "dog"])}
+        | {"class": datasets.Value("string")}
+    )
+    rows = {"image": [b"1"] * 4, "label": [1, -1, -1, -1], "class": [None, "cow", "owl", None]}
+    (tmp_path / "data").mkdir()
+    datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "data/train-0.parquet")
+    found = list(shards.in_folder(str(tmp_path / "data"), *WANTED["images"], "train").rows(0))
+    assert [row.fields["class"] for row in found[:3]] == ["dog", "cow", "owl"]
+    assert found[3].kind == "bad label" and "found class -1, expected 0 to 1 in label" in found[3].message
+
+
+@pytest.mark.parametrize("first", ["json", "flac"])
+def test_a_json_in_a_tar_has_the_fields_that_no_other_file_has(first, tmp_path):
+    text = json.dumps({"text": "of the json", "duration": 1.5})
+    rows = [{"flac": b"1", "json": text}, {"flac": b"2", "json": text, "txt": "of the file"}]
+    rows += [{"flac": b"3", "json": content} for content in ("[1]", "{", '{"speaker": "a"}')]
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data/train-0.tar"
+    made.write_tar(path, [dict(sorted(row.items(), key=lambda item: item[0] != first)) for row in rows])
+    good, other, *bad = shards.in_folder(str(tmp_path / "data"), *WANTED["speech"], "train").rows(0)
+    assert (good.fields, good.read(), good.file_name) == ({"transcript": "of the json"}, b"1", "folder.of/000000.flac")
+    assert other.fields == {"transcript": "of the file"}
+    assert [problem.kind for problem in bad] == ["bad metadata", "bad metadata", "missing field"]
+    assert "its .json is not a JSON object {...} and no other file is one of text, sentence" in bad[0].message
 
 
 def twice(path):

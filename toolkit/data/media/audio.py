@@ -15,13 +15,20 @@ import numpy as np
 from toolkit.data.cache import Undecodable
 
 # Part of the cache key: increment it when the same file would be decoded to other samples than before.
-VERSION = 1
+VERSION = 2
 
 # Speech is unintelligible below and no recorder works above; such a rate in a header means that it is damaged.
 SAMPLE_RATES = (4_000, 384_000)  # Hz
 
 # Floats may exceed full scale a little; above 16 (24 dB) they are integers stored as floats.
 LARGEST_PEAK = 16.0
+
+# Below this ratio of the mean's level to that of the channels (-60 dB), the mean has nothing of what they have.
+_CANCELLED = 1e-3
+
+# Sizes of a WAV's data in headers that were written before the end was known: by a recorder that was stopped, and by
+# SoX and arecord into a pipe. libsndfile reads files with FFmpeg's 0xFFFFFFFF to their end.
+_UNFINISHED = (0, 0x7FFFF000, 0x80000000)
 
 _BLOCK = 1 << 20  # samples decoded at a time
 
@@ -39,7 +46,7 @@ _SUFFIXES = {
     "G.722": (".g722",),
 }
 FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
-_SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
+SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
 
 
 class BadAudio(Undecodable):
@@ -58,24 +65,33 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
         ``(samples,)`` float32, full scale is 1.0.
 
     Raises:
-        BadAudio: empty, unreadable, truncated, mislabelled, silent, not finite, out of scale, or an implausible rate.
+        BadAudio: empty, unreadable, truncated, mislabelled, silent, cancelled, not finite, out of scale, or an
+            implausible rate.
     """
     import soxr
 
-    if not isinstance(data, bytes):
-        raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
-    if not data:
-        raise BadAudio("empty", "the file has 0 bytes")
-    kind = _detect_format(data, PurePath(name).suffix.lower())
-    _require_whole(data, kind)
-    channels, rate = _by_soundfile(data, kind) if kind in _SOUNDFILE else _by_ffmpeg(data, kind)
-    _require_usable(channels, rate)
+    channels, rate = samples(data, name)
     mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float64).astype(np.float32)
+    _require_sum(channels, mono)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
     if not len(mono):
         raise BadAudio("empty", f"{len(channels)} samples at {rate} Hz are none at {sample_rate} Hz")
     return np.ascontiguousarray(mono, np.float32)
+
+
+def samples(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    """Return the ``(samples, channels)`` float32 of a recording and its sample rate in Hz; see :func:`decode`."""
+    if not isinstance(data, bytes):
+        raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
+    if not data:
+        raise BadAudio("empty", "the file has 0 bytes")
+    kind = _detect_format(data, PurePath(name).suffix.lower())
+    data = _finished(data) if kind == "WAV" else data
+    _require_whole(data, kind)
+    channels, rate = _by_soundfile(data, kind) if kind in SOUNDFILE else _by_ffmpeg(data, kind)
+    _require_usable(channels, rate)
+    return channels, rate
 
 
 def sniff(data: bytes) -> str | None:
@@ -135,14 +151,44 @@ def _require_whole(data: bytes, kind: str) -> None:
 
 
 def _wav_size(data: bytes) -> int:
-    """Return the file size that its ``data`` chunk requires, in bytes; 0 if the header has none (a stream, RF64)."""
+    """Return the file size that its ``data`` chunk requires, in bytes; 0 if the header has none (RF64)."""
+    at, size = _samples_of(data)
+    return 0 if size == 0xFFFFFFFF else at + size
+
+
+def _samples_of(data: bytes) -> tuple[int, int]:
+    """Return start and declared size of the samples of a WAV, in bytes; the start is past the end if it has none."""
     at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         if data[at : at + 4] == b"data":
-            return 0 if size == 0xFFFFFFFF else at + 8 + size
+            return at + 8, size
         at += 8 + size + size % 2
-    return at + 8  # the file ends before its data chunk begins
+    return at + 8, 0
+
+
+def _finished(data: bytes) -> bytes:
+    """Return a WAV whose header has the size of all samples, if the file's writer did not know it."""
+    at, size = _samples_of(data)
+    rest = len(data) - at
+    whole = _are_chunks(data, at) if size == 0 else size <= rest
+    if size not in _UNFINISHED or whole:
+        return data
+    return b"".join((data[:4], _uint32(len(data) - 8), data[8 : at - 4], _uint32(rest), data[at:]))
+
+
+def _are_chunks(data: bytes, at: int) -> bool:
+    """Return True if the rest of a file is empty or consists of chunks, such as LIST after no samples."""
+    while at < len(data):
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if not (name.isascii() and name.decode().isprintable()):
+            return False
+        at += 8 + size + size % 2
+    return True
+
+
+def _uint32(size: int) -> bytes:
+    return size.to_bytes(4, "little")
 
 
 def _ogg_size(data: bytes) -> int:
@@ -223,6 +269,19 @@ def _by_ffmpeg(data: bytes, kind: str) -> tuple[np.ndarray, int]:
     if not raw and len(channels) / rate < 0.99 * declared - 0.1:
         raise BadAudio("truncated", f"the header promises {declared:.2f} s, {len(channels) / rate:.2f} s are there")
     return channels, rate
+
+
+def _require_sum(channels: np.ndarray, mono: np.ndarray) -> None:
+    """Refuse channels in opposite phase: their mean is silence."""
+    if channels.shape[1] == 1:
+        return
+    level = max(float(np.dot(channel, channel)) for channel in channels.T)
+    if float(np.dot(mono, mono)) < _CANCELLED**2 * level:
+        raise BadAudio(
+            "cancelled",
+            f"the {channels.shape[1]} channels are in opposite phase and their mean is silence, expected channels that "
+            "can be mixed; keep only one of them",
+        )
 
 
 def _require_usable(channels: np.ndarray, rate: int) -> None:

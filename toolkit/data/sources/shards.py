@@ -10,6 +10,7 @@ In a folder, the files of a split are in a folder with its name, or their names 
 from __future__ import annotations
 
 import functools
+import json
 import re
 import struct
 import tarfile
@@ -29,7 +30,8 @@ RECORD = 10_240  # bytes; a tar is padded with zeros to a multiple of it
 BLOCK = 64  # Parquet records that are decoded at a time
 LAYOUT = "train-*.parquet (or .tar, .tfrecord), validation-* and test-*, or a folder of each split"
 PACKED = re.compile(r"\.tgz$|\.(tar|parquet|tfrecords?)(-\d+-of-\d+)?\.(gz|bz2|xz|zst)$")
-BAD = "__bad__"  # in a record: what is wrong with its label
+BAD = "__bad__"  # in a record: kind and message of what is wrong with it
+METADATA = "json"  # in a WebDataset record: the file with its other fields
 KEY = "__key__"  # in a WebDataset record: the name that its files share
 
 
@@ -126,7 +128,8 @@ class Shards:
 
     def _row(self, record: Mapping[str, Any], where: str, stamp: str, number: str) -> Row | Problem:
         if BAD in record:
-            return Problem("bad label", where, record[BAD])
+            kind, message = record[BAD]
+            return Problem(kind, where, message)
         fields = {}
         content, file_name = b"", ""
         for name, choices in self.wanted.items():
@@ -199,7 +202,7 @@ def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) ->
             if start < rows:
                 for batch in table.iter_batches(BLOCK, [group], columns, use_threads=False):
                     for record in batch.slice(min(start, len(batch))).to_pylist():
-                        yield record | _named(record, labels)
+                        yield record | _named(record, labels, wanted)
                     start = max(0, start - len(batch))
             else:
                 start -= rows
@@ -207,11 +210,18 @@ def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) ->
         raise ValueError(str(error)) from error
 
 
-def _named(record: Mapping[str, Any], labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return the names of a record's classes, and what is wrong with those that have none."""
+def _named(
+    record: dict[str, Any], labels: Mapping[str, Sequence[str]], wanted: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Return the names of a record's classes; what is wrong with a number without name if no other column has one."""
     numbers = {column: record[column] for column in labels if record[column] is not None}
-    wrong = [f"{message} in {c}" for c, number in numbers.items() if (message := bad_label(number, labels[c]))]
-    return {BAD: wrong[0]} if wrong else {column: labels[column][number] for column, number in numbers.items()}
+    wrong = {c: f"{message} in {c}" for c, number in numbers.items() if (message := bad_label(number, labels[c]))}
+    names = {c: None if c in wrong else labels[c][number] for c, number in numbers.items()}
+    for choices in wanted.values():
+        messages = [wrong[column] for column in choices if column in wrong]
+        if messages and all((record | names).get(column) is None for column in choices):
+            return {BAD: ("bad label", messages[0])}
+    return names
 
 
 def _labels(schema: Any) -> dict[str, Sequence[str]]:
@@ -225,8 +235,11 @@ def _labels(schema: Any) -> dict[str, Sequence[str]]:
 
 
 def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
-    """Read a WebDataset: adjacent files whose names agree up to the first dot form one record."""
-    wanted_kinds = {choice for choices in wanted.values() for choice in choices}
+    """Read a WebDataset: adjacent files whose names agree up to the first dot form one record.
+
+    A record's ``.json`` has the fields that none of its other files has.
+    """
+    wanted_kinds = {choice for choices in wanted.values() for choice in choices} | {METADATA}
     record: dict[str, Any] = {}
     seen = 0
     archive: Any
@@ -240,7 +253,7 @@ def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Ite
             key, kind = f"{folder}/{key}" if folder else key, kind.lower()
             if record.get(KEY) != key:
                 if record and seen > start:
-                    yield record
+                    yield _with_metadata(record, wanted)
                 record, seen = {KEY: key}, seen + 1
             if kind in record or member.issparse():
                 raise ValueError(f"{member.name} is {'sparse' if member.issparse() else 'in the archive twice'}")
@@ -255,7 +268,22 @@ def _tar(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) -> Ite
         if any(end):
             raise ValueError("another archive follows the end of this one")
     if record and seen > start:
-        yield record
+        yield _with_metadata(record, wanted)
+
+
+def _with_metadata(record: dict[str, Any], wanted: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return a record with the fields of its ``.json`` that none of its other files has."""
+    lacking = [choices for choices in wanted.values() if all(record.get(choice) is None for choice in choices)]
+    if not lacking or record.get(METADATA) is None:
+        return record
+    try:
+        fields = json.loads(record[METADATA])
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        found = f"its .{METADATA} is not a JSON object {{...}} and no other file is one of {', '.join(lacking[0])}"
+        return {**record, BAD: ("bad metadata", found)}
+    return {**record, **{name: fields[name] for choices in lacking for name in choices if name in fields}}
 
 
 def _tfrecord(file: BinaryIO, start: int, wanted: Any) -> Iterator[dict[str, Any]]:
