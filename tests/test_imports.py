@@ -19,6 +19,7 @@ MODULES = {
     "pyyaml": "yaml",
     "pillow": "PIL",
     "protobuf": "google",
+    "pillow-heif": "pillow_heif",
     "whisper-normalizer": "whisper_normalizer",
 }
 HYDRA = {"cli/run.py", "config/build.py", "config/source.py", "config/compose.py"}
@@ -46,7 +47,11 @@ def imported(file):
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
-EXTRAS = {"sweeps/": ("sweep", "ray"), "data/normalize.py": ("text",)}  # place -> extras that it may import
+EXTRAS = {
+    "sweeps/": ("sweep", "ray"),
+    "data/normalize.py": ("text",),
+    "data/media/image.py": ("heic",),
+}  # place -> extras that it may import
 
 
 def declared(*extras):

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support import bad_pictures
 from tests.support.bad_pictures import encoded, good_folder, pixels
@@ -110,3 +112,17 @@ def test_repeated_images_can_be_kept(data: Path, tmp_path: Path) -> None:
     ]
     named = [note.split(": ")[0].strip() for note in corpus.report.notes if note.startswith(" ")]
     assert sorted(named) == ["train/cat/a.png", "train/dog/b.png"]
+
+
+def test_the_first_frame_of_an_animation_is_kept_and_counted(data: Path, tmp_path: Path) -> None:
+    first, second = (Image.fromarray(pixels(n) // 128 * 255) for n in (80, 81))
+    (data / "train/cat/moves.png").write_bytes(encoded(first, save_all=True, append_images=[second]))
+    (data / "train/cat/empty.png").write_bytes(b"")
+    note = "train: 1 image has several frames (an animation, or pages): only the first is used"
+    for _ in range(2):  # decoded, and from the cache
+        corpus = usable(data, tmp_path, "drop")
+        train = corpus.splits["train"]
+        assert note in corpus.report.notes and corpus.report.dropped == {"empty": 1}
+        np.testing.assert_array_equal(all_pixels(train)[train.ids.index("train/cat/moves.png")], np.asarray(first))
+    others = train.select([i for i, name in enumerate(train.ids) if name != "train/cat/moves.png"])
+    assert not others.input.partial.intersection(others.input.rows.tolist())

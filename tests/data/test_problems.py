@@ -10,11 +10,14 @@ from toolkit.errors import DataError
 BAD, FATAL = Problem("silent", "a.wav", "all 0"), Problem("unreadable file", "b.tsv", "denied", fatal=True)
 
 
-@pytest.mark.parametrize("on_bad, advised", [("refuse", True), ("drop", False)])
-def test_dropping_is_advised_only_where_it_is_not_set(on_bad: str, advised: bool) -> None:
+@pytest.mark.parametrize(
+    ("on_bad", "problems", "advised"),
+    [("refuse", [BAD], True), ("refuse", [BAD, FATAL], False), ("drop", [BAD, FATAL], False)],
+)
+def test_dropping_is_advised_only_where_it_helps(on_bad: str, problems: list[Problem], advised: bool) -> None:
     with pytest.raises(DataError) as error:
-        judge([BAD, FATAL], on_bad, "a test")
-    lines = ["b.tsv: unreadable file: denied", "a.wav: silent: all 0"]
+        judge(problems, on_bad, "a test")
+    lines = [str(problem) for problem in sorted(problems, key=lambda problem: not problem.fatal)]
     assert error.value.problems == lines + ["Fix them, or drop 1 of them with dataset.on_bad=drop"] * advised
 
 

@@ -58,7 +58,9 @@ def test_folders_with_splits(data: Path, tmp_path: Path) -> None:
 
 
 def decoded(file: Path) -> np.ndarray:
-    return decode(file.read_bytes(), file.name, None, None, 1_000_000)
+    array = decode(file.read_bytes(), file.name, None, None, 1_000_000)
+    assert isinstance(array, np.ndarray)
+    return array
 
 
 def classes_folder(path: Path, counts: dict[str, int]) -> Path:

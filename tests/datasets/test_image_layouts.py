@@ -187,7 +187,7 @@ def test_a_ground_truth_that_is_missing_or_of_another_form(name: str, text: str,
         ("dangling.png,cat,train", r"line 14 \(dangling.png\): unreadable: a link to 'nowhere.png': No such file"),
         ('"images/a, 0.png",cat', "line 14: bad line: 2 fields, the header has 3"),
         ("a\0.png,cat,train", r"line 14: bad name: found 'a\\x00.png'"),
-        ("\udcff.png,cat,train", r"line 14: bad name: found '\\udcff.png', expected a name in UTF-8"),
+        ("\udcff.png,cat,train", "line 14: not UTF-8: byte 0xff is not UTF-8; save the file as UTF-8"),
         ('"images/a, 0.png",cat,train', r"line 14 .*duplicate file: found 'images/a, 0.png' again, first in metadata"),
         ("more.png,,train", r"line 14 \(more.png\): no class"),
         ("more.png,cat,tset", r"line 14 \(more.png\): unknown split: found 'tset'.*did you mean 'test'"),
@@ -247,6 +247,10 @@ def test_an_unknown_layout_shows_the_nearest(tmp_path: Path) -> None:
         r"metadata.csv, line 1: missing column: found image, text; expected a column of files \(file_name\) and one of"
     )
     with pytest.raises(DataError, match=message):
+        corpus_of(data)
+    (data / "metadata.csv").unlink()
+    (data / "metadata.csv").write_text("file_name,label\na.png,cat\n", "utf-16")
+    with pytest.raises(DataError, match=r"metadata.csv: not UTF-8: it begins with the byte-order mark of UTF-16"):
         corpus_of(data)
     (data / "metadata.csv").unlink()
     os.symlink("nowhere", data / "metadata.csv")

@@ -61,9 +61,9 @@ def together(split: str, pairs: Pairs) -> Mapping[str, str]:
     """Return a test set of WMT since 2021, with two references and a system's output."""
     segments = ["".join(f'<seg id="{i}">{pair[side]}</seg>\n' for i, pair in enumerate(pairs)) for side in (0, 1)]
     document = (
-        f'<doc id="a.1" origlang="en"><src lang="en"><p>{segments[0]}</p></src><ref lang="de" translator="A"><p>'
-        f'{segments[1]}</p></ref><ref lang="de" translator="B"><p><seg id="0">anders</seg></p></ref>'
-        '<hyp system="x" lang="de"><p><seg id="0">falsch</seg></p></hyp></doc>'
+        '<doc id="a.1" origlang="en"><hyp system="x" lang="de"><p><seg id="0">falsch</seg></p></hyp>'
+        f'<src lang="en"><p>{segments[0]}</p></src><ref lang="de" translator="A"><p>'
+        f'{segments[1]}</p></ref><ref lang="de" translator="B"><p><seg id="0">anders</seg></p></ref></doc>'
     )
     return {f"news{split}2022.en-de.all.xml": f'<?xml version="1.0"?>\n<dataset id="x">{document}</dataset>'}
 
@@ -124,6 +124,15 @@ def test_one_corpus_is_cut(layout: str, tmp_path: Path) -> None:
     assert sizes(corpus) == (4, 1, 1)
     for file in folder.glob("Tatoeba.[jt]*"):
         assert sizes(corpus_of(file, tmp_path)) == (4, 1, 1)
+
+
+@pytest.mark.parametrize("layout", [bad_pairs.tables, bad_pairs.aligned])
+def test_other_formats_beside_tables_and_lines_are_not_read(layout: Callable[[Path], None], tmp_path: Path) -> None:
+    layout(tmp_path / "data")
+    files = {"test.multiref.jsonl": '{"en": "x", "de": ["y"]}\n', "vocab.de.txt": "x\n", "all.tmx": "<tmx/>"}
+    sets = {"newstest2014-src.en.sgm": "<srcset>", "newstest2014-ref.de.sgm": "<refset>"}
+    write(tmp_path / "data", files | sets | together("test", bad_pairs.TRAIN))
+    assert texts(corpus_of(tmp_path / "data", tmp_path, source="en")) == GOOD
 
 
 def test_a_corpus_of_several_pairs_of_languages(tmp_path: Path) -> None:

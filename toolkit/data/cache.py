@@ -64,6 +64,14 @@ class Store:
     shapes: list[tuple[int, ...]]
     digests: list[str]  # SHA-256 of the undecoded content
     problems: list[tuple[int, str, str]]  # position, kind, message
+    partial: list[int] = dataclasses.field(default_factory=list)  # positions of files of which a part was decoded
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The array of a file of which only a part was decoded, for the user to know."""
+
+    array: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,13 +79,13 @@ class Decoder:
     """A conversion of content to an array.
 
     Args:
-        decode: (content, file name) -> array of ``dtype``; raises :class:`Undecodable`.
+        decode: (content, file name) -> array of ``dtype``, or :class:`Partial`; raises :class:`Undecodable`.
         dtype: of all arrays.
         key: changes whenever the same content would be decoded to another array.
         title: of the progress bar.
     """
 
-    decode: Callable[[Any, str], np.ndarray]
+    decode: Callable[[Any, str], np.ndarray | Partial]
     dtype: type
     key: str
     title: str
@@ -127,6 +135,9 @@ def _hold(files: Sequence[File], decoder: Decoder, progress: Bars) -> Store:
         if isinstance(result, Undecodable):
             decoded.problems.append((position, result.kind, result.message))
             continue
+        if isinstance(result, Partial):
+            decoded.partial.append(position)
+            result = result.array
         arrays.append(result)
         decoded.positions.append(position)
         decoded.shapes.append(result.shape)
@@ -199,18 +210,19 @@ def _open(index: Path) -> Store | None:
 
     try:
         entry = json.loads(index.read_text(encoding="utf-8"))
-        return _read(index.parent / entry["file"], [(int(i), kind, text) for i, kind, text in entry["problems"]])
+        problems = [(int(i), kind, text) for i, kind, text in entry["problems"]]
+        return _read(index.parent / entry["file"], problems, [int(i) for i in entry.get("partial", ())])
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
 
 
-def _read(path: Path, problems: list[tuple[int, str, str]]) -> Store:
+def _read(path: Path, problems: list[tuple[int, str, str]], partial: list[int]) -> Store:
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
         positions, shapes, digests = (table.column(name).to_pylist() for name in ("position", "shape", "digest"))
-    return Store(path, positions, [tuple(shape) for shape in shapes], digests, problems)
+    return Store(path, positions, [tuple(shape) for shape in shapes], digests, problems, partial)
 
 
 @functools.lru_cache(maxsize=8)
@@ -237,6 +249,7 @@ def _fill(files: Sequence[File], decoder: Decoder, index: Path, progress: Bars) 
     )
     content = hashlib.sha256(f"{FORMAT} {decoder.key}\n".encode())
     problems: list[tuple[int, str, str]] = []
+    partial: list[int] = []
     passing = False  # then no index is written, and the next run tries again
     with _atomic_file(index.parent) as (file, rename), pa.ipc.new_file(file, schema) as writer:
         batch: list[tuple[int, str, np.ndarray]] = []
@@ -248,6 +261,9 @@ def _fill(files: Sequence[File], decoder: Decoder, index: Path, progress: Bars) 
                 problems.append((position, result.kind, result.message))
                 passing |= result.passing
                 continue
+            if isinstance(result, Partial):
+                partial.append(position)
+                result = result.array
             batch.append((position, digest, result))
             waiting += result.nbytes
             if waiting >= BATCH_BYTES:
@@ -259,9 +275,9 @@ def _fill(files: Sequence[File], decoder: Decoder, index: Path, progress: Bars) 
         rename(path)
     if not passing:
         with _atomic_file(index.parent) as (file, rename):
-            file.write(json.dumps({"file": path.name, "problems": problems}).encode())
+            file.write(json.dumps({"file": path.name, "problems": problems, "partial": partial}).encode())
             rename(index)
-    return _read(path, problems)
+    return _read(path, problems, partial)
 
 
 def _batch(rows: list[tuple[int, str, np.ndarray]], schema: Any, dtype: type) -> Any:
@@ -283,15 +299,19 @@ def _batch(rows: list[tuple[int, str, np.ndarray]], schema: Any, dtype: type) ->
     return pa.record_batch(columns, schema)
 
 
-def _decoded(files: Sequence[File], decoder: Decoder, progress: Bars) -> Iterator[tuple[str, np.ndarray | Undecodable]]:
+def _decoded(
+    files: Sequence[File], decoder: Decoder, progress: Bars
+) -> Iterator[tuple[str, np.ndarray | Partial | Undecodable]]:
     """Yield digest and array of every file in order, decoded by threads that run at most a few files ahead."""
 
-    def work(file: File) -> tuple[str, np.ndarray | Undecodable]:
+    def work(file: File) -> tuple[str, np.ndarray | Partial | Undecodable]:
         try:
             content = _read_content(file)
         except OSError as error:
             passing = not isinstance(file.content, Path) or error.errno not in LASTING
             return "", Undecodable("unreadable", f"{error.strerror or error}", passing)
+        except Undecodable as bad:  # of a function that reads a part of a file
+            return "", bad
         digest = _digest(content)
         try:
             return digest, decoder.decode(content, file.file_name)

@@ -101,10 +101,9 @@ def judge(problems: Sequence[Problem], on_bad: str, what: str, allowed: int = 0)
     lines = [str(problem) for problem in ordered[:LISTED]]
     if more := Counter(problem.kind for problem in ordered[LISTED:]):
         lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
-    if on_bad != "drop" and len(fatal) < len(problems):
-        droppable = len(problems) - len(fatal)
-        limit = f", more than the {allowed} that dataset.max_dropped allows" if allowed and not fatal else ""
-        lines.append(f"Fix them, or drop {droppable} of them{limit} with dataset.on_bad=drop")
+    if on_bad != "drop" and not fatal:
+        limit = f", more than the {allowed} that dataset.max_dropped allows" if allowed else ""
+        lines.append(f"Fix them, or drop {len(problems)} of them{limit} with dataset.on_bad=drop")
     noun = "problem" if len(problems) == 1 else "problems"
     raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
 

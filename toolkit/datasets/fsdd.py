@@ -18,6 +18,7 @@ from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.datasets import audio_folder
 from toolkit.datasets.base import SpeechDataset, recording
+from toolkit.datasets.layouts.folders import split_folders
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -45,7 +46,7 @@ class FSDD(SpeechDataset):
         root = Path(self.path).expanduser()
         if problem := audio_folder.unusable(root):
             yield problem
-        elif audio_folder.split_folders(root):
+        elif split_folders(root):
             splits = audio_folder.AudioFolder(path=self.path, validation_fraction=0, test_fraction=0)  # type: ignore[call-arg]
             yield from splits.examples(cache, progress)
         else:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from tests.support.bad_pictures import encoded, pixels
+from toolkit.data.cache import Partial
 from toolkit.data.media import image
 
 
 def decode(content: Any, name: str = "a.png", size: int | None = None, channels: int | None = None) -> np.ndarray:
-    return image.decode(content, name, size, channels, 1_000_000)
+    array = image.decode(content, name, size, channels, 1_000_000)
+    assert isinstance(array, np.ndarray)
+    return array
 
 
 COLOUR = pixels(1, 9, 14)
@@ -122,3 +128,46 @@ def test_a_cameras_previews_are_ignored() -> None:
     both = Image.fromarray(COLOUR)
     file = encoded(both, "MPO", save_all=True, append_images=[both.rotate(90)])
     assert Image.open(io.BytesIO(file)).n_frames == 2 and decode(file, "a.jpg").shape == COLOUR.shape
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+def test_the_first_frame_of_several_is_taken(kind: str) -> None:
+    few = Image.fromarray(COLOUR // 128 * 255)
+    exact = {"lossless": True} if kind == "WEBP" else {"quality": 100, "subsampling": "4:4:4"} if kind == "AVIF" else {}
+    found = image.decode(
+        encoded(few, kind, save_all=True, append_images=[few.rotate(180)], **exact), "a", None, 3, 1000
+    )
+    assert isinstance(found, Partial)
+    np.testing.assert_allclose(found.array, np.asarray(few), atol=8 if kind == "AVIF" else 0)
+
+
+def test_avif_is_read_where_pillow_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(COLOUR, "AVIF", quality=100, subsampling="4:4:4")
+    assert abs(decode(content).astype(int) - COLOUR).mean() < 4
+    monkeypatch.delitem(Image.OPEN, "AVIF")
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(
+        image.BadImage, match=r"no decoder: an AVIF image, which Pillow [0-9.]+ does not read: pip install"
+    ):
+        decode(content)
+
+
+def test_heic_is_read_by_pillow_heif_if_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module stands for the package: it opens HEIC as what the test says."""
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    opened = Image.fromarray(COLOUR)
+
+    def register() -> None:
+        Image.register_open("HEIF", lambda *_: opened, lambda prefix: prefix[4:12] == b"ftypheic")
+
+    module = ModuleType("pillow_heif")
+    module.__spec__ = ModuleSpec("pillow_heif", None)
+    module.__dict__["register_heif_opener"] = register
+    monkeypatch.setitem(sys.modules, "pillow_heif", module)
+    image._pillow.cache_clear()
+    try:
+        np.testing.assert_array_equal(decode(content), COLOUR)
+    finally:
+        image._pillow.cache_clear()
+        Image.OPEN.pop("HEIF")
+        Image.ID.remove("HEIF")

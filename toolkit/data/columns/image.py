@@ -79,12 +79,14 @@ class ImageValues:
         path: the memory-mapped file that holds the pixels, or the pixels themselves.
         rows: ``(images,)`` int64, their rows in it.
         shape: height, width, channels.
+        partial: rows in it of the images that have several frames, of which they are the first.
     """
 
     digests: list[str]
     path: Path | tuple[np.ndarray, ...]
     rows: np.ndarray
     shape: Shape
+    partial: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -172,7 +174,8 @@ class Image(Column[ImageValues]):
         all_flaws = [*flaws(store.problems), *_one_shape(store, wheres)]
         height, width, channels = store.shapes[0] if store.shapes else (0, 0, 0)
         rows = np.arange(len(store.positions))
-        decoded = ImageValues(list(store.digests), store.path, rows, (height, width, channels))
+        partial = frozenset(np.flatnonzero(np.isin(store.positions, store.partial)).tolist())
+        decoded = ImageValues(list(store.digests), store.path, rows, (height, width, channels), partial)
         return Decoded(decoded, store.positions, all_flaws)
 
     def learn(self, values: Sequence[ImageValues], folder: Path) -> None:
@@ -205,6 +208,11 @@ class Image(Column[ImageValues]):
         if advice:
             message = f"found {values.shape} (height, width, channels), expected {learned.shape} as in training"
             yield Flaw(0, "another shape", f"{message}; {' and '.join(advice)}", fatal=True)
+
+    def notes(self, values: ImageValues, learned: ImageState) -> Iterator[str]:
+        if count := len(values.partial.intersection(values.rows.tolist())):
+            subject = "1 image has" if count == 1 else f"{count:,} images have"
+            yield f"{subject} several frames (an animation, or pages): only the first is used"
 
     def describe(self, values: ImageValues, learned: ImageState) -> Description:
         """Describe the size of all images and of the part of them that the model gets."""

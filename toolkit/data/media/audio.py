@@ -47,7 +47,7 @@ _SUFFIXES = {
     "G.722": (".g722",),
 }
 FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
-_SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
+SOUNDFILE = {"WAV", "FLAC", "Ogg", "MP3", "AIFF", "AU"}
 
 
 class BadAudio(Undecodable):
@@ -69,15 +69,8 @@ def decode(data: bytes, name: str, sample_rate: int) -> np.ndarray:
         BadAudio: empty, unreadable, truncated, mislabelled, silent, cancelled, not finite, out of scale, or an
             implausible rate.
     """
-    if not isinstance(data, bytes):
-        raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
-    if not data:
-        raise BadAudio("empty", "the file has 0 bytes")
-    kind = _detect_format(data, PurePath(name).suffix.lower())
-    data = _finished(data) if kind == "WAV" else data
-    _require_whole(data, kind)
     waveform = _Waveform(sample_rate)
-    for channels, rate in _by_soundfile(data, kind) if kind in _SOUNDFILE else _by_ffmpeg(data, kind):
+    for channels, rate in _channels(data, name):
         waveform.add(channels, rate)
     return waveform.samples()
 
@@ -147,6 +140,30 @@ class _Waveform:
         if len(self.energies) > 1 and self.energy < _CANCELLED**2 * self.energies.max():
             message = f"the {len(self.energies)} channels are in opposite phase and their mean is silence"
             raise BadAudio("cancelled", f"{message}, expected channels that can be mixed; keep only one of them")
+
+
+def samples(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    """Return the ``(samples, channels)`` float32 of a recording and its sample rate in Hz, unchecked.
+
+    Raises:
+        BadAudio: empty, unreadable, truncated or mislabelled.
+    """
+    blocks = list(_channels(data, name))
+    if not blocks:
+        raise BadAudio("empty", "the file has a header and 0 samples")
+    return np.concatenate([channels for channels, _ in blocks]), blocks[0][1]
+
+
+def _channels(data: bytes, name: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield blocks of ``(samples, channels)`` float32, and their sample rate in Hz."""
+    if not isinstance(data, bytes):
+        raise BadAudio("wrong type", f"found {type(data).__name__}, expected the bytes of a file")
+    if not data:
+        raise BadAudio("empty", "the file has 0 bytes")
+    kind = _detect_format(data, PurePath(name).suffix.lower())
+    data = _finished(data) if kind == "WAV" else data
+    _require_whole(data, kind)
+    yield from _by_soundfile(data, kind) if kind in SOUNDFILE else _by_ffmpeg(data, kind)
 
 
 def sniff(data: bytes) -> str | None:

@@ -1,8 +1,9 @@
 """Decoding of image files to pixels: upright, cropped, resized, and grey or colour; the same for both frameworks.
 
-Pillow decodes PNG, JPEG, GIF, BMP, TIFF, WebP and PNM; the content decides, not the file's suffix. The steps, in this
-order:
+Pillow decodes PNG, JPEG, GIF, BMP, TIFF, WebP, PNM and, from version 11.3, AVIF; with the package pillow-heif HEIC too.
+The content decides, not the file's suffix. The steps, in this order:
 
+- Take the first frame of an animation, or the first page.
 - Apply the EXIF orientation.
 - Composite transparency (alpha, or a transparent colour of a palette) over white.
 - Convert 16-bit grey to 8-bit by value / 257, rounded; convert CMYK, palettes and other colour spaces to RGB.
@@ -16,16 +17,17 @@ Colour profiles are not applied. Damage that a JPEG decoder conceals is not dete
 from __future__ import annotations
 
 import functools
+import importlib.util
 import io
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
-from toolkit.data.cache import Undecodable
+from toolkit.data.cache import Partial, Undecodable
 
 # Part of the cache key: increment it when the same file would be decoded to other pixels than before.
-VERSION = 1
+VERSION = 2
 
 _SUFFIXES = {
     "PNG": (".png", ".apng"),
@@ -35,6 +37,15 @@ _SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heif", ".hif"),
+}
+# Major brands of images in the ISO base media file format (ISO/IEC 14496-12, 23008-12)
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"}
+_BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF")
+_REMEDIES = {
+    "AVIF": "an AVIF image, which Pillow {version} does not read: pip install 'pillow>=11.3', or convert it to PNG",
+    "HEIF": "a HEIC image, which Pillow reads only with pillow-heif: pip install pillow-heif, or convert it to PNG",
 }
 FORMATS = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
 
@@ -58,7 +69,7 @@ class BadImage(Undecodable):
 
 def decode(
     content: bytes | np.ndarray, name: str, size: int | None, channels: int | None, max_pixels: int
-) -> np.ndarray:
+) -> np.ndarray | Partial:
     """Decode one image.
 
     Args:
@@ -69,10 +80,10 @@ def decode(
         max_pixels: height x width above which an image is refused undecoded.
 
     Returns:
-        ``(height, width, channels)`` uint8.
+        ``(height, width, channels)`` uint8; as a :class:`Partial` if the image has several frames.
 
     Raises:
-        BadImage: empty, not an image, truncated, damaged, too large, animated, or with pixels of unknown scale.
+        BadImage: empty, not an image, truncated, damaged, too large, or with pixels of unknown scale.
     """
     if isinstance(content, np.ndarray):
         pixels = content.reshape(*content.shape[:2], -1)
@@ -83,11 +94,14 @@ def decode(
         raise BadImage("empty", "the file has 0 bytes")
     image = _open(content, name, max_pixels)
     try:
+        # A camera's MPO is a JPEG followed by previews.
+        frames = image.format != "MPO" and getattr(image, "is_animated", False)
         if size:
             image.draft(None, (2 * size, 2 * size))
         image.load()
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-        return _to_array(image.transpose(_pillow().Transpose[turn]) if turn else image, size, channels)
+        array = _to_array(image.transpose(_pillow().Transpose[turn]) if turn else image, size, channels)
+        return Partial(array) if frames else array
     except BadImage:
         raise
     except MemoryError:
@@ -102,6 +116,11 @@ def _pillow() -> Any:
 
     from PIL import Image
 
+    Image.init()
+    if importlib.util.find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     # Pillow's bounds on pixels are above ours, and its warning would be printed beside our message.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     return Image
@@ -113,21 +132,29 @@ def _open(data: bytes, name: str, max_pixels: int) -> Any:
     if data[:4] == b"RIFF" and len(data) < (declared := 8 + int.from_bytes(data[4:8], "little")):
         raise BadImage("truncated", f"the header promises {declared:,} bytes, the file has {len(data):,}")
     try:
-        image = library.open(io.BytesIO(data), formats=list(_SUFFIXES))
+        image = library.open(io.BytesIO(data), formats=[name for name in _SUFFIXES if name in library.OPEN])
         width, height = image.size
     except library.DecompressionBombError:
         raise BadImage("too large", f"the header promises more than {2 * library.MAX_IMAGE_PIXELS:,} pixels") from None
     except library.UnidentifiedImageError:
-        raise _not_an_image(data, name) from None
+        raise _without_decoder(data) or _not_an_image(data, name) from None
     except Exception as error:
         raise _damage("its header cannot be read", error) from None
     if width * height > max_pixels:
         message = f"{width} x {height} pixels, expected at most {max_pixels:,} of them (dataset.max_pixels)"
         raise BadImage("too large", message)
-    # A camera's MPO is a JPEG followed by previews.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise BadImage("animated", f"a {image.format} file of several images, expected one")
     return image
+
+
+def _without_decoder(data: bytes) -> BadImage | None:
+    """Return the problem with an AVIF or HEIC image that this Pillow does not read; None for other files."""
+    from PIL import __version__, features
+
+    kind = _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
+    readable = {"": True, "AVIF": features.check("avif"), "HEIF": "HEIF" in _pillow().OPEN}
+    if readable[kind]:
+        return None
+    return BadImage("no decoder", _REMEDIES[kind].format(version=__version__), passing=True)
 
 
 def _not_an_image(data: bytes, name: str) -> BadImage:

@@ -5,7 +5,6 @@ Hidden files, READMEs and the files of file browsers are ignored. An image's id 
 
 from __future__ import annotations
 
-import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,8 @@ from toolkit.data.problems import Problem, bad_name, nearest
 from toolkit.data.sources.folder import ALIASES, is_beside, name_in, split_of, unusable
 from toolkit.data.sources.lines import read_lines
 from toolkit.datasets.base import labelled_image
-from toolkit.datasets.layouts.lists import Entry, Finder, form_of, is_list, read_list, split_in
+from toolkit.datasets.layouts.layout import split_in
+from toolkit.datasets.layouts.lists import Entry, find, form_of, is_list, read_list
 
 Items = Iterator[Example | Problem]
 
@@ -83,19 +83,11 @@ def _split(root: Path, folder: Path, split: str, known: Sequence[str]) -> Items:
 
 def _lists(folder: Path) -> list[Path]:
     """List the files of a folder that have names of images and their labels."""
-    return [file for file in _files(folder) if is_list(file) and file.is_file() and _is_complete(file)]
+    return [file for file in _files(folder) if is_list(file) and file.is_file() and form_of(file).complete]
 
 
 def _is_metadata(file: Path) -> bool:
     return file.stem.lower() == "metadata"
-
-
-def _is_complete(file: Path) -> bool:
-    try:
-        with file.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-            return form_of(list(itertools.islice(stream, 20)), file.suffix).complete
-    except OSError:
-        return _is_metadata(file)  # reading it says why
 
 
 def _numbers(root: Path, folder: Path, split: str) -> Path | None:
@@ -141,12 +133,12 @@ def _one_list(root: Path, lists: Sequence[Path], folder: Path, split: str, class
         yield Problem("ambiguous metadata", names, "found both, expected one list of files and labels", fatal=True)
         return
     (file,) = lists
-    where, finder = name_in(root, file), Finder()
+    where = name_in(root, file)
     items = list(read_list(file, where))
     entries = [item for item in items if isinstance(item, Entry)]
     bases = [folder, folder / ANY_NAME, *([root] if folder != root else [])]
     bases += [root / name for name in _names_of(root, split or "train")]
-    paths = [finder.find(bases, entry.file) for entry in entries]
+    paths = [find(bases, entry.file) for entry in entries]
     if entries and not any(paths):
         looked = ", ".join(name_in(root, base) for base in bases if base.is_dir())
         message = f"found none of its {len(entries):,} files, such as {entries[0].file[:80]!r}, in {looked}"

@@ -1,4 +1,4 @@
-"""Lists of image files and their labels: tables separated by comma, semicolon or tab, JSON lines, ``FILE CLASS`` lines.
+"""Lists of image files and their labels: tables with delimiters, JSON lines, ``FILE CLASS`` lines.
 
 A table may lack its header: then its first column has the files and its second the labels.
 """
@@ -8,17 +8,17 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from toolkit.data.example import SPLITS
 from toolkit.data.media.image import FORMATS
 from toolkit.data.problems import Problem
 from toolkit.data.sources.folder import ALIASES
 from toolkit.data.sources.lines import read_lines
+from toolkit.datasets.layouts.layout import split_in
+from toolkit.datasets.layouts.records import on_disk
+from toolkit.datasets.layouts.tables import DELIMITERS, delimited, first_line, json_lines, utf16
 
 FILES = ("file_name", "image", "file", "filename", "path", "filepath", "image_path", "image_id", "imageid", "id")
 # the last is Kaggle's for ImageNet: its first word is the class, and boxes follow
@@ -72,22 +72,16 @@ def is_list(file: Path) -> bool:
     return suffix in (*TABLES, *JSON_LINES) and (suffix != ".txt" or bool(split_in(file.stem)))
 
 
-def split_in(name: str) -> str:
-    """Return the split that a word of a list's name stands for: ``LOC_val_solution``; empty if there is none."""
-    words = [ALIASES.get(word, word) for word in re.split(r"[^a-z]+", name.lower())]
-    return next((word for word in words if word in SPLITS), "")
-
-
-def form_of(lines: Sequence[str], suffix: str) -> Form:
+def form_of(file: Path) -> Form:
     """Return the form of a list by its ending and its first line."""
-    first = next((line for line in lines if line.strip()), "")
+    first, suffix = first_line(file), file.suffix
     if suffix.lower() in JSON_LINES:
         try:
             fields = json.loads(first)
         except (json.JSONDecodeError, RecursionError):
             fields = None
         return Form(None, tuple(str(name).lower() for name in fields) if isinstance(fields, dict) else ())
-    tables = [(delimiter, [cell.strip() for cell in _cells(first, delimiter)]) for delimiter in ("\t", ";", ",")]
+    tables = [(delimiter, [cell.strip() for cell in _cells(first, delimiter)]) for delimiter in DELIMITERS]
     tables.append(("", first.split()[:1] + first.split()[-1:]))
     for delimiter, cells in tables[:-1]:
         form = Form(delimiter, tuple(cell.lower() for cell in cells))
@@ -102,18 +96,25 @@ def form_of(lines: Sequence[str], suffix: str) -> Form:
 
 def read_list(file: Path, where: str) -> Iterator[Entry | Problem]:
     """Yield the entries of a list that has files and labels, and the problems with its lines."""
-    lines = read_lines(file, where)
-    if isinstance(lines, Problem):
-        yield lines
-        return
-    form = form_of(lines, file.suffix)
-    if not form.complete:
+    try:
+        problem = utf16(file, where)
+    except OSError as error:
+        problem = Problem("unreadable file", where, f"{error.strerror}, expected a readable file", fatal=True)
+    form = form_of(file)
+    if problem:
+        yield problem
+    elif not form.complete:
         columns = ", ".join(name for name in form.columns if name)[:200] or "an empty file"
         yield Problem("missing column", f"{where}, line 1", f"found {columns}; {EXPECTED}", fatal=True)
-        return
-    rows = _objects(lines, where) if form.delimiter is None else _rows(lines, form, where)
-    for row in rows:
-        yield row if isinstance(row, Problem) else _entry(form, *row)
+    elif not form.header:
+        yield from _without_header(file, where, form)
+    else:
+        rows = json_lines(file, where) if form.delimiter is None else delimited(file, where, "file_name and label")
+        for row in rows:
+            if isinstance(row, Problem):
+                yield row
+            else:
+                yield _entry(form, row[0], {str(name).lower(): value for name, value in row[1].items()})
 
 
 def _entry(form: Form, where: str, fields: dict[str, object]) -> Entry | Problem:
@@ -131,84 +132,32 @@ def _entry(form: Form, where: str, fields: dict[str, object]) -> Entry | Problem
     return Entry(where, name, label, ALIASES.get(split.lower(), split.lower()))
 
 
-def _rows(lines: Sequence[str], form: Form, where: str) -> Iterator[tuple[str, dict[str, object]] | Problem]:
-    """Yield place and fields of the rows of a table."""
-    if not form.delimiter:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield f"{where}, line {number}", dict(zip(form.columns, line.rsplit(None, 1), strict=False))
+def _without_header(file: Path, where: str, form: Form) -> Iterator[Entry | Problem]:
+    """Yield the entries of a table that has files in its first column and labels in its second."""
+    lines = read_lines(file, where)
+    if isinstance(lines, Problem):
+        yield lines
         return
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=form.delimiter, strict=True)
-    skip = form.header
-    while True:
-        place = f"{where}, line {reader.line_num + 1}"
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Problem("bad line", place, f"not valid CSV: {error}; is a quote missing?")
-            continue
-        if skip or not row:
-            skip = skip and not row
-        elif len(row) != len(form.columns):
-            message = f"{len(row)} fields, the {'header' if form.header else 'first line'} has {len(form.columns)}"
-            yield Problem("bad line", place, message)
-        else:
-            yield place, dict(zip(form.columns, row, strict=True))
-
-
-def _objects(lines: Iterable[str], where: str) -> Iterator[tuple[str, dict[str, object]] | Problem]:
-    """Yield place and fields of JSON lines."""
     for number, line in enumerate(lines, 1):
-        place = f"{where}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield Problem("bad line", place, f"not valid JSON: {error}")
-            continue
-        if isinstance(fields, dict):
-            yield place, {str(name).lower(): value for name, value in fields.items()}
-        else:
-            yield Problem("bad line", place, f"found a JSON {type(fields).__name__}, expected an object {{...}}")
+        cells = _cells(line, form.delimiter) if form.delimiter else line.rsplit(None, 1)
+        if cells and len(cells) != len(form.columns):
+            message = f"{len(cells)} fields, the first line has {len(form.columns)}"
+            yield Problem("bad line", f"{where}, line {number}", message)
+        elif cells:
+            yield _entry(form, f"{where}, line {number}", dict(zip(form.columns, cells, strict=True)))
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter), [])
 
 
-class Finder:
-    """A search for the files that lists name; the folders are read once.
+def find(bases: Sequence[Path], name: str) -> Path | None:
+    """Return the path of a file, or of a dangling link, below one of the folders; None if there is none.
 
-    A name in another Unicode form than that on the disk (macOS writes NFD) is found, and one without its suffix.
+    A list may have a name in another Unicode form than the disk, with the separators of Windows, or without suffix.
     """
-
-    def __init__(self) -> None:
-        self._names: dict[Path, dict[str, str]] = {}
-
-    def find(self, bases: Sequence[Path], name: str) -> Path | None:
-        """Return the path of a file or dangling link below one of the folders; None if there is none."""
-        spellings = [name] if "/" in name else dict.fromkeys((name, name.replace("\\", "/")))
-        paths = (self._below(base, PurePosixPath(spelling).parts) for spelling in spellings for base in bases)
-        return next((path for path in paths if path), None)
-
-    def _below(self, path: Path, parts: Sequence[str]) -> Path | None:
-        if os.path.lexists(path.joinpath(*parts)):
-            return path.joinpath(*parts)
-        for part in parts:
-            name = self._of(path).get(unicodedata.normalize("NFC", part))
-            if name is None:
-                return None
-            path /= name
-        return path
-
-    def _of(self, folder: Path) -> dict[str, str]:
-        """Return names in NFC, and images' names without suffix, -> names on the disk."""
-        if folder not in self._names:
-            on_disk = sorted(os.listdir(folder)) if folder.is_dir() else []
-            images = [name for name in on_disk if PurePosixPath(name).suffix.lower() in FORMATS]
-            bare = {unicodedata.normalize("NFC", PurePosixPath(name).stem): name for name in images}
-            self._names[folder] = bare | {unicodedata.normalize("NFC", name): name for name in on_disk}
-        return self._names[folder]
+    spellings = [name] if "/" in name else list(dict.fromkeys((name, name.replace("\\", "/"))))
+    if PurePosixPath(name).suffix.lower() not in FORMATS:
+        spellings += [f"{name}{form}" for suffix in FORMATS for form in (suffix, suffix.upper())]
+    paths = (on_disk(base, spelling) for spelling in spellings for base in bases)
+    return next((path for path in paths if os.path.lexists(path)), None)

@@ -43,12 +43,16 @@ def plain_name(file: Path) -> str:
     return file.name.removesuffix(".gz")
 
 
+def is_marked_up(file: Path) -> bool:
+    """Tell whether a file is XML or SGML by its ending."""
+    return Path(plain_name(file)).suffix.lower() in (".xml", ".sgm", ".sgml")
+
+
 def kind_of(file: Path) -> str:
     """Return the kind of a file by its ending and, of XML, its root: "side" has one language, "other" is unknown."""
     kinds = {".tsv": "table", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "JSON lines", ".tmx": "TMX"}
-    suffix = Path(plain_name(file)).suffix.lower()
-    if suffix not in (".xml", ".sgm", ".sgml"):
-        return kinds.get(suffix, "side")
+    if not is_marked_up(file):
+        return kinds.get(Path(plain_name(file)).suffix.lower(), "side")
     roots = {"tmx": "TMX", "dataset": "WMT", "mteval": "side", "srcset": "side", "refset": "side"}
     return roots.get(markup.root_of(file), "other")
 
@@ -227,8 +231,7 @@ def read_sides(files: tuple[Path, Path], split: str, name: str, labels: tuple[st
         name: of the set, for ids.
         labels: names of source and target.
     """
-    marked = [Path(plain_name(file)).suffix.lower() in (".xml", ".sgm", ".sgml") for file in files]
-    if all(marked):
+    if all(map(is_marked_up, files)):
         yield from _set_pairs(files, split, name, labels)
         return
     contents = [read_lines(file, file.name) for file in files]

@@ -131,19 +131,34 @@ def _folder(path: Path, direction: Direction, test: str | None, only: str | None
     visible = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     files = [file for file in visible if not file.is_dir() and not is_beside(file.name)]
     parts = [part for file in files if (part := _part(file))]
-    problems = [problem for part in parts if (problem := _unusable_file(part.file))]
-    tables, sides = ([part for part in parts if bool(part.language) == one] for one in (False, True))
+    tables, sides = _one_layout(parts)
+    problems = [problem for part in (*tables, *sides) if (problem := _unusable_file(part.file))]
     if problems:
         yield from problems
-    elif tables and sides and _is_corpus(sides):
+    elif tables and sides:
         message = f"found {tables[0].file.name} and {sides[0].file.name}, expected one layout: {LAYOUTS}"
         yield Problem("ambiguous layout", f"dataset.path={path}", message, fatal=True)
     elif tables:
         yield from _tables(tables, direction, test, only)
-    elif sides and _is_corpus(sides):
+    elif sides:
         yield from _sides(path, sides, direction, test, only)
     else:
         yield Problem("no pairs", f"dataset.path={path}", _unknown(visible), fatal=True)
+
+
+def _one_layout(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """Select the files with both languages, or those with one language each.
+
+    Tables and line-aligned files come first: what lies beside them in another format is not read. Both are returned if
+    the folder has both.
+    """
+    both = [part for part in parts if not part.language]
+    tables = [part for part in both if pair_files.kind_of(part.file) == "table"]
+    sides = [part for part in parts if part.language and not (tables and pair_files.is_marked_up(part.file))]
+    plain = [part for part in sides if not plain_name(part.file).endswith(".txt")]
+    sides = plain if tables or _is_corpus(plain) else sides
+    sides = sides if _is_corpus(sides) else []
+    return tables or ([] if sides else both), sides
 
 
 def _part(file: Path) -> Part | None:
@@ -165,9 +180,8 @@ def _part(file: Path) -> Part | None:
 def _is_corpus(sides: Sequence[Part]) -> bool:
     """Tell whether files with one language have a split in their names, or are one set or more in two languages."""
     names = {part.name for part in sides}
-    return any(map(split_of, names)) or all(
-        len({part.language for part in sides if part.name == name}) > 1 for name in names
-    )
+    pairs = (len({part.language for part in sides if part.name == name}) > 1 for name in names)
+    return any(map(split_of, names)) or (bool(names) and all(pairs))
 
 
 def _unusable_file(file: Path) -> Problem | None:
@@ -254,6 +268,12 @@ def _sides(root: Path, parts: Sequence[Part], direction: Direction, test: str | 
         yield Problem("unknown languages", f"dataset.path={root}", languages, fatal=True)
         return
     parts = [part for part in parts if part.language in languages and _suits(part, languages)]
+    splits = {split_of(part.name) for part in parts if not pair_files.is_marked_up(part.file)}
+    parts = [
+        part
+        for part in parts
+        if part.name == test or not pair_files.is_marked_up(part.file) or split_of(part.name) not in splits
+    ]
     chosen, problems = _sets_of_splits(list(dict.fromkeys(part.name for part in parts)), test, only)
     yield from problems
     if problems:
