@@ -20,6 +20,7 @@ from tests.support.bad_pictures import encoded, pixels
 from tests.support.corpora import prepare, sizes
 from tests.support.image_runs import all_pixels
 from toolkit.data.sources import fetch
+from toolkit.data.sources import hub as hub_source
 from toolkit.datasets import cifar, digits, imagenet, mnist
 from toolkit.errors import DataError
 
@@ -137,21 +138,16 @@ def test_another_version_of_fashion_mnist_is_refused(
 
 
 def test_without_debian_the_hub_serves_and_both_ways_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import datasets
-
     monkeypatch.setenv("PATH", str(tmp_path))
     source = hub.images(tmp_path / "hub", {"train": 4, "test": 2}, "image", {"label": ["zero", "one"]})
     corpus = prepare(mnist.FashionMNIST(repository=str(source), size=8, channels=3), tmp_path / "cache")
     assert set(corpus.splits["train"].references) == {"T-shirt/top", "Trouser"}
 
-    def unreachable(*_: Any, **__: Any) -> Any:
-        raise ConnectionError("Couldn't reach the Hub")
-
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr(hub_source, "_obstacle", lambda source: "the hub cannot be reached")
     with pytest.raises(DataError) as caught:
         prepare(mnist.FashionMNIST(), tmp_path / "cache")
     message = str(caught.value)
-    assert "apt-get is not on this machine" in message and "Couldn't reach the Hub" in message
+    assert "apt-get is not on this machine" in message and "the hub cannot be reached" in message
     assert "dataset.path=FOLDER" in message
 
 

@@ -203,7 +203,7 @@ def test_wmt14_and_iwslt_from_the_hub(tmp_path: Path) -> None:
     assert texts(found) == GOOD
     assert found.report.dropped == {"wrong type": 1, "empty text": 1}
     source = hub.repository(tmp_path / "iwslt", "iwslt2017-de-en", {n: nested(pairs) for n, pairs in GOOD.items()})
-    dataset = parallel_hub.IWSLT(repository=str(source), revision=None)
+    dataset = parallel_hub.IWSLT(repository=str(source))
     assert texts(prepare(dataset, tmp_path / "cache"))["test"] == [pair[::-1] for pair in GOOD["test"]]
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Record = Example | Problem | None  # a record of a shard, converted; None: it is skipped
 Place = list[int]  # in a lane: number of the shard, number of the record in it
 # fields of a dataset that do not change its batches
-NO_MATTER = ("path", "on_bad", "max_dropped", "split", "sample", "lanes", "repeats")
+NO_MATTER = ("path", "revision", "on_bad", "max_dropped", "split", "sample", "lanes", "repeats")
 PATIENCE = 10  # timeout for the prefetch thread, in seconds
 MEND = (
     "The last checkpoint is intact. Resume with resume=auto dataset.on_bad=drop or, once the shards are fixed, with "

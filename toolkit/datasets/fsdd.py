@@ -17,7 +17,7 @@ from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.datasets import audio_folder
-from toolkit.datasets.base import SpeechDataset, recording
+from toolkit.datasets.base import HubFields, SpeechDataset, recording
 from toolkit.datasets.layouts.folders import split_folders
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)")
 
 
 @spec
-class FSDD(SpeechDataset):
+class FSDD(SpeechDataset, HubFields):
     """Isolated digits of six speakers."""
 
     silence: float = option(
@@ -37,7 +37,7 @@ class FSDD(SpeechDataset):
     path: str | None = option(
         None, "a checkout of the repository, or split folders with metadata.csv; null: fetched from the hub"
     )
-    repository: str = option("mteb/free-spoken-digit-dataset", "repository on the hub, used without a path (untested)")
+    repository: str = option("mteb/free-spoken-digit-dataset", "repository on the hub, used without a path")
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         if self.path is None:
@@ -66,7 +66,7 @@ class FSDD(SpeechDataset):
 
     def _from_hub(self, cache: Path) -> Iterator[Example | Problem]:
         for split in ("train", "test"):
-            for row in hub.rows(self.repository, None, split, None, cache, ("label",)):
+            for row in hub.rows(self.repository, None, split, self.revision, cache, ("label",)):
                 if isinstance(row, Problem):
                     yield row
                     continue

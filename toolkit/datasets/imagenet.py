@@ -1,9 +1,13 @@
 """``dataset=imagenet``: ImageNet-1k (Russakovsky et al. 2015), 1.28 million photographs in 1,000 classes, from the hub.
 
-Untested. Access to the repository ``ILSVRC/imagenet-1k`` must be requested. Its validation split, whose classes are
+Access to the repository ``ILSVRC/imagenet-1k`` must be requested on its page. Its validation split, whose classes are
 public, is the test split here, as in published results; the validation split is carved from the training split. Images
 are read one at a time and decoded once to ``size`` x ``size`` in the cache: 193 GB at 224, 16 GB at 64. With
 ``dataset.streaming=true`` the last of the training files form the validation split.
+
+Layout: Parquet files ``data/train-00000-of-N.parquet`` with image and label, as the repository's card declares them;
+the names of the files were not verified. It is tested against a stand-in of the hub's interface; the hub itself is
+untested here.
 """
 
 from __future__ import annotations
@@ -18,14 +22,14 @@ from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
-from toolkit.datasets.base import ImageDataset, labelled_image
+from toolkit.datasets.base import HubFields, ImageDataset, labelled_image
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 
 @spec
-class ImageNet(ImageDataset):
+class ImageNet(ImageDataset, HubFields):
     """Photographs in 1,000 classes."""
 
     sharded: ClassVar[bool] = True
@@ -59,5 +63,6 @@ class ImageNet(ImageDataset):
         name, text = f"{split}/{row.number}", row.fields["label"]
         return labelled_image(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
-    def _part(self, split: str) -> tuple[str, None, str, None]:
-        return self.path or self.repository, None, "validation" if split == "test" else "train", None
+    def _part(self, split: str) -> tuple[str, None, str, str | None]:
+        name = "validation" if split == "test" else "train"
+        return self.path or self.repository, None, name, None if self.path else self.revision

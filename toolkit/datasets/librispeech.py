@@ -1,7 +1,11 @@
 """``dataset=librispeech``: LibriSpeech (Panayotov et al. 2015), ``openslr/librispeech_asr`` on the Hugging Face hub:
 960 h of read English, CC BY 4.0.
 
-Downloading is untested; ``dataset.path=FOLDER`` takes a local copy of the repository.
+``dataset.path=FOLDER`` takes a local copy of the repository. Layout: Parquet files with file, audio, text, speaker_id,
+chapter_id and id, in folders of each split; configurations clean (train.100, train.360, validation, test), other
+(train.500, validation, test) and all (train.clean.100, ...). The columns are those of the loading script
+``datasets/librispeech_asr`` in https://github.com/huggingface/datasets, the splits those of the repository's card. It
+is tested against a stand-in of the hub's interface; the hub itself is untested here.
 """
 
 from __future__ import annotations
@@ -15,14 +19,14 @@ from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
-from toolkit.datasets.base import SpeechDataset, recording
+from toolkit.datasets.base import HubFields, SpeechDataset, recording
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 
 @spec
-class LibriSpeech(SpeechDataset):
+class LibriSpeech(SpeechDataset, HubFields):
     """Read English, 16 kHz FLAC, with the official splits."""
 
     sharded: ClassVar[bool] = True
@@ -45,6 +49,6 @@ class LibriSpeech(SpeechDataset):
         name, text = row.fields["id"], row.fields["text"].lower()
         return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
-    def _part(self, split: str) -> tuple[str, str, str, None]:
+    def _part(self, split: str) -> tuple[str, str, str, str | None]:
         name = {"train": self.train, "validation": self.validation, "test": self.test}[split]
-        return self.path or self.repository, self.subset, name, None
+        return self.path or self.repository, self.subset, name, None if self.path else self.revision

@@ -1,17 +1,24 @@
 """``dataset=multi30k``, ``tatoeba``, ``iwslt``, ``wmt14``: parallel corpora on the Hugging Face hub, through
 ``datasets``.
 
-Downloading from the hub is untested (the tests read local repositories with the hub's columns: ``repository`` may be a
-folder). ``dataset.path=FOLDER`` reads local files instead, in one of the layouts of
+They are tested against a stand-in of the hub's interface; the hub itself is untested here. ``repository`` may be a
+folder with a copy of the repository. ``dataset.path=FOLDER`` reads local text files instead, in one of the layouts of
 :mod:`toolkit.datasets.parallel_text`. ``dataset.source`` and ``dataset.target`` select languages and direction.
 
 - Multi30k (Elliott et al. 2016), ``bentrevett/multi30k``: image captions, English and German (local files: French
-  and Czech too), 29,000 / 1,014 / 1,000. The images' licence is unclear; for research.
+  and Czech too), 29,000 / 1,014 / 1,000. The images' licence is unclear; for research. The repository holds lines of
+  JSON; the hub's export to Parquet is read, ``default/train/0000.parquet`` with the columns en and de. The splits and
+  columns are those that public code uses; the names of the files were not verified.
 - Tatoeba, ``sentence-transformers/parallel-sentences-tatoeba``: short everyday sentences, English and 47 languages, CC
-  BY 2.0 FR. It has no official splits.
-- IWSLT 2017 (Cettolo et al. 2017), ``IWSLT/iwslt2017``: transcripts of TED talks, CC BY-NC-ND.
+  BY 2.0 FR. It has no official splits. Layout: a configuration for each pair, such as en-de, with a split train and the
+  columns english and non_english, as sentence-transformers' own training scripts read it.
+- IWSLT 2017 (Cettolo et al. 2017), ``IWSLT/iwslt2017``: transcripts of TED talks, CC BY-NC-ND. The
+  repository holds a loading script, which is not run; the hub's export to Parquet is read,
+  ``iwslt2017-de-en/train/0000.parquet`` with the column translation. Configurations, splits and column were verified
+  with the script ``datasets/iwslt2017`` in https://github.com/huggingface/datasets.
 - WMT 2014 (Bojar et al. 2014), ``wmt/wmt14``: news and parliament, English and Czech, German, French, Hindi or Russian;
-  4.5 million pairs with German.
+  4.5 million pairs with German. Layout: configurations such as de-en, files ``de-en/train-00000-of-N.parquet`` with the
+  column translation, as the repository's card declares them; the names of the files were not verified.
 """
 
 from __future__ import annotations
@@ -27,7 +34,7 @@ from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
 from toolkit.datasets import parallel_text
-from toolkit.datasets.base import PairDataset, pair
+from toolkit.datasets.base import HubFields, PairDataset, pair
 from toolkit.datasets.layouts import pairs
 from toolkit.datasets.shards import pair_of
 
@@ -38,7 +45,7 @@ BLOCK = 10_000  # rows that are read at a time
 
 
 @spec
-class _Official(PairDataset):
+class _Official(PairDataset, HubFields):
     """Base class of corpora with official splits, which can be streamed."""
 
     sharded: ClassVar[bool] = True
@@ -68,16 +75,17 @@ class Multi30k(_Official):
     )
     test: str = option("test_2016_flickr", "name of the test files in the folder")
     repository: str = option("bentrevett/multi30k", "repository on the hub")
+    revision: str | None = option(hub.EXPORT, "branch, tag or commit of the repository; not used with a path")
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         yield from all_splits(self, None, cache, (self.source, self.target))
 
     def shards(self, split: str, cache: Path) -> Shards:
-        return hub.shards(self.repository, None, split, None, cache, (self.source, self.target), None)
+        return hub.shards(self.repository, None, split, self.revision, cache, (self.source, self.target), None)
 
 
 @spec
-class Tatoeba(PairDataset):
+class Tatoeba(PairDataset, HubFields):
     """Short everyday sentences."""
 
     source: str = option("en", "language to translate from; one of the two is en")
@@ -107,7 +115,7 @@ class Tatoeba(PairDataset):
         column = {"en": "english"}
         columns = [column.get(language, "non_english") for language in (self.source, self.target)]
         other = self.target if self.source == "en" else self.source
-        yield from rows(self, self.repository, f"en-{other}", "train", cache, columns)
+        yield from rows(self, f"en-{other}", "train", cache, columns)
 
 
 @spec
@@ -128,10 +136,10 @@ class IWSLT(Uncleaned):
     source: str = option("de", "language to translate from: de, en, fr, it, nl, ro, ar, ja, ko, zh")
     target: str = option("en", "language to translate to")
     repository: str = option("IWSLT/iwslt2017", "repository on the hub")
-    revision: str | None = option("refs/convert/parquet", "revision on the hub")
+    revision: str | None = option(hub.EXPORT, "branch, tag or commit of the repository; not used with a path")
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
-        yield from all_splits(self, f"iwslt2017-{self.source}-{self.target}", cache, None, self.revision)
+        yield from all_splits(self, f"iwslt2017-{self.source}-{self.target}", cache, None)
 
     def shards(self, split: str, cache: Path) -> Shards:
         name = f"iwslt2017-{self.source}-{self.target}"
@@ -150,7 +158,7 @@ class WMT14(Uncleaned):
         yield from all_splits(self, self._name, cache, None)
 
     def shards(self, split: str, cache: Path) -> Shards:
-        return hub.shards(self.repository, self._name, split, None, cache, ("translation",), None)
+        return hub.shards(self.repository, self._name, split, self.revision, cache, ("translation",), None)
 
     @property
     def _name(self) -> str:
@@ -158,41 +166,33 @@ class WMT14(Uncleaned):
 
 
 def all_splits(
-    dataset: Any, name: str | None, cache: Path, columns: Sequence[str] | None, revision: str | None = None
+    dataset: Any, name: str | None, cache: Path, columns: Sequence[str] | None
 ) -> Iterator[Example | Problem]:
     """Yield the pairs of a corpus with official splits, from the files at its ``path``, else from the hub."""
     if dataset.path:
         yield from pairs.read(Path(dataset.path), dataset.source, dataset.target, dataset.test, dataset.split)
         return
     for split in dataset.kept:
-        yield from rows(dataset, dataset.repository, name, split, cache, columns, revision)
+        yield from rows(dataset, name, split, cache, columns)
 
 
 def rows(
-    dataset: Any,
-    repository: str,
-    name: str | None,
-    split: str,
-    cache: Path,
-    columns: Sequence[str] | None,
-    revision: str | None = None,
+    dataset: Any, name: str | None, split: str, cache: Path, columns: Sequence[str] | None
 ) -> Iterator[Example | Problem]:
     """Yield the pairs of one split on the hub.
 
     Args:
-        dataset: the spec, which has the languages.
-        repository: on the hub.
+        dataset: the spec, which has the repository, its revision and the languages.
         name: configuration of the repository.
         split: name of the split, the same on the hub.
         cache: folder for downloads.
         columns: of source and target; None: both are in ``translation``, by language.
-        revision: branch or commit.
 
     Raises:
         DataError: it cannot be fetched, or columns are missing.
     """
     languages = dataset.source, dataset.target
-    data, where = hub.load(repository, name, split, revision, cache, columns or ["translation"])
+    data, where = hub.load(dataset.repository, name, split, dataset.revision, cache, columns or ["translation"])
     pairs_of = _columns(columns) if columns else _by_language(languages)
     for start in range(0, len(data), BLOCK):
         for i, (source, target) in enumerate(pairs_of(data[start : start + BLOCK]), start):

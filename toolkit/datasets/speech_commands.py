@@ -1,7 +1,11 @@
 """``dataset=speech_commands``: Speech Commands (Warden 2018), ``google/speech_commands`` on the Hugging Face hub:
 35 English words, CC BY 4.0.
 
-Downloading is untested; ``dataset.path=FOLDER`` takes a local copy of the repository.
+``dataset.path=FOLDER`` takes a local copy of the repository. The repository holds a loading script, which is not run;
+the hub's export of it to Parquet is read, a branch with ``v0.02/train/0000.parquet``. Its columns (file, audio, label,
+is_unknown, speaker_id, utterance_id) and classes, background noise as ``_silence_``, were verified with the script
+``datasets/speech_commands`` in https://github.com/huggingface/datasets. It is tested against a stand-in of the hub's
+interface; the hub itself is untested here.
 """
 
 from __future__ import annotations
@@ -15,21 +19,21 @@ from toolkit.data.example import Example
 from toolkit.data.problems import Problem
 from toolkit.data.sources import hub
 from toolkit.data.sources.shards import Row, Shards
-from toolkit.datasets.base import SpeechDataset, recording
+from toolkit.datasets.base import HubFields, SpeechDataset, recording
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 
 @spec
-class SpeechCommands(SpeechDataset):
+class SpeechCommands(SpeechDataset, HubFields):
     """Isolated English words of many speakers, 1 s each, with the official splits; background noise is left out."""
 
     sharded: ClassVar[bool] = True
 
     path: str | None = option(None, "local copy of the repository; null: fetched from the hub")
     repository: str = option("google/speech_commands", "repository on the hub")
-    revision: str | None = option("refs/convert/parquet", "revision on the hub; not used with a path")
+    revision: str | None = option(hub.EXPORT, "branch, tag or commit of the repository; not used with a path")
     version: str = option("v0.02", "version of the corpus: v0.01 (30 words) or v0.02 (35)")
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:

@@ -7,14 +7,14 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import hub
-from tests.support.corpora import prepare
+from tests.support.corpora import Silent, prepare
 from tests.support.pair_runs import GOOD, nested
-from toolkit.data.example import SPLITS, File
+from toolkit.data.example import SPLITS, Example, File
+from toolkit.data.sources import hub as hub_source
 from toolkit.datasets import common_voice, imagenet, librispeech, parallel_hub, speech_commands
 from toolkit.errors import DataError
 
@@ -103,17 +103,25 @@ def test_nulls_and_classes_without_a_name_are_named(tmp_path):
 
 
 def test_an_unreachable_hub_and_missing_columns_are_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
     source = hub.recordings(tmp_path / "hub", "en", {"train": [{"path": "a"}]}, {"path": hub.STRING})
     with pytest.raises(DataError, match="found the columns audio, path, expected also sentence"):
         prepare(common_voice.CommonVoice(path=str(source)), tmp_path / "cache")
 
-    def unreachable(*_: Any, **__: Any) -> Any:
-        raise ConnectionError("Couldn't reach the Hub")
-
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(
-        DataError, match=r"openslr/librispeech_asr clean train.100: .*Couldn't reach the Hub.*dataset.path"
-    ):
+    monkeypatch.setattr(hub_source, "_obstacle", lambda source: "the hub is down; check the network")
+    with pytest.raises(DataError) as caught:
         prepare(librispeech.LibriSpeech(), tmp_path / "cache")
+    assert str(caught.value) == (
+        "openslr/librispeech_asr clean train.100: not in the cache, and the hub is down; check the network, or "
+        "set dataset.path=FOLDER to a local copy"
+    )
+
+
+def test_a_local_copy_of_the_hubs_export_has_folders_of_splits(tmp_path: Path) -> None:
+    flat = hub.repository(tmp_path / "flat", "iwslt2017-de-en", {n: nested(pairs) for n, pairs in GOOD.items()})
+    for name in GOOD:
+        folder = tmp_path / "copy/iwslt2017-de-en" / name
+        folder.mkdir(parents=True)
+        shutil.copy(flat / f"{name}.parquet", folder / "0000.parquet")
+    dataset = parallel_hub.IWSLT(repository=str(tmp_path / "copy"))
+    examples = [example for example in dataset.examples(tmp_path / "cache", Silent()) if isinstance(example, Example)]
+    assert Counter(example.split for example in examples) == {name: len(pairs) for name, pairs in GOOD.items()}

@@ -1,21 +1,33 @@
 """Repositories on the Hugging Face hub, or local copies of them, through ``datasets``.
 
-Downloading from the hub is untested (the tests read local repositories with the hub's columns).
+The tests run ``datasets`` and ``huggingface_hub`` against a stand-in of the hub's HTTP interface, with repositories in
+the layout of the real ones; the hub itself is untested.
+
+Only the files of the split that is read are fetched. A hub that cannot be reached counts as ``HF_HUB_OFFLINE=1``: what
+the cache holds is used, without waiting for the library's retries.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import re
+import time
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from toolkit.data.example import Example
-from toolkit.data.problems import Problem
+from toolkit.data.problems import Problem, nearest
 from toolkit.data.source import Source
 from toolkit.data.sources.shards import Row, Shard, Shards, bad_label, converted, readable
-from toolkit.errors import DataError
+from toolkit.errors import UNWRITABLE, DataError, disk_error, listed
+
+EXPORT = "refs/convert/parquet"  # branch to which the hub exports a dataset: CONFIGURATION/SPLIT/0000.parquet
+TIMEOUT = 10  # of the first request to the hub, in seconds
+UNKNOWN_NAME = re.compile(r"BuilderConfig '.*' not found. Available: (\[.*\])")
 
 
 def examples(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Iterator[Example | Problem]:
@@ -89,11 +101,11 @@ def load(
 
     Args and errors: see :func:`rows`.
     """
-    import datasets
-
-    where = f"{source} {name or ''} {split}".replace("  ", " ")
-    with _loading(where):
-        data = datasets.load_dataset(source, name, split=split, revision=revision, cache_dir=str(cache / "hub"))
+    where = _where(source, name, split)
+    with _loading(source, name, where, revision):
+        builder = _builder(source, name, split, revision, cache, where)
+        builder.download_and_prepare()
+        data = builder.as_dataset(split=split)
     missing = [column for column in columns if column not in data.column_names]
     if missing:
         names = ", ".join(data.column_names)
@@ -101,16 +113,147 @@ def load(
     return data, where
 
 
+def _where(source: str, name: str | None, split: str) -> str:
+    return " ".join(filter(None, (source, name, split)))
+
+
+def _builder(source: str, name: str | None, split: str, revision: str | None, cache: Path, where: str) -> Any:
+    """Return the library's builder of a configuration, which fetches only the files of one split.
+
+    The cache has a folder for each revision, configuration and split: where one of them fails to load, the library
+    would take another one.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    import datasets
+
+    exported = _exported(source, name, revision)
+    place = cache.joinpath("hub", *(urllib.parse.quote(key or "main", safe="") for key in (revision, name, split)))
+    arguments: dict[str, Any] = {"name": name}
+    if exported:  # no card declares the configurations
+        arguments = {"name": f"{name or 'default'}-exported"}
+    if exported and not datasets.config.HF_HUB_OFFLINE:
+        files = {split: f"{name or 'default'}/{split}/*.parquet"}
+        arguments = {"data_files": files, "config_id": arguments["name"]}
+    builder = datasets.load_dataset_builder(source, revision=revision, cache_dir=str(place), **arguments)
+    if "config_id" in arguments:
+        builder.info.config_name = arguments["config_id"]  # by which it is found when the library is offline
+    splits = list(builder.config.data_files or builder.info.splits or {})
+    if split not in splits:
+        raise DataError(f"{where}: found no such split, expected one of {listed(splits)}{nearest(split, splits)}")
+    if builder.config.data_files and not Path(builder.cache_dir).exists():
+        builder.config.data_files = {split: builder.config.data_files[split]}
+        # the card's numbers are those of all splits
+        builder.info.splits = builder.info.download_size = builder.info.dataset_size = builder.info.size_in_bytes = None
+    return builder
+
+
+def _exported(source: str, name: str | None, revision: str | None) -> bool:
+    """Return True for the hub's export of a repository, or a local copy of it."""
+    folder = Path(source)
+    if folder.is_dir():
+        return (folder / (name or "default")).is_dir() and not (folder / "README.md").is_file()
+    return revision == EXPORT
+
+
 @contextlib.contextmanager
-def _loading(where: str) -> Iterator[None]:
+def _loading(source: str, name: str | None, where: str, revision: str | None) -> Iterator[None]:
+    """Turn an error of the library into one message.
+
+    Raises:
+        DataError: what stands in the way, and what to do.
+        RunError: the disk is full or not writable.
+    """
+    obstacle = "" if Path(source).is_dir() else _obstacle(source)
+    try:
+        with _offline() if obstacle else contextlib.nullcontext():
+            yield
+    except DataError:
+        raise
+    except Exception as error:  # the library raises many kinds of errors
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            raise disk_error(error, source) from error
+        reason = f"not in the cache, and {obstacle}" if obstacle else _reason(error, source, name, revision)
+        raise DataError(f"{where}: {reason}, or set dataset.path=FOLDER to a local copy") from error
+
+
+def _obstacle(source: str) -> str:
+    """Return what keeps this process from the repository; empty if nothing is known to."""
+    reason = ""
+    for seconds in (1, 2, 0):
+        reason, passes = _refusal(source)
+        if not passes:
+            break
+        time.sleep(seconds)
+    return reason
+
+
+def _refusal(source: str) -> tuple[str, bool]:
+    """Ask the hub for access to a repository; return why there is none, if so, and whether that may pass."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    address = f"{constants.ENDPOINT}/api/datasets/{source}/auth-check"  # HfApi.auth_check has no timeout
+    page, login = f"{constants.ENDPOINT}/datasets/{source}", "log in by `hf auth login` or set HF_TOKEN"
+    try:
+        hf_raise_for_status(get_session().get(address, headers=build_hf_headers(), timeout=TIMEOUT))
+    except GatedRepoError as error:
+        if error.response.status_code == 401:
+            return f"access to it needs a login; accept the terms at {page}, and {login}", False
+        return f"access is not granted to this account; accept the terms at {page}", False
+    except RepositoryNotFoundError:
+        return f"found no such repository on the hub; check the name and, if it is private, {login}", False
+    except HfHubHTTPError as error:
+        code = error.response.status_code
+        refusals = {401: f"the hub refuses the token found here; {login}, with a valid one"}
+        failure = f"{constants.ENDPOINT} answers with error {code}; try again later" if code >= 500 else ""
+        return refusals.get(code, failure), code >= 500
+    except OfflineModeIsEnabled:
+        return "HF_HUB_OFFLINE is set; unset it once", False
+    except Exception as error:  # those of the HTTP library
+        reason = f"{constants.ENDPOINT} cannot be reached ({_short(error)}); check the network"
+        return reason, "Timeout" not in type(error).__name__
+    return "", False
+
+
+def _short(error: Exception) -> str:
+    """Return the kind and the first line of an error."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Let the libraries use their caches only; otherwise they try for 23 s to reach the hub, again for each split."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
-    except (
-        Exception
-    ) as error:  # the library raises many kinds of errors: no network, no repository, no configuration, no split
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-        hint = "check the network and the names, or set dataset.path=FOLDER to a local copy"
-        raise DataError(f"{where}: could not be loaded ({reason}); {hint}") from error
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def _reason(error: Exception, source: str, name: str | None, revision: str | None) -> str:
+    """Return why a repository that can be reached could not be loaded, and what to do."""
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+
+    if match := UNKNOWN_NAME.match(str(error)):
+        names = ast.literal_eval(match[1])
+        return f"found no configuration {name}, expected one of {listed(names)}{nearest(str(name), names)}"
+    if isinstance(error, DatasetNotFoundError) and revision:
+        return f"found no revision {revision}, expected a branch, a tag or a commit in dataset.revision"
+    if isinstance(error, DataFilesNotFoundError | EmptyDatasetError):
+        found = f"found no data files of the configuration {name or 'default'}"
+        return f"{found} at {revision or 'the main branch'}; check the names"
+    if "scripts are no longer supported" in str(error):
+        return f"found a loading script, which is not run; set dataset.revision={EXPORT}, the hub's export to Parquet"
+    failure = str(error).rpartition("Hub either: ")[2].partition(". ")[0] if "Hub either: " in str(error) else ""
+    return f"could not be loaded ({failure or _short(error)}); check the network and the names"
 
 
 def shards(
@@ -126,12 +269,15 @@ def shards(
 
     Args and errors: see :func:`rows`.
     """
-    import datasets
-
-    where = f"{source} {name or ''} {split}".replace("  ", " ")
-    with _loading(where):
-        builder = datasets.load_dataset_builder(source, name, revision=revision, cache_dir=str(cache / "hub"))
-        files = (builder.config.data_files or {})[split]
+    where = _where(source, name, split)
+    with _loading(source, name, where, revision):
+        builder = _builder(source, name, split, revision, cache, where)
+    if not builder.config.data_files:
+        raise DataError(
+            f"{where}: a stream is read from the hub, which is not available now; connect to it, or set "
+            "dataset.streaming=false to use what is in the cache"
+        )
+    files = builder.config.data_files[split]
     unread = [str(file) for file in files if not readable(str(file))]
     if unread:
         raise DataError(f"{where}: found {unread[0]}, expected Parquet or tar files, which can be read as a stream")

@@ -123,7 +123,8 @@ class Shards:
             raise DataError(f"{shard.where}: {error}") from error
         except Exception as error:  # an error of the file's library, or of the network
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-            message = f"cannot be read ({reason}); copy the file again, or remove it"
+            advice = "copy the file again, or remove it" if local else "check the network, then resume or start again"
+            message = f"cannot be read ({reason}); {advice}"
             raise DataError(f"{shard.where}, record {i}: {message}") from error
 
     def _row(self, record: Mapping[str, Any], where: str, stamp: str, number: str) -> Row | Problem:
