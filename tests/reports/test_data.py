@@ -13,7 +13,7 @@ from tests.support.made import FOLDERS, WORDS, pair_folder, shard_folder, tone_f
 from toolkit.cli import check as command
 from toolkit.cli import run as cli
 from toolkit.config import process, schema
-from toolkit.data.columns.description import Description, Histogram
+from toolkit.data.columns.description import Description, Histogram, Sample
 from toolkit.data.split import Split
 from toolkit.errors import ConfigError
 from toolkit.reports import data
@@ -165,6 +165,11 @@ def test_the_examples_shown_go_from_the_smallest_to_the_largest() -> None:
     part = Part(Split("train", list("abcde"), list("abcde"), None), Description(sizes=sizes), Description(), {}, {})
     assert part.shown(3) == [1, 0, 3] and part.shown(9) == [1, 2, 0, 4, 3]
     assert part.ratio() is None and part.extremes() == []
+
+
+def test_fields_are_named_as_on_the_command_line_and_long_texts_are_cut() -> None:
+    assert (data._value(["lower", "nfkc"]), data._value(0.5)) == ("[lower,nfkc]", "0.5")
+    assert data._caption([Sample("a" * 400), Sample(media=b"x"), Sample("b")]) == f"{'a' * 300} ... \u2192 b"
 
 
 @pytest.mark.parametrize("key", ["resume", "evaluate"])

@@ -28,6 +28,7 @@ BINS = 40  # of a histogram
 RARE = 10  # of the least frequent things that are named
 MOST = 60  # bars of the most frequent things
 NAMED = 40  # things that train lacks that are named
+LONGEST = 300  # characters of a text beside an example
 STYLE = """<style>
 .bars { columns: 18rem; column-gap: 2rem; } .bar { display: flex; gap: .5rem; break-inside: avoid; font-size: 13px; }
 .bar b { width: 5rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: right; }
@@ -65,8 +66,13 @@ def as_text(survey: Survey) -> str:
 def headline(run: Run) -> str:
     """Name the recipe, the dataset and the fields that differ from its defaults."""
     kind, data = type(run.dataset), as_data(run.dataset)
-    fields = [f"{name}={value}" for name, value in data.items() if value != defaults_of(kind)[name]]
+    fields = [f"{name}={_value(value)}" for name, value in data.items() if value != defaults_of(kind)[name]]
     return " ".join([f"{run.recipe}: {kind.__name__}", *fields])
+
+
+def _value(value: object) -> str:
+    """Return a field's value as on the command line."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def _remarks(survey: Survey) -> Iterator[str]:
@@ -275,7 +281,8 @@ def _both(survey: Survey, part: Part, i: int) -> list[Sample]:
 
 
 def _caption(samples: Sequence[Sample]) -> str:
-    return " \N{RIGHTWARDS ARROW} ".join(sample.text for sample in samples if sample.text)
+    texts = (sample.text if len(sample.text) <= LONGEST else f"{sample.text[:LONGEST]} ..." for sample in samples)
+    return " \N{RIGHTWARDS ARROW} ".join(text for text in texts if text)
 
 
 def _media(sample: Sample) -> str:
