@@ -126,6 +126,20 @@ def test_one_corpus_is_cut(layout: str, tmp_path: Path) -> None:
         assert sizes(corpus_of(file, tmp_path)) == (4, 1, 1)
 
 
+def test_a_corpus_beside_a_test_set_is_for_training(tmp_path: Path) -> None:
+    pairs = LAYOUTS["Moses"]("nc-5k", bad_pairs.TRAIN) | LAYOUTS["Moses"]("test", GOOD["test"])
+    assert sizes(corpus_of(write(tmp_path / "data", pairs), tmp_path))[2] == len(GOOD["test"])
+
+
+def test_vocabularies_beside_files_of_opennmt_are_not_read(tmp_path: Path) -> None:
+    sets = {split: LAYOUTS["OpenNMT"](split, GOOD[split]) for split in GOOD}
+    others = {"vocab-train.src": "a\n", "vocab-train.tgt": "b\nc\n", "sample.sp.model": "x", "test_model2.src": "a\n"}
+    folder = write(tmp_path / "data", {**sets["train"], **sets["validation"], **sets["test"], **others})
+    with pytest.raises(DataError, match=r"found test and test_model2, .*choose by dataset\.test=NAME"):
+        corpus_of(folder, tmp_path)
+    assert texts(corpus_of(folder, tmp_path, test="test")) == GOOD
+
+
 @pytest.mark.parametrize("layout", [bad_pairs.tables, bad_pairs.aligned])
 def test_other_formats_beside_tables_and_lines_are_not_read(layout: Callable[[Path], None], tmp_path: Path) -> None:
     layout(tmp_path / "data")

@@ -140,6 +140,24 @@ def test_ljspeech_takes_the_normalized_transcript(tmp_path: Path) -> None:
     assert found[0].id == "LJSpeech-1.1/wavs/LJ-0" and len({example.split for example in found}) == 3
 
 
+def test_a_transcript_of_ljspeech_may_have_more_commas_than_bars(tmp_path: Path) -> None:
+    put(tmp_path / "metadata.csv", *(f"LJ-{i}|a, b, c, {text}|a, b, c, {text}" for i, text in enumerate(texts(8))))
+    for i, text in enumerate(texts(8)):
+        write(tmp_path / f"wavs/LJ-{i}.wav", text)
+    found, problems = examples(tmp_path)
+    assert (len(found), problems) == (8, [])
+
+
+def test_a_path_of_another_machine_stands_for_the_file_inside(tmp_path: Path) -> None:
+    kaldi(tmp_path)
+    for file in (tmp_path / "data").glob("*/wav.scp"):
+        file.write_text(file.read_text().replace("audio/", "/home/somebody/corpus/audio/"))
+    found, problems = examples(tmp_path)
+    assert (len(found), problems) == (8, [])
+    (tmp_path / "audio/train0.wav").unlink()
+    assert problem(tmp_path).message.startswith("found no file '/home/somebody/corpus/audio/train0.wav'")
+
+
 def test_the_folder_above_librispeech_and_the_folder_itself_are_the_same(tmp_path: Path) -> None:
     librispeech(tmp_path)
     above, inside = examples(tmp_path)[0], examples(tmp_path / "LibriSpeech")[0]

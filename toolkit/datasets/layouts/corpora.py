@@ -110,8 +110,11 @@ def _read_table(source: Source, part: Part) -> Items:
 
 def _ljspeech_parts(folder: Path) -> Sequence[Part]:
     file = folder / METADATA[0]
-    header = tables.first_line(file)
-    is_list = tables.delimiter(header) == "|" and "|" in header and not set(tables.columns(file)) & set(FILE_COLUMNS)
+    fields = tables.first_line(file).split("|")
+    if len(fields) not in (2, 3) or {name.strip().strip('"') for name in fields} & set(FILE_COLUMNS):
+        return []
+    listed = os.path.exists(folder / "wavs" / _with_suffix(fields[0].strip(), [folder / "wavs"]))
+    is_list = listed or tables.delimiter("|".join(fields)) == "|"  # a transcript may have more commas than bars
     return [Part(folder.name, "", file)] if is_list else []
 
 

@@ -152,13 +152,24 @@ def _one_layout(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     Tables and line-aligned files come first: what lies beside them in another format is not read. Both are returned if
     the folder has both.
     """
+    parts = _exactly_named(parts)
     both = [part for part in parts if not part.language]
     tables = [part for part in both if pair_files.kind_of(part.file) == "table"]
     sides = [part for part in parts if part.language and not (tables and pair_files.is_marked_up(part.file))]
     plain = [part for part in sides if not plain_name(part.file).endswith(".txt")]
-    sides = plain if tables or _is_corpus(plain) else sides
+    sides = plain if tables or (_is_corpus(plain) and (_trains(plain) or not _trains(sides))) else sides
     sides = sides if _is_corpus(sides) else []
     return tables or ([] if sides else both), sides
+
+
+def _exactly_named(parts: Sequence[Part]) -> list[Part]:
+    """Leave out files such as ``vocab-train.src`` if there are ones named ``train`` and no more."""
+    exact = {split_of(part.name) for part in parts if _is_exact(part.name)} - {"test"}  # of tests, the user chooses
+    return [part for part in parts if _is_exact(part.name) or split_of(part.name) not in exact]
+
+
+def _is_exact(name: str) -> bool:
+    return OF_LANGUAGES.sub("", name).lower() in (*SPLITS, *ALIASES)
 
 
 def _part(file: Path) -> Part | None:
@@ -182,6 +193,10 @@ def _is_corpus(sides: Sequence[Part]) -> bool:
     names = {part.name for part in sides}
     pairs = (len({part.language for part in sides if part.name == name}) > 1 for name in names)
     return any(map(split_of, names)) or (bool(names) and all(pairs))
+
+
+def _trains(sides: Sequence[Part]) -> bool:
+    return any(split_of(part.name) == "train" for part in sides)
 
 
 def _unusable_file(file: Path) -> Problem | None:
@@ -213,8 +228,9 @@ def _unknown(visible: Sequence[Path]) -> str:
 def _sets_of_splits(names: Sequence[str], test: str | None, only: str | None) -> tuple[dict[str, str], list[Problem]]:
     """Return split -> name of its set, and the problems with the names. One set without a split is for training."""
     splits = {name: split_of(name) for name in names}
-    if len(splits) == 1 and not test:
-        splits = {name: split or "train" for name, split in splits.items()}
+    nameless = [name for name, split in splits.items() if not split]
+    if len(nameless) == 1 and "train" not in splits.values():
+        splits[nameless[0]] = "train"
     names_of = {split: [name for name in splits if splits[name] == split] for split in SPLITS}
     problems = []
     for name, split in splits.items():

@@ -125,6 +125,6 @@ def _bad_transcript(text: str, ids: np.ndarray, frames: int, tokenizer: LearnedT
         return "unknown character", f"the tokenizer, learned from the training split, lacks {names}"
     if frames < (needed := needed_frames(ids.tolist())):
         counts = f"{frames} output frames, CTC needs {needed} ({len(ids)} tokens, {needed - len(ids)} repeats)"
-        message = f"{counts} for {text[:60]!r}: is it the right transcript?"
+        message = f"{counts} for {text[:60]!r}: is it the right transcript? Tight clips need dataset.silence=0.1"
         return "too short for its transcript", message
     return "", ""
