@@ -333,6 +333,24 @@ def test_an_unknown_layout_is_named_with_the_nearest(files: tuple[str, ...], sai
     assert "\n" not in str(found)
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "wav.scp"])
+def test_a_list_in_utf16_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    lists = {"metadata.csv": "file_name,text\na.wav,a\n", "wav.scp": "u a.wav\n"}
+    (tmp_path / name).write_text(lists.get(name, '{"file_name": "a.wav", "text": "a"}\n'), encoding="utf-16")
+    put(tmp_path / "text", "u a")
+    assert any("the byte-order mark of UTF-16" in str(p) and p.fatal for p in examples(tmp_path)[1])
+
+
+def test_a_split_folder_inside_the_only_folder_is_read(tmp_path: Path) -> None:
+    for name in NAMES.values():
+        write(tmp_path / "corpus" / name / "a.wav")
+        put(tmp_path / "corpus" / name / "metadata.csv", "file_name,text", "a.wav,a")
+    (tmp_path / "lost+found").mkdir()
+    found, problems = examples(tmp_path)
+    assert not problems and [example.split for example in found] == list(SPLITS)
+
+
 def test_several_corpora_in_a_folder_are_named(tmp_path: Path) -> None:
     ljspeech(tmp_path / "a")
     ljspeech(tmp_path / "b")

@@ -173,6 +173,13 @@ def test_another_file_of_the_same_size_is_another(tmp_path):
     assert not set(before) & {row.stamp for row in found.rows(0)}
 
 
+def test_hidden_folders_are_ignored(tmp_path):
+    folder = made.shard_folder(tmp_path / "data", "speech", "tar", (3,))
+    (folder / ".cache").mkdir()
+    (folder / ".cache/download-0.tar.gz").touch()
+    assert len(shards.in_folder(str(folder), *WANTED["speech"], "train").files) == 1
+
+
 def test_a_file_of_no_split_is_named(tmp_path):
     folder = made.shard_folder(tmp_path / "data", "translation", "tar", (3,))
     (folder / "trane-0.tar").touch()

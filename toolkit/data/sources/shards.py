@@ -213,7 +213,7 @@ def _parquet(file: BinaryIO, start: int, wanted: Mapping[str, Sequence[str]]) ->
 def _named(
     record: dict[str, Any], labels: Mapping[str, Sequence[str]], wanted: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Return the names of a record's classes; what is wrong with a number without name if no other column has one."""
+    """Return the names of a record's classes; or what is wrong with a number, if no other column has the class."""
     numbers = {column: record[column] for column in labels if record[column] is not None}
     wrong = {c: f"{message} in {c}" for c, number in numbers.items() if (message := bad_label(number, labels[c]))}
     names = {c: None if c in wrong else labels[c][number] for c, number in numbers.items()}
@@ -377,7 +377,7 @@ def in_folder(path: str | None, wanted: Mapping[str, Sequence[str]], content: st
     root = Path(path or "").expanduser()
     if problem := unusable(root, "shards", LAYOUT):
         raise DataError(str(problem))
-    all_files = [file for file in sorted(root.rglob("*")) if file.is_file()]
+    all_files = [f for f in sorted(root.rglob("*")) if f.is_file() and "/." not in f"/{name_in(root, f)}"]
     if packed := [name_in(root, file) for file in all_files if PACKED.search(file.name)]:
         raise DataError(f"dataset.path={root}: found {packed[0]}, expected uncompressed shards; unpack it")
     files = [file for file in all_files if readable(file.name)]

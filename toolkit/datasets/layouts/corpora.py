@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from toolkit.datasets.layouts.layout import Items, Layout, Part, Source, split_i
 from toolkit.datasets.layouts.records import (
     Lookup,
     Record,
+    entries,
     files_below,
     identity_of,
     nfc,
@@ -89,8 +91,8 @@ def _read_chapter(source: Source, part: Part, file: Path, audio: dict[str, Path]
 
 def _table_parts(folder: Path) -> Sequence[Part]:
     parts = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".tsv", ".csv") and file.is_file() and not file.name.startswith("."):
+    for file in entries(folder):
+        if file.suffix in (".tsv", ".csv") and os.path.isfile(file):
             names = set() if file.name in METADATA or file.stem in UNUSED else set(tables.columns(file))
             if names & set(FILE_COLUMNS) and names & set(TEXT_COLUMNS):
                 parts.append(Part(file.stem, split_in(file.stem), file))
@@ -99,7 +101,7 @@ def _table_parts(folder: Path) -> Sequence[Part]:
 
 def _read_table(source: Source, part: Part) -> Items:
     folder = part.path.parent
-    folders = [folder / name for name in AUDIO_FOLDERS if (folder / name).is_dir()]
+    folders = [folder / name for name in AUDIO_FOLDERS if os.path.isdir(folder / name)]
     yield from read_list(source, part.path, part.split, [*folders, folder])
 
 
@@ -120,7 +122,7 @@ def _read_ljspeech(source: Source, part: Part) -> Items:
     if isinstance(lines, Problem):
         yield lines
         return
-    folders = [folder / name for name in ("wavs", "wav") if (folder / name).is_dir()]
+    folders = [folder / name for name in ("wavs", "wav") if os.path.isdir(folder / name)]
     lookup = Lookup(source.root, [*folders, folder], "the id")
     for number, line in enumerate(lines, 1):
         fields, at = line.split("|"), f"{where}, line {number}"
@@ -139,15 +141,15 @@ def _with_suffix(name: str, folders: Sequence[Path]) -> str:
     if Path(name).suffix.lower() in FORMATS:
         return name
     names = [name + suffix for suffix in FORMATS]
-    return next((other for other in names for folder in folders if (folder / other).is_file()), names[0])
+    return next((other for other in names for folder in folders if os.path.isfile(folder / other)), names[0])
 
 
 # --- NeMo ------------------------------------------------------------------------------------------------------------
 
 
 def _nemo_parts(folder: Path) -> Sequence[Part]:
-    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".json", ".jsonl", ".ndjson")]
-    manifests = [file for file in files if not file.name.startswith(".") and "audio_filepath" in _first_object(file)]
+    files = [file for file in entries(folder) if file.suffix in (".json", ".jsonl", ".ndjson")]
+    manifests = [file for file in files if "audio_filepath" in _first_object(file)]
     return [Part(file.stem, split_in(file.stem), file) for file in manifests if file.name not in METADATA]
 
 

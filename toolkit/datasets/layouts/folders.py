@@ -27,7 +27,7 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.tsv")
 
 def metadata_in(folder: Path) -> list[Path]:
     """List the files with metadata in a folder."""
-    return [folder / name for name in METADATA if (folder / name).exists()]
+    return [folder / name for name in METADATA if os.path.exists(folder / name)]
 
 
 def record_of(where: str, fields: dict[str, Any], split: str, text_column: str | None) -> Record | Problem:
@@ -124,7 +124,7 @@ def _read_pairs(source: Source, part: Part) -> Items:
         text = texts.get(stem)
         if kind:
             yield Problem(kind, ascii(where), message)
-        elif not path.exists():
+        elif not os.path.exists(path):
             yield Problem("missing file", where, f"it is a link to {os.readlink(path)!r}, which does not exist")
         elif text is None:
             yield Problem("missing transcript", where, f"found no {path.stem}.txt beside it")

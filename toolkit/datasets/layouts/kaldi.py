@@ -6,6 +6,7 @@ A command in ``wav.scp`` is never run.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,14 +30,14 @@ def _parts(root: Path) -> Sequence[Part]:
 
 
 def _is_set(folder: Path) -> bool:
-    return (folder / "wav.scp").is_file() and (folder / "text").is_file()
+    return all(os.path.isfile(folder / name) for name in ("wav.scp", "text"))
 
 
 def _read(source: Source, part: Part) -> Items:
     entries: dict[str, dict[str, Entry]] = {}
     for name in ("wav.scp", "text", "segments"):
         entries[name] = {}
-        if name != "segments" or (part.path / name).is_file():
+        if name != "segments" or os.path.isfile(part.path / name):
             yield from _fill(entries[name], source.root, part.path / name)
     recordings, texts = entries["wav.scp"], entries["text"]
     pieces: dict[str, Piece] = {name: (name, None, None) for name in recordings}

@@ -18,7 +18,7 @@ from toolkit.data.sources.folder import ALIASES
 from toolkit.data.sources.lines import read_lines
 from toolkit.datasets.layouts.layout import split_in
 from toolkit.datasets.layouts.records import on_disk
-from toolkit.datasets.layouts.tables import DELIMITERS, delimited, first_line, json_lines, utf16
+from toolkit.datasets.layouts.tables import DELIMITERS, delimited, first_line, json_lines, unreadable
 
 FILES = ("file_name", "image", "file", "filename", "path", "filepath", "image_path", "image_id", "imageid", "id")
 # the last is Kaggle's for ImageNet: its first word is the class, and boxes follow
@@ -96,12 +96,8 @@ def form_of(file: Path) -> Form:
 
 def read_list(file: Path, where: str) -> Iterator[Entry | Problem]:
     """Yield the entries of a list that has files and labels, and the problems with its lines."""
-    try:
-        problem = utf16(file, where)
-    except OSError as error:
-        problem = Problem("unreadable file", where, f"{error.strerror}, expected a readable file", fatal=True)
     form = form_of(file)
-    if problem:
+    if problem := unreadable(file, where):
         yield problem
     elif not form.complete:
         columns = ", ".join(name for name in form.columns if name)[:200] or "an empty file"

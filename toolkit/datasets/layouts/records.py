@@ -114,6 +114,7 @@ class Lookup:
         looked = ""
         if len(self.folders) > 1 and not PurePosixPath(name).is_absolute():
             looked = f" in {' or '.join(name_in(self.root, folder) for folder in self.folders)}"
+            looked += "; set dataset.path to the folder in which this path begins" if self.anywhere else ""
         return f"found no file {name!r}{looked}" + (f"; did you mean {others[0]!r}?" if others else "")
 
 
@@ -147,13 +148,21 @@ def files_below(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent) / name
-            if not name.startswith(".") and (path.is_file() or path.is_symlink()):
+            if not name.startswith(".") and (os.path.isfile(path) or os.path.islink(path)):
                 yield path
+
+
+def entries(folder: Path) -> list[Path]:
+    """List what is in a folder and not hidden; nothing if the folder cannot be read, such as lost+found."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
 
 
 def subfolders(folder: Path) -> list[Path]:
     """List the folders in a folder that are not hidden."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in entries(folder) if os.path.isdir(path)]
 
 
 def is_document(path: Path) -> bool:
@@ -163,8 +172,7 @@ def is_document(path: Path) -> bool:
 
 def recordings_in(folder: Path) -> dict[str, Path]:
     """Return the audio files of a folder by their names without suffix, in NFC."""
-    files = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in FORMATS)
-    return {nfc(path.stem): path for path in files if not path.name.startswith(".")}
+    return {nfc(path.stem): path for path in entries(folder) if path.suffix.lower() in FORMATS}
 
 
 def nfc(text: str) -> str:

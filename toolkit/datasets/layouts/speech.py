@@ -17,6 +17,7 @@ from toolkit.datasets.layouts.records import files_below, is_document, subfolder
 # Layouts that a folder may have, tried in this order
 LISTS = (corpora.LJSPEECH, folders.METADATA_LAYOUT, kaldi.KALDI, corpora.TABLES, corpora.NEMO)
 LAYOUTS = (*LISTS, folders.SPLITS_LAYOUT, corpora.LIBRISPEECH, folders.PAIRS_LAYOUT)
+INSIDE = (*LISTS, folders.SPLITS_LAYOUT)  # of the folder that an archive is unpacked to
 SIGNED = (kaldi.KALDI, corpora.LIBRISPEECH, corpora.LJSPEECH, corpora.TABLES, corpora.NEMO, folders.METADATA_LAYOUT)
 SHOWN = 3  # names in a message
 
@@ -31,7 +32,7 @@ def detect(root: Path) -> tuple[Layout, Sequence[Part]] | Problem:
             return layout, parts
     inside: dict[Path, tuple[Layout, Sequence[Part]]] = {}
     for base in subfolders(root):
-        known = ((layout, parts) for layout in LISTS if (parts := layout.parts(base)))
+        known = ((layout, parts) for layout in INSIDE if (parts := layout.parts(base)))
         if layout_of_base := next(known, None):
             inside[base] = layout_of_base
     if len(inside) == 1:

@@ -50,7 +50,7 @@ def delimited(file: Path, where: str, expected: str) -> Iterator[Row | Problem]:
         expected: names of the columns, for the message that there is no header.
     """
     separator = delimiter(first_line(file))
-    if problem := utf16(file, where):
+    if problem := unreadable(file, where):
         yield problem
         return
     # Undecodable bytes become surrogates, so that they are reported with their line.
@@ -98,7 +98,7 @@ def json_lines(file: Path, where: str) -> Iterator[Row | Problem]:
         file: to read.
         where: its name in messages.
     """
-    if problem := utf16(file, where):
+    if problem := unreadable(file, where):
         yield problem
         return
     with file.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
@@ -120,11 +120,14 @@ def json_lines(file: Path, where: str) -> Iterator[Row | Problem]:
                 yield Problem("bad line", at, f"found a JSON {type(fields).__name__}, expected an object {{...}}")
 
 
-def utf16(file: Path, where: str) -> Problem | None:
-    """Return the problem with a file in UTF-16; None for another one."""
-    with file.open("rb") as stream:
-        if stream.read(2) not in (b"\xff\xfe", b"\xfe\xff"):
-            return None
+def unreadable(file: Path, where: str) -> Problem | None:
+    """Return the problem with a file that cannot be read or is in UTF-16; None for another one."""
+    try:
+        with file.open("rb") as stream:
+            if stream.read(2) not in (b"\xff\xfe", b"\xfe\xff"):
+                return None
+    except OSError as error:
+        return Problem("unreadable file", where, f"{error.strerror}, expected a readable file", fatal=True)
     message = "it begins with the byte-order mark of UTF-16; save the file as UTF-8"
     return Problem("not UTF-8", where, message, fatal=True)
 
