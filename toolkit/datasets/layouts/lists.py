@@ -96,12 +96,8 @@ def form_of(file: Path) -> Form:
 
 def read_list(file: Path, where: str) -> Iterator[Entry | Problem]:
     """Yield the entries of a list that has files and labels, and the problems with its lines."""
-    try:
-        problem = unreadable(file, where)
-    except OSError as error:
-        problem = Problem("unreadable file", where, f"{error.strerror}, expected a readable file", fatal=True)
     form = form_of(file)
-    if problem:
+    if problem := unreadable(file, where):
         yield problem
     elif not form.complete:
         columns = ", ".join(name for name in form.columns if name)[:200] or "an empty file"
