@@ -56,7 +56,7 @@ def librispeech(root: Path) -> None:
 
 def common_voice(root: Path) -> None:
     for split, name in NAMES.items():
-        rows = [f'x\t{split}_{i}.mp3\t{text} "\t2' for i, text in enumerate(TEXTS[split])]
+        rows = [f'x\t{split}_{i}.mp3\t"{text}\t2' for i, text in enumerate(TEXTS[split])]
         put(root / f"{name}.tsv", "client_id\tpath\tsentence\tup_votes", *rows)
         for i, text in enumerate(TEXTS[split]):
             path = root / "clips" / f"{split}_{i}.mp3"
@@ -128,7 +128,7 @@ def test_a_layout_is_read_in_one_override(layout: str, tmp_path: Path) -> None:
     noise(tmp_path / "data")
     corpus = prepare(AudioFolder(path=str(tmp_path / "data")), tmp_path / "cache")  # type: ignore[call-arg]
     assert sizes(corpus) == (4, 2, 2)
-    endings = {"LibriSpeech": str.upper, "Common Voice": lambda text: f'{text} "'}
+    endings = {"LibriSpeech": str.upper, "Common Voice": lambda text: f'"{text}'}
     expected = [endings.get(layout, str)(text) for text in TEXTS["train"]]
     assert list(corpus.splits["train"].references) == expected
 

@@ -14,10 +14,17 @@ from toolkit.datasets.layouts import corpora, folders, kaldi
 from toolkit.datasets.layouts.layout import Layout, Part
 from toolkit.datasets.layouts.records import files_below, is_document, subfolders
 
-# Layouts that a folder may have, tried in this order
-LISTS = (corpora.LJSPEECH, folders.METADATA_LAYOUT, kaldi.KALDI, corpora.TABLES, corpora.NEMO)
-LAYOUTS = (*LISTS, folders.SPLITS_LAYOUT, corpora.LIBRISPEECH, folders.PAIRS_LAYOUT)
-INSIDE = (*LISTS, folders.SPLITS_LAYOUT)  # of the folder that an archive is unpacked to
+# Layouts that a folder may have, or the only folder in it that an archive is unpacked to; tried in this order
+LISTS = (
+    corpora.LJSPEECH,
+    folders.METADATA_LAYOUT,
+    folders.SPLITS_LAYOUT,
+    kaldi.KALDI,
+    corpora.TABLES,
+    corpora.NEMO,
+)
+LAYOUTS = (*LISTS, corpora.LIBRISPEECH, folders.PAIRS_LAYOUT)
+# Layouts that are recognised by the names of files, the most distinct first
 SIGNED = (kaldi.KALDI, corpora.LIBRISPEECH, corpora.LJSPEECH, corpora.TABLES, corpora.NEMO, folders.METADATA_LAYOUT)
 SHOWN = 3  # names in a message
 
@@ -32,7 +39,7 @@ def detect(root: Path) -> tuple[Layout, Sequence[Part]] | Problem:
             return layout, parts
     inside: dict[Path, tuple[Layout, Sequence[Part]]] = {}
     for base in subfolders(root):
-        known = ((layout, parts) for layout in INSIDE if (parts := layout.parts(base)))
+        known = ((layout, parts) for layout in LISTS if (parts := layout.parts(base)))
         if layout_of_base := next(known, None):
             inside[base] = layout_of_base
     if len(inside) == 1:
