@@ -86,9 +86,9 @@ def test_a_list_that_cannot_be_read_is_one_line(
 
 
 def test_many_inputs_are_answered_as_they_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "list").write_text("".join(f"{number}.wav\n" for number in range(300_000)))
+    (tmp_path / "list").write_text("".join(f"{number}.wav\n" for number in range(50_000)))
     assert main(["run", "--from", str(tmp_path / "list")]) == 0
-    assert capsys.readouterr().out.endswith("299999.wav\t2\n")
+    assert capsys.readouterr().out.endswith("49999.wav\t4\n")
 
 
 def test_an_answer_is_one_line_whatever_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
