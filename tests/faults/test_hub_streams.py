@@ -54,6 +54,7 @@ def begin(dataset: str, hub: Hub, work: Path, folder: Path) -> subprocess.Popen[
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)  # four processes that each import a framework
 @pytest.mark.parametrize("dataset", RUNS)
 def test_a_killed_stream_of_the_hub_ends_equal_to_an_undisturbed_one(dataset: str, hub: Hub, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
