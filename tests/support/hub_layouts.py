@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from tests.support import bad_input, bad_pictures
+from tests.support import bad_input, bad_pictures, made
 from tests.support.hub import STRING, Rows
 from tests.support.hub_server import PARQUET, Repository
 
@@ -246,3 +247,40 @@ def repositories() -> dict[str, Repository]:
             "fashion_mnist", "fashion_mnist", "image", {"label": mnist.CLOTHING}, two
         ),
     }
+
+
+SHAPES = ["lying", "standing", "board"]  # classes of made images
+LEARNABLE: dict[str, tuple[str, str, dict[str, Any]]] = {  # id -> domain, configuration, features
+    "openslr/librispeech_asr": ("speech", "clean", {"audio": AUDIO, "text": STRING, "id": STRING}),
+    "wmt/wmt14": ("translation", "de-en", {"translation": {"_type": "Translation", "languages": ["de", "en"]}}),
+    "ILSVRC/imagenet-1k": ("images", "default", {"image": IMAGE, "label": classes(SHAPES)}),
+}
+
+
+def learnable_row(domain: str, record: made.Record, name: str) -> dict[str, Any]:
+    """Return a made record as the real repository of its domain has it."""
+    if domain == "speech":
+        return {"audio": {"bytes": record["wav"], "path": f"{name}.wav"}, "text": record["txt"], "id": name}
+    if domain == "translation":
+        return {"translation": record}
+    return {"image": {"bytes": record["png"], "path": None}, "label": SHAPES.index(str(record["cls"]))}
+
+
+def learnable() -> dict[str, Repository]:
+    """Return a repository of each domain whose few training shards, of different sizes, can be learned."""
+    repositories = {}
+    for id, (domain, config, features) in LEARNABLE.items():
+        files: dict[str, bytes] = {}
+        folder = {"images": "data"}.get(domain, config)
+        splits = {"train.100" if domain == "speech" else "train": (7, 5, 9, 4), "validation": (6,), "test": (6,)}
+        for number, (split, sizes) in enumerate(splits.items()):
+            records = iter(made.records(domain, sum(sizes), number))
+            shards = [
+                [learnable_row(domain, record, f"{split}-{i}-{j}") for j, record in enumerate(islice(records, size))]
+                for i, size in enumerate(sizes)
+            ]
+            files |= sharded(folder, split, [parquet(rows, features) for rows in shards])
+        patterns = {split: f"{folder}/{split}-*" for split in splits}
+        main = {"README.md": card({config: patterns}), **files}
+        repositories[id] = Repository({"main": main}, gated=domain == "images")
+    return repositories

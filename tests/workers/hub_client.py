@@ -60,10 +60,10 @@ def main() -> None:
     for line in sys.stdin:
         waits.clear()
         try:
-            found = answer(json.loads(line))
+            reply = answer(json.loads(line))
         except Exception as error:
-            found = {"error": str(error), "kind": type(error).__name__}
-        print(json.dumps(found | {"waited": sum(waits)}), file=channel, flush=True)
+            reply = {"error": str(error), "kind": type(error).__name__}
+        print(json.dumps(reply | {"waited": sum(waits)}), file=channel, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 Origin: https://github.com/Jakobovski/free-spoken-digit-dataset. Licence: CC BY-SA 4.0 (Zohar Jackson and the
 contributors). 3,000 recordings, 0.36 h. The official rule: takes 0 to 4 of each digit and speaker are the test set, 5
 to 49 the training set. ``validation`` is carved from the latter: takes 5 to 9. That makes 2,400 / 300 / 300.
+
+Without a path, ``mteb/free-spoken-digit-dataset`` is read from the hub, which is untested: its layout (columns audio
+and label, names of the files as in the checkout, which the official rule needs) could not be verified.
 """
 
 from __future__ import annotations

@@ -248,8 +248,8 @@ def _reason(error: Exception, source: str, name: str | None, revision: str | Non
     if isinstance(error, DatasetNotFoundError) and revision:
         return f"found no revision {revision}, expected a branch, a tag or a commit in dataset.revision"
     if isinstance(error, DataFilesNotFoundError | EmptyDatasetError):
-        found = f"found no data files of the configuration {name or 'default'}"
-        return f"{found} at {revision or 'the main branch'}; check the names"
+        where = f"{name or 'default'} at {revision or 'the main branch'}"
+        return f"found no data files of the configuration {where}; check the names"
     if "scripts are no longer supported" in str(error):
         return f"found a loading script, which is not run; set dataset.revision={EXPORT}, the hub's export to Parquet"
     failure = str(error).rpartition("Hub either: ")[2].partition(". ")[0] if "Hub either: " in str(error) else ""
