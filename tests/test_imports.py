@@ -209,7 +209,6 @@ def test_an_import_that_points_up_is_found(tmp_path, monkeypatch, name, line, pa
 # --- lookups by name -------------------------------------------------------------------------------------------------
 
 FOREIGN_OBJECTS = {  # attributes of dataclass fields, and of objects that are not the toolkit's
-    ("cli/run.py", "name"),
     ("config/compose.py", "'shuffle'"),
     ("config/schema.py", "'__name__'"),
     ("config/schema.py", "f.name"),

@@ -15,7 +15,7 @@ from typing import Protocol
 from toolkit import cli
 from toolkit.config.build import load_module
 
-SHARED = ("guard",)  # modules of toolkit/cli that are no verb
+SHARED = ("check", "flags", "guard")  # modules of toolkit/cli that are no verb
 USAGE = """\
 usage: toolkit VERB [ARGUMENT ...]
        python -m toolkit VERB [ARGUMENT ...]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from toolkit import __version__
+from toolkit.cli import flags
+from toolkit.cli.flags import Flags
 from toolkit.cli.guard import guarded
 from toolkit.config.paths import CONF, RECIPES
 from toolkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
 
 SUMMARY = "train a recipe and evaluate it"
 USAGE = """\
@@ -52,11 +61,6 @@ examples
   python -m toolkit.run recipe=asr backend=torch,tf optimizer.lr=1e-3,3e-3 -m
   python -m toolkit.run resume=outputs/asr/torch/2030-01-01_12-00-00 trainer.max_steps=8000
 """
-REFUSED = {  # flags of Hydra that this program refuses -> reason
-    "experimental_rerun": "--experimental-rerun is not supported, because it reads a pickle; use resume=RUN_FOLDER",
-    "config_path": "--config-path is not supported; use --config-dir for groups and recipes of your own",
-    "config_name": "--config-name is not supported; use recipe=NAME",
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -86,25 +90,16 @@ def _headline(file: Path) -> str:
 
 
 def _dispatch(argv: Sequence[str]) -> int:
-    from hydra._internal.utils import get_args_parser
-
-    args = get_args_parser().parse_intermixed_args(argv)
-    refused = [why for name, why in REFUSED.items() if getattr(args, name) is not None]
-    if refused:
-        raise ConfigError(refused)
+    given = flags.parse(argv)
+    if "--version" in given.values:
+        print(f"toolkit {__version__}")
+        return 0
     from toolkit.config import compose, schema
 
-    folders = [Path(args.config_dir)] if args.config_dir else []
-    overrides = list(args.overrides)
-    if args.info or args.hydra_help or args.shell_completion:
-        compose.prepare(overrides, folders)
-        return _hydra(argv)
-    if args.cfg:
-        schema.check_shown(overrides, folders)
-        flags = ["--resolve"] if args.resolve else []
-        flags += ["--package", args.package] if args.package else []
-        return _hydra([*overrides, "--cfg", args.cfg, *flags])
-    if args.multirun or compose.swept(overrides):
+    overrides, folders = given.overrides, given.folders
+    if set(flags.SHOWING) & given.values.keys():
+        return _show(given)
+    if "--multirun" in given.values or compose.swept(overrides):
         from toolkit.sweeps import driver
 
         return driver.run(overrides, folders)
@@ -120,15 +115,45 @@ def _dispatch(argv: Sequence[str]) -> int:
     return start(run, overrides, folders)
 
 
-def _hydra(argv: Sequence[str]) -> int:
-    """Call Hydra's own main with ``argv``, for flags that end before a task would run."""
-    import hydra
+def _show(given: Flags) -> int:
+    """Print what a flag such as ``--cfg`` asks Hydra for."""
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
-    def task(config: object) -> None: ...
+    from toolkit.config import compose, schema
 
-    sys.argv = [sys.argv[0], *argv]
+    if "--cfg" in given.values or given.values.get("--info", "plugins") != "plugins":
+        schema.check_shown(given.overrides, given.folders)
+    else:
+        compose.prepare(given.overrides, given.folders)
+    # Hydra's log prints a traceback when the reader has ended, and its errors end the process with 1
+    output, errors = io.StringIO(), io.StringIO()
     try:
-        hydra.main(version_base="1.3", config_path=None, config_name="config")(task)()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            _ask(Hydra.create_main_hydra2("run", create_config_search_path(None)), given)
+    except SystemExit:
+        raise ConfigError(errors.getvalue().strip().partition("\n")[0]) from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(compose.one_line(error)) from error
+    finally:
+        GlobalHydra.instance().clear()
+    print(output.getvalue(), end="")
     return 0
+
+
+def _ask(hydra: Hydra, given: Flags) -> None:
+    """Call the function of Hydra that a flag stands for."""
+    from hydra._internal.utils import get_args_parser
+
+    values = given.values
+    if "--cfg" in values:
+        hydra.show_cfg("config", given.overrides, values["--cfg"], values.get("--package"), "--resolve" in values)
+    elif "--info" in values:
+        hydra.show_info(values["--info"], "config", given.overrides)
+    elif "--shell-completion" in values:
+        hydra.shell_completion("config", given.overrides)
+    else:
+        hydra.hydra_help(None, get_args_parser(), argparse.Namespace(overrides=[]))

@@ -170,9 +170,13 @@ def _run(composed: Composed, found: list[str], complete: bool) -> Run | None:
     names = [*Run.__dataclass_fields__, *OF_A_SWEEP]
     found += [unknown(str(key), names, composed.origins.get(str(key))) for key in composed.config.keys() - set(names)]
     values = _values(composed, Run, found, complete)
-    if composed.config.get("allow") and list(composed.config["allow"]) != list(composed.allow):
+    allow = composed.config.get("allow")
+    if isinstance(allow, list) and allow and list(map(str, allow)) != list(composed.allow):
         origin = composed.origins.get("allow", "the config")
-        found.append(f"allow: found in {origin}, expected on the command line only; set allow=[...] there")
+        if origin == "the command line":
+            found.append("allow: found a change to a part of it, expected the whole list, allow=[...]")
+        else:
+            found.append(f"allow: found in {origin}, expected on the command line only; set allow=[...] there")
     if found or values is None or composed.absent:
         return None
     run = Run(**values | {"allow": composed.allow})
