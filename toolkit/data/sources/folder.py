@@ -68,7 +68,8 @@ def cut(
 ) -> Iterator[Any]:
     """Move groups of the training split to validation and test, ordered by a hash of seed and the group's key.
 
-    A group that has something which train would lack without it, such as a rare character, stays in train.
+    A group that has something which train would lack without it, such as a rare character, stays in train, unless a
+    split would be empty then.
 
     Args:
         examples: of all splits, dataclasses with ``id`` and ``split``.
@@ -85,10 +86,12 @@ def cut(
     needs = {key: {item for example in group for item in needed(example)} for key, group in groups.items()}
     fractions = {"test": test, "validation": validation}
     fixed: set[str] = set()
-    moved = _moved(keys, groups, fractions, fixed)
+    moved = free = _moved(keys, groups, fractions, fixed)
     while lacking := _lacking(needs, moved):
         fixed |= lacking
         moved = _moved(keys, groups, fractions, fixed)
+    if set(moved.values()) != set(free.values()):  # so few groups that each has something of its own
+        moved = free
     for split, fraction in fractions.items():
         if fraction and groups and split not in moved.values():
             yield Problem("no split", split, too_large, fatal=split == "test")

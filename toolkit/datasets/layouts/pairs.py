@@ -164,8 +164,9 @@ def _one_layout(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
 
 def _exactly_named(parts: Sequence[Part]) -> list[Part]:
     """Leave out files such as ``vocab-train.src`` if there are ones named ``train`` and no more."""
-    exact = {split_of(part.name) for part in parts if _is_exact(part.name)} - {"test"}  # of tests, the user chooses
-    return [part for part in parts if _is_exact(part.name) or split_of(part.name) not in exact]
+    if not any(_is_exact(part.name) for part in parts if split_of(part.name) == "train"):
+        return list(parts)
+    return [part for part in parts if _is_exact(part.name) or split_of(part.name) != "train"]
 
 
 def _is_exact(name: str) -> bool:
