@@ -112,7 +112,7 @@ def _images(path: str | None, repository: str, layout: Layout, cache: Path) -> I
     if path is None:
         yield from _from_hub(repository, layout, cache)
         return
-    root = Path(path).expanduser()
+    root = Path(path)
     if root.is_file():
         root = _unpack(root, cache)
     readers: tuple[tuple[str, Callable[[Path, Layout], tuple[np.ndarray, Callable[[int], np.ndarray]]]], ...] = (

@@ -374,7 +374,7 @@ def in_folder(path: str | None, wanted: Mapping[str, Sequence[str]], content: st
     Raises:
         DataError: there is no such folder, it has no shard, or a shard belongs to no known split.
     """
-    root = Path(path or "").expanduser()
+    root = Path(path or "")
     if problem := unusable(root, "shards", LAYOUT):
         raise DataError(str(problem))
     all_files = [file for file in sorted(root.rglob("*")) if file.is_file()]
