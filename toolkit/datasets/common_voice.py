@@ -47,4 +47,4 @@ class CommonVoice(SpeechDataset):
         return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
     def _part(self, split: str) -> tuple[str, str, str, None]:
-        return self.path or self.repository, self.language, split, None
+        return hub.located(self.path, self.repository), self.language, split, None

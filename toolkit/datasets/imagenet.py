@@ -60,4 +60,4 @@ class ImageNet(ImageDataset):
         return labelled_image(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
     def _part(self, split: str) -> tuple[str, None, str, None]:
-        return self.path or self.repository, None, "validation" if split == "test" else "train", None
+        return hub.located(self.path, self.repository), None, "validation" if split == "test" else "train", None

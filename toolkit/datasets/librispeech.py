@@ -47,4 +47,4 @@ class LibriSpeech(SpeechDataset):
 
     def _part(self, split: str) -> tuple[str, str, str, None]:
         name = {"train": self.train, "validation": self.validation, "test": self.test}[split]
-        return self.path or self.repository, self.subset, name, None
+        return hub.located(self.path, self.repository), self.subset, name, None

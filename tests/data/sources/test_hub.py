@@ -15,6 +15,7 @@ from tests.support import hub
 from tests.support.corpora import prepare
 from tests.support.pair_runs import GOOD, nested
 from toolkit.data.example import SPLITS, File
+from toolkit.data.sources import hub as hub_source
 from toolkit.datasets import common_voice, imagenet, librispeech, parallel_hub, speech_commands
 from toolkit.errors import DataError
 
@@ -117,3 +118,17 @@ def test_an_unreachable_hub_and_missing_columns_are_clear(tmp_path: Path, monkey
         DataError, match=r"openslr/librispeech_asr clean train.100: .*Couldn't reach the Hub.*dataset.path"
     ):
         prepare(librispeech.LibriSpeech(), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "kind", [speech_commands.SpeechCommands, librispeech.LibriSpeech, common_voice.CommonVoice, imagenet.ImageNet]
+)
+def test_a_path_where_nothing_is_is_not_looked_up_on_the_hub(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_source, "load", None)  # nor is the library asked
+    monkeypatch.chdir(tmp_path)
+    dataset = kind(path="my/copy")
+    message = f"dataset.path=my/copy: found nothing at {tmp_path}/my/copy, expected a local copy of "
+    for read in (lambda: list(dataset.examples(tmp_path, None)), lambda: dataset.shards("train", tmp_path)):
+        with pytest.raises(DataError) as caught:
+            read()
+        assert caught.value.problems[0].startswith(message) and len(caught.value.problems) == 1
