@@ -22,7 +22,7 @@ MODULES = {
     "pillow-heif": "pillow_heif",
     "whisper-normalizer": "whisper_normalizer",
 }
-HYDRA = {"cli/run.py", "config/build.py", "config/source.py", "config/compose.py"}
+HYDRA = {"cli/run.py", "config/build.py", "config/source.py", "config/compose.py", "config/overrides.py"}
 FRAMEWORK = {
     "torch": {"torch", "torchaudio", "torchvision", "lightning", "transformers"},
     "tf": {"tensorflow", "tensorflow_text", "keras", "keras_hub"},
@@ -134,7 +134,10 @@ RANKS = {
         for name in ("features", "tokenizers", "datasets", "encoders", "models", "tasks", "optimizers", "schedules")
     },
     "toolkit.training": 4,
-    **{f"toolkit.{name}": 5 for name in ("runs", "config.source", "config.compose", "config.schema")},
+    **{
+        f"toolkit.{name}": 5
+        for name in ("runs", "config.source", "config.overrides", "config.compose", "config.schema")
+    },
     **{f"toolkit.{name}": 6 for name in ("inference", "certify", "sweeps", "compare", "reports")},
     **{f"toolkit.{name}": 7 for name in ("cli", "run", "__main__")},
 }

@@ -193,7 +193,7 @@ def test_every_problem_is_reported_at_once():
         ("model.dim=1e2", "model.dim: found 100.0, expected an integer"),
         ("model.native_dropout=1", "model.native_dropout: found 1, expected true or false"),
         ("model.native_dropout='yes'", "model.native_dropout: found 'yes', expected true or false"),
-        ("run_dir=1.5", "run_dir: found 1.5, expected text"),
+        ("run_dir=null", "run_dir: found null, expected text"),
         ("optimizer.betas=[0.5]", "optimizer.betas: found [0.5], expected a list of 2 values (a number, a number)"),
         ("optimizer.betas=[a,0.5]", "optimizer.betas.0: found 'a', expected a number"),
         ("optimizer.betas=[0.5,2]", "optimizer.betas: found 2.0, expected less than 1"),

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import io
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from toolkit.cli.guard import guarded
+from toolkit.config.paths import expand
 from toolkit.data.sources.lines import stream_lines
 from toolkit.errors import ConfigError
 
@@ -140,7 +140,7 @@ def _lines(name: str) -> Iterator[str]:
     if name == "-":
         return stream_lines(sys.stdin.buffer, "standard input")
     try:
-        return stream_lines(open(os.path.expanduser(name), "rb"), name)  # closed with the process
+        return stream_lines(open(expand(name), "rb"), name)  # closed with the process
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"--from {name}: {reason}, expected a file with an input on each line") from None

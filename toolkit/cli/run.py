@@ -103,6 +103,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         from toolkit.sweeps import driver
 
         return driver.run(overrides, folders)
+    from toolkit.runs.place import claimed
     from toolkit.runs.start import start
     from toolkit.training import processes
 
@@ -112,7 +113,9 @@ def _dispatch(argv: Sequence[str]) -> int:
         from toolkit.cli import check
 
         return check.describe(run, overrides)
-    return start(run, overrides, folders)
+    with claimed(run, overrides) as claim:
+        claim.code = start(claim.run, overrides, folders)
+    return claim.code
 
 
 def _show(given: Flags) -> int:

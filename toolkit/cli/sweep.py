@@ -7,6 +7,7 @@ from pathlib import Path
 
 from toolkit.cli import run
 from toolkit.cli.guard import guarded
+from toolkit.config.paths import expand
 from toolkit.errors import ConfigError
 
 SUMMARY = "run a sweep, or show the table of one"
@@ -33,8 +34,8 @@ def main(argv: Sequence[str]) -> int:
     if not argv or {"-h", "--help"} & set(argv):
         print(USAGE.rstrip())
         return 0
-    if len(argv) == 1 and ("=" not in argv[0] or Path(argv[0]).is_dir()):
-        return guarded(lambda: show(Path(argv[0])))
+    if len(argv) == 1 and ("=" not in argv[0] or Path(expand(argv[0])).is_dir()):
+        return guarded(lambda: show(Path(expand(argv[0]))))
     return run.main(argv if {"-m", "--multirun"} & set(argv) else [*argv, "-m"])
 
 

@@ -14,7 +14,6 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
@@ -23,7 +22,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from toolkit.config import source
+from toolkit.config import paths, source
+from toolkit.config.overrides import literal, one_path, parse
 from toolkit.config.source import (
     GROUPS,
     NOTHING,
@@ -137,7 +137,7 @@ def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list
     ``int(interval(1,8))`` are Hydra's own forms.
     """
     fixed, found = [], []
-    for override in _parse(arguments, problems):
+    for override in parse(arguments, problems):
         line = str(override.input_line)
         if re.match(r"hydra([./]|$)", override.key_or_group):
             problems.append(
@@ -145,6 +145,8 @@ def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list
             )
         elif not override.is_sweep_override():
             fixed.append(line)
+        elif problem := one_path(override):
+            problems.append(problem)
         elif (axis := _axis(override)) is None:
             problems.append(f"{line}: expected values a,b,c or choice, range or interval, not shuffled")
         else:
@@ -168,22 +170,6 @@ def _axis(override: Override) -> Axis | None:
     return None
 
 
-def _parse(arguments: Sequence[str], problems: list[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    parsed = []
-    for argument in arguments:
-        try:
-            override = parser.parse_override(argument)
-        except HydraException as error:
-            problems.append(f"{argument}: not an override, expected KEY=VALUE ({one_line(error)})")
-            continue
-        if override.key_or_group:
-            parsed.append(override)
-        else:
-            problems.append(f"{argument}: not an override, expected KEY=VALUE")
-    return parsed
-
-
 def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[list[Override], list[str]]:
     """Register the toolkit's files with Hydra, for these arguments.
 
@@ -192,9 +178,9 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
     """
     version.setbase("1.3")
     problems: list[str] = []
-    overrides = _parse(arguments, problems)
+    overrides = parse(arguments, problems)
     single = {o.key_or_group: o.value() for o in overrides if not o.is_sweep_override() and not o.is_delete()}
-    source.request = Request(folders=tuple(Path(folder).resolve() for folder in folders))
+    source.request = Request(folders=tuple(Path(paths.expand(str(folder))).resolve() for folder in folders))
     source.origins.clear()
     read.cache_clear()
     problems += [f"--config-dir {folder}: no such folder" for folder in source.request.folders if not folder.is_dir()]
@@ -208,15 +194,16 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
     if single.get("resume") == "auto" and "run_dir" not in single:
         problems.append("resume=auto: found no run_dir; set run_dir=FOLDER, the run to resume or to start")
     for key in ("evaluate", "resume"):
-        if single.get(key) not in (None, "auto"):
+        if single.get(key) not in (None, "auto", ""):
             source.request.earlier = True
+            folder = paths.expand(str(single[key]))
             try:
-                base, source.request.base_file = earlier(Path(str(single[key])), f"{key}: ")
+                base, source.request.base_file = earlier(Path(folder), f"{key}: ")
             except ConfigError as error:
                 problems += error.problems
             else:
                 source.request.base = None if "recipe" in single else base
-                source.request.run_dir = str(single[key]) if key == "resume" else None
+                source.request.run_dir = folder if key == "resume" else None
     Plugins.instance().register(Source)
     Plugins.instance().register(SearchPath)
     setup_globals()
@@ -253,9 +240,9 @@ def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     overrides, problems = prepare(arguments, folders)
     for override in list(overrides):
         if override.is_sweep_override():
-            problems.append(
-                f"{override.input_line}: several values; add -m for one run per value, or write a list [a,b]"
-            )
+            form = literal(str(override.input_line))
+            other = f"for one path with a comma, write {form}" if form else "write a list [a,b]"
+            problems.append(f"{override.input_line}: several values; add -m for one run per value, or {other}")
             overrides.remove(override)
     choices, hydras, values = _sorted(overrides, problems)
     picked, absent = _pick(choices, problems)

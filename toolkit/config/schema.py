@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
-from toolkit.config import build, contracts, process
+from toolkit.config import build, contracts, paths, process
 from toolkit.config.compose import HEADLINE, Composed, compose, unknown
 from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
 from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
@@ -258,6 +258,15 @@ class _Reader:
                 self.found.append(f"{path}: not given ({expected}{field.metadata['doc']}); set {path}=...")
             return _BAD
         made = self.value(path, value, hint)
+        if path in paths.FIELDS and isinstance(made, str):
+            if not made:
+                self.found.append(f"{path}: found an empty path, expected a folder; leave {path} out for the default")
+                return _BAD
+            made = paths.expand(made)
+            if made.startswith("~"):
+                self.found.append(f"{path}: found {made!r}, expected the name of a user after ~, or './{made}'")
+                return _BAD
+            return made
         if made is not _BAD and "." not in path:
             self.found += [f"{path}: {line}" for line in out_of_bounds(made, field.metadata)]
         return made

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.config.paths import expand
 from toolkit.data.columns.column import Column, Columns
 from toolkit.data.example import SPLITS, Example, File
 from toolkit.data.problems import LISTED, Problem, Report, bad_name, empty_splits, judge, nearest, parted
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 def cache_folder() -> Path:
     """Return the folder of downloads and decoded data: TOOLKIT_CACHE, else ``toolkit`` in the user's cache folder."""
     if path := os.environ.get("TOOLKIT_CACHE"):
-        return Path(path).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "toolkit"
+        return Path(expand(path)).absolute()
+    return Path(expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache")).absolute() / "toolkit"
 
 
 def progress(transient: bool = False) -> Bars:

@@ -63,7 +63,7 @@ class Asterisk(SpeechDataset):
     )
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
-        root = Path(self.path).expanduser() if self.path else self._fetch(cache, progress)
+        root = Path(self.path) if self.path else self._fetch(cache, progress)
         transcripts = self._transcripts(root)
         for number, row in enumerate(table(self.language), 2):
             name, where = row["name"], f"asterisk_{self.language}.tsv, line {number}"

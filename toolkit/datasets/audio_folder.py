@@ -50,7 +50,7 @@ class AudioFolder(SpeechDataset):
         yield from check_fractions(self.validation_fraction, self.test_fraction)
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
-        root = Path(self.path or "").expanduser()
+        root = Path(self.path or "")
         if problem := unusable(root):
             yield problem
             return

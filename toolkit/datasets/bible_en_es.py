@@ -62,7 +62,7 @@ class BibleEnEs(PairDataset):
     )
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
-        folder = Path(self.path).expanduser() if self.path else None
+        folder = Path(self.path) if self.path else None
         if folder is None:
             folder = _fetch(cache, progress)
         elif (folder / "mods.d").is_dir():

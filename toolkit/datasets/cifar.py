@@ -115,7 +115,7 @@ def _images(dataset: TinyPhotographs, repository: str, layout: Layout, cache: Pa
     if dataset.path is None:
         yield from _from_hub(repository, dataset.revision, layout, cache)
         return
-    root = Path(dataset.path).expanduser()
+    root = Path(dataset.path)
     if root.is_file():
         root = _unpack(root, cache)
     readers: tuple[tuple[str, Callable[[Path, Layout], tuple[np.ndarray, Callable[[int], np.ndarray]]]], ...] = (

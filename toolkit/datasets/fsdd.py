@@ -46,7 +46,7 @@ class FSDD(SpeechDataset, HubFields):
         if self.path is None:
             yield from self._from_hub(cache)
             return
-        root = Path(self.path).expanduser()
+        root = Path(self.path)
         if problem := audio_folder.unusable(root):
             yield problem
         elif split_folders(root):

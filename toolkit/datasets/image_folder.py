@@ -56,7 +56,7 @@ class ImageFolder(ImageDataset):
         return {"test": self.test_fraction, "validation": self.validation_fraction}
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
-        root = Path(self.path or "").expanduser()
+        root = Path(self.path or "")
         try:
             yield from images.read(root)
         except PermissionError as error:

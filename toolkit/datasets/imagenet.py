@@ -65,4 +65,4 @@ class ImageNet(ImageDataset, HubFields):
 
     def _part(self, split: str) -> tuple[str, None, str, str | None]:
         name = "validation" if split == "test" else "train"
-        return self.path or self.repository, None, name, None if self.path else self.revision
+        return hub.located(self.path, self.repository), None, name, None if self.path else self.revision

@@ -51,4 +51,4 @@ class LibriSpeech(SpeechDataset, HubFields):
 
     def _part(self, split: str) -> tuple[str, str, str, str | None]:
         name = {"train": self.train, "validation": self.validation, "test": self.test}[split]
-        return self.path or self.repository, self.subset, name, None if self.path else self.revision
+        return hub.located(self.path, self.repository), self.subset, name, None if self.path else self.revision

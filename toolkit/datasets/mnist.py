@@ -68,7 +68,7 @@ class MNIST(FourFiles):
 
     def examples(self, cache: Path, progress: Bars) -> Iterator[Example | Problem]:
         if self.path:
-            yield from local(Path(self.path).expanduser(), DIGITS)
+            yield from local(Path(self.path), DIGITS)
         else:
             yield from _from_hub(self.repository, self.revision, DIGITS, cache)
 
@@ -85,7 +85,7 @@ class FashionMNIST(FourFiles):
         from toolkit.data.sources import fetch
 
         if self.path:
-            yield from local(Path(self.path).expanduser(), CLOTHING)
+            yield from local(Path(self.path), CLOTHING)
             return
         try:
             folder = _fetch(cache, progress)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from toolkit.config import compose, process, schema
+from toolkit.config import compose, paths, process, schema
 from toolkit.data import pipeline
 from toolkit.data.columns.column import columns_of
 from toolkit.runs import checkpoint, job, resume
@@ -36,11 +35,10 @@ def load(
         ConfigError: the folder has no run, or the overrides do not fit it; lists every problem.
         DataError: all checkpoints are damaged.
     """
-    folder = Path(os.path.expanduser(run_folder))
+    folder = Path(paths.expand(str(run_folder)))
     compose.earlier(folder)
-    quoted = str(folder).replace("'", "\\'")  # it may contain blanks, commas and equals signs
     chosen = [f"backend={backend}"] if backend else []
-    run = schema.check([f"evaluate='{quoted}'", *ONE_PROCESS, *chosen, *overrides])
+    run = schema.check([f"evaluate={paths.quoted(str(folder))}", *ONE_PROCESS, *chosen, *overrides])
     process.prepare(run.backend)
     best = checkpoint.choose(folder / "checkpoints", "best", warn)
     resume.check(run, resume.changes(best.about.config, schema.plain(run)), best)

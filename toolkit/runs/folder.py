@@ -13,16 +13,17 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TextIO
 
 from toolkit.config import cores
-from toolkit.errors import RunError, room, writing
+from toolkit.errors import RunError, writing
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import LEARNED, About, write
+from toolkit.runs.place import DROPPED, unwritable
 from toolkit.training import processes
 from toolkit.training.progress import Progress, State
 
@@ -50,7 +51,7 @@ class RunFolder:
     """Folder of a run, locked until it is closed.
 
     It has ``config.yaml``, ``environment.json``, ``metrics.jsonl``, ``examples.jsonl``, ``tensorboard/``,
-    ``predictions/``, ``results.json``, ``run.log``, ``learned/`` and ``checkpoints/``.
+    ``predictions/``, ``results.json``, ``dropped.txt``, ``run.log``, ``learned/`` and ``checkpoints/``.
 
     Raises:
         RunError: ``path`` cannot be written, or another run holds its lock.
@@ -64,8 +65,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = open(path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  lives as long as the run
         except OSError as error:
-            why = f"{error.strerror}; {room(path)}"
-            raise RunError(f"run_dir: {path} cannot be written ({why}); choose another folder") from error
+            raise unwritable(path, error) from error
         self._files: dict[str, BinaryIO] = {}
         self._bytes: dict[str, int] = {}
         self._board: _Board | None = None
@@ -178,6 +178,16 @@ class RunFolder:
             path.parent.mkdir(exist_ok=True)
             write(path, content)
 
+    def write_dropped(self, lines: Sequence[str]) -> None:
+        """Write ``dropped.txt``, a line for each example that was left out; there is no file if there is none."""
+        path = self.path / DROPPED
+        blob = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")  # as in :meth:`say`
+        with writing(path, len(blob)):
+            if lines:
+                write(path, blob)
+            else:
+                path.unlink(missing_ok=True)  # of a run whose data is mended now
+
     def write_results(self, values: Mapping[str, Any]) -> None:
         """Write ``results.json``."""
         blob = json.dumps(values, indent=1).encode()
@@ -204,7 +214,7 @@ class Onlooker(RunFolder):
         return None
 
     write_config = replace_learned = take_over = save = say = rewind = record = record_examples = _nothing
-    write_predictions = write_prediction_file = write_results = close = _nothing
+    write_predictions = write_prediction_file = write_dropped = write_results = close = _nothing
 
 
 class _Board:

@@ -24,6 +24,7 @@ from toolkit.errors import ConfigError, UserError, writing
 from toolkit.runs import checkpoint, results, resume
 from toolkit.runs.checkpoint import LEARNED, Checkpoint
 from toolkit.runs.folder import Onlooker, RunFolder
+from toolkit.runs.place import DROPPED
 from toolkit.runs.predictor import Predictor
 from toolkit.training import loop
 from toolkit.training.engine import Engine
@@ -172,11 +173,14 @@ def _batched(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> di
 
 
 def _report(report: Report, folder: RunFolder) -> None:
-    """Print the examples that were dropped, and the notes about the data."""
+    """Print and list the examples that were dropped, and print the notes about the data."""
+    folder.write_dropped(report.lines)
     if report.dropped:
         folder.say("dropped: " + ", ".join(f"{n} {kind}" for kind, n in report.dropped.items()))
         for line in report.lines[:LISTED]:
             folder.say(f"    {line}")
+        if more := len(report.lines[LISTED:]):
+            folder.say(f"    and {more} more in {folder.path / DROPPED}")
     for line in report.notes:
         folder.say(line)
 

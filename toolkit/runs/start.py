@@ -8,6 +8,7 @@ from pathlib import Path
 from toolkit.config import compose, process, schema
 from toolkit.config.schema import Run
 from toolkit.errors import ConfigError, Interrupted, RunError
+from toolkit.runs.place import claimed
 from toolkit.training import processes
 
 
@@ -43,9 +44,11 @@ def train(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Path:
     run = schema.check(overrides, folders)
     if run.check:
         raise ConfigError("check: true is not supported in toolkit.train; use the command toolkit run")
-    code = start(run, overrides, folders)
+    with claimed(run, overrides) as claim:
+        code = claim.code = start(claim.run, overrides, folders)
+    folder = claim.run.run_dir
     if code > 128:  # the processes of a run on several devices saved a checkpoint after a signal
-        raise Interrupted(code - 128, run.run_dir)
+        raise Interrupted(code - 128, folder)
     if code:
-        raise RunError(f"{run.run_dir}: the run ended with exit code {code}")
-    return Path(run.run_dir)
+        raise RunError(f"{folder}: the run ended with exit code {code}")
+    return Path(folder)

@@ -26,7 +26,7 @@ from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.config import cores
+from toolkit.config import cores, paths
 from toolkit.errors import STOPPING, ConfigError
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def placed(words: Sequence[str], folder: str, folders: Sequence[Path]) -> list[s
         folder: of its results.
         folders: more folders of configs.
     """
-    quoted = folder.replace("'", "\\'")
-    return [*words, f"run_dir='{quoted}'", *(part for extra in folders for part in ("--config-dir", str(extra)))]
+    flags = [part for extra in folders for part in ("--config-dir", str(extra))]
+    return [*words, f"run_dir={paths.quoted(folder)}", *flags]
 
 
 def start(arguments: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:

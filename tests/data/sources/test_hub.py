@@ -125,3 +125,17 @@ def test_a_local_copy_of_the_hubs_export_has_folders_of_splits(tmp_path: Path) -
     dataset = parallel_hub.IWSLT(repository=str(tmp_path / "copy"))
     examples = [example for example in dataset.examples(tmp_path / "cache", Silent()) if isinstance(example, Example)]
     assert Counter(example.split for example in examples) == {name: len(pairs) for name, pairs in GOOD.items()}
+
+
+@pytest.mark.parametrize(
+    "kind", [speech_commands.SpeechCommands, librispeech.LibriSpeech, common_voice.CommonVoice, imagenet.ImageNet]
+)
+def test_a_path_where_nothing_is_is_not_looked_up_on_the_hub(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_source, "load", None)  # nor is the library asked
+    monkeypatch.chdir(tmp_path)
+    dataset = kind(path="my/copy")
+    message = f"dataset.path=my/copy: found nothing at {tmp_path}/my/copy, expected a local copy of "
+    for read in (lambda: list(dataset.examples(tmp_path, None)), lambda: dataset.shards("train", tmp_path)):
+        with pytest.raises(DataError) as caught:
+            read()
+        assert caught.value.problems[0].startswith(message) and len(caught.value.problems) == 1

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from toolkit.config.paths import expand
 from toolkit.data.columns.column import Question
 from toolkit.data.example import File
 from toolkit.data.problems import Problem
@@ -34,7 +35,7 @@ def files(inputs: Iterable[str], noun: str, suffixes: Collection[str]) -> Iterat
 
 
 def _files(name: str, noun: str, suffixes: Collection[str]) -> Iterator[Question | Problem]:
-    path = Path(os.path.expanduser(name))
+    path = Path(expand(name))
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name with a NUL character

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from toolkit.config.paths import expand
 from toolkit.config.spec import option, spec
 from toolkit.data.batch import Batch, Fields, pad, widths
 from toolkit.data.columns.column import (
@@ -371,5 +372,5 @@ def _input_lines(text: str) -> tuple[Iterable[str] | Problem, str]:
     """Return the lines of an input, or the problem with them, and the name of their file."""
     if text == "-":
         return stream_lines(sys.stdin.buffer, "standard input"), "standard input"
-    path = os.path.expanduser(text)
+    path = expand(text)
     return (read_lines(Path(path), text), text) if os.path.isfile(path) else ([text], "")

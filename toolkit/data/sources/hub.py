@@ -35,6 +35,20 @@ def examples(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Iter
     yield from filter(None, converted(dataset, split, rows))
 
 
+def located(path: str | None, repository: str) -> str:
+    """Return the place of a dataset: the local copy at ``path``, else the repository on the hub.
+
+    Raises:
+        DataError: nothing is at the path, which the hub's library would look up as the name of a repository.
+    """
+    if path and not Path(path).exists():
+        raise DataError(
+            f"dataset.path={path}: found nothing at {Path(path).absolute()}, expected a local copy of {repository}; "
+            "leave dataset.path out to fetch it from the hub"
+        )
+    return path or repository
+
+
 def rows(
     source: str,
     name: str | None,

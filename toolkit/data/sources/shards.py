@@ -375,7 +375,7 @@ def in_folder(path: str | None, wanted: Mapping[str, Sequence[str]], content: st
     Raises:
         DataError: there is no such folder, it has no shard, or a shard belongs to no known split.
     """
-    root = Path(path or "").expanduser()
+    root = Path(path or "")
     if problem := unusable(root, "shards", LAYOUT):
         raise DataError(str(problem))
     all_files = [f for f in sorted(root.rglob("*")) if f.is_file() and "/." not in f"/{name_in(root, f)}"]

@@ -97,7 +97,6 @@ def read(path: Path, source: str | None, target: str | None, test: str | None = 
         test: name of the test files, without language and suffix; None: there is one set.
         only: a split that may be there without a training split; None: the training split is required.
     """
-    path = path.expanduser()
     direction = Direction(source, target)
     if os.path.isfile(path):
         yield from _single(path, direction)

@@ -1,0 +1,91 @@
+"""Place of a run folder: its name is claimed before the run starts, and a run that is refused leaves nothing there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.errors import ConfigError, DataError, RunError, room
+from toolkit.training import processes
+
+if TYPE_CHECKING:
+    from toolkit.config.schema import Run
+
+MOST = 10_000  # folders of one name
+DROPPED = "dropped.txt"
+LEFT = (".lock", "run.log", "learned", DROPPED)  # what a run writes before its data is accepted
+
+
+@dataclass
+class Claim:
+    """Run with a folder of its own.
+
+    Args:
+        run: its ``run_dir`` is the folder.
+        made: folders that did not exist before, the run folder first.
+        code: exit code of the run, once it has ended.
+    """
+
+    run: Run
+    made: list[Path]
+    code: int = 0
+
+    def free(self) -> None:
+        """Remove the folder, and those above it that were made for it, unless it existed before or holds results."""
+        if not self.made or {entry.name for entry in self.made[0].glob("*")} - {*LEFT}:
+            return
+        shutil.rmtree(self.made[0], ignore_errors=True)
+        with contextlib.suppress(OSError):  # of another run that was begun there
+            for folder in self.made[1:]:
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def claimed(run: Run, overrides: Sequence[str]) -> Iterator[Claim]:
+    """Claim the folder of a run for the ``with`` block; free it again if the run is refused there.
+
+    A folder that the command line does not name gets the first free of the names ``DATE_TIME``, ``DATE_TIME_2``, ...,
+    so that runs that are started in the same second do not share one.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    path = Path(run.run_dir)
+    named = run.resume or any(word.lstrip("+").startswith("run_dir=") for word in overrides)
+    made = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    if not named and processes.own_rank(run) is None:  # ranks on several machines have to agree on the name
+        path = _numbered(path)
+        made = [path, *(folder for folder in made if folder in path.parents)]
+        run = replace(run, run_dir=str(path))
+    claim = Claim(run, made)
+    try:
+        yield claim
+    except (ConfigError, DataError):
+        claim.free()
+        raise
+    if claim.code == DataError.code:  # the processes of a run on several devices were refused
+        claim.free()
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """Return the error of a run folder that cannot be written."""
+    return RunError(f"run_dir: {path} cannot be written ({error.strerror}; {room(path)}); choose another folder")
+
+
+def _numbered(path: Path) -> Path:
+    """Make the first of the folders ``path``, ``path_2``, ... that does not exist."""
+    names = (path.name, *(f"{path.name}_{number}" for number in range(2, MOST)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            with contextlib.suppress(FileExistsError):
+                (folder := path.with_name(name)).mkdir()
+                return folder
+    except OSError as error:
+        raise unwritable(path, error) from error
+    raise RunError(f"run_dir: {path} and {MOST} more of that name exist; set run_dir=FOLDER")
