@@ -21,6 +21,7 @@ def load(
     backend: str | None = None,
     overrides: Sequence[str] = (),
     warn: Callable[[str], None] = print,
+    folders: Sequence[Path] = (),
 ) -> Predictor:
     """Load the best checkpoint of a run.
 
@@ -31,6 +32,7 @@ def load(
         backend: "torch" or "tf"; None: the one that trained the run.
         overrides: overrides of the run's config, such as ``task.decoder=beam``.
         warn: gets a line for each damaged checkpoint that another one replaces.
+        folders: more folders of groups and recipes, laid out as ``conf/``.
 
     Raises:
         ConfigError: the folder has no run, or the overrides do not fit it; lists every problem.
@@ -40,7 +42,7 @@ def load(
     compose.earlier(folder)
     quoted = str(folder).replace("'", "\\'")  # it may contain blanks, commas and equals signs
     chosen = [f"backend={backend}"] if backend else []
-    run = schema.check([f"evaluate='{quoted}'", *ONE_DEVICE, *chosen, *overrides])
+    run = schema.check([f"evaluate='{quoted}'", *ONE_DEVICE, *chosen, *overrides], folders)
     process.prepare(run.backend)
     best = checkpoint.choose(folder / "checkpoints", "best", warn)
     resume.check(run, resume.changes(best.about.config, schema.plain(run)), best)
