@@ -38,20 +38,26 @@ def train(overrides: Sequence[str], config_dir: str | Path | None = None) -> Pat
     """
     from toolkit.runs import start
 
-    return start.train(_listed(overrides), [Path(config_dir)] if config_dir else [])
+    return start.train(_listed(overrides), _folders(config_dir))
 
 
-def load(run_folder: str | Path, backend: str | None = None, overrides: Sequence[str] = ()) -> Predictor:
+def load(
+    run_folder: str | Path,
+    backend: str | None = None,
+    overrides: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+) -> Predictor:
     """Load the best checkpoint of a run; see :func:`toolkit.inference.load.load`.
 
     Args:
         run_folder: of the run.
         backend: "torch" or "tf"; None: the one that trained the run.
         overrides: of the run's config, such as ``task.decoder=beam``.
+        config_dir: a folder with options of your own, for the overrides.
     """
     from toolkit.inference import load as module
 
-    return module.load(run_folder, backend, _listed(overrides))
+    return module.load(run_folder, backend, _listed(overrides), folders=_folders(config_dir))
 
 
 def _listed(overrides: Sequence[str]) -> Sequence[str]:
@@ -61,3 +67,7 @@ def _listed(overrides: Sequence[str]) -> Sequence[str]:
 
         raise ConfigError(f"overrides: found {overrides!r}, expected a list: [{overrides!r}]")
     return overrides
+
+
+def _folders(config_dir: str | Path | None) -> list[Path]:
+    return [Path(config_dir)] if config_dir is not None else []

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from toolkit import cli
+from toolkit.cli.guard import guarded
 from toolkit.config.build import load_module
 
 SHARED = ("check", "flags", "guard")  # modules of toolkit/cli that are no verb
@@ -44,6 +45,10 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the verb ``argv[0]`` with the other arguments and return its exit code."""
+    return guarded(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(help_text())
         return 0

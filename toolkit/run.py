@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from toolkit.cli import run as command
+from toolkit.cli.guard import guarded
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command that ``argv`` describes and return its exit code."""
-    return command.main(argv)
+    return guarded(lambda: command.main(argv))
 
 
 if __name__ == "__main__":

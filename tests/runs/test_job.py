@@ -3,10 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 import toolkit
+from toolkit.config import process, schema
 from toolkit.data.problems import LISTED, Report
-from toolkit.errors import ConfigError, Interrupted, RunError
+from toolkit.errors import ConfigError, Interrupted, RunError, UserError
 from toolkit.runs import job, start
 from toolkit.runs.folder import Onlooker, RunFolder
 from toolkit.training.progress import Progress
@@ -40,6 +42,18 @@ def test_a_folder_of_ones_own_recipes_reaches_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(start, "start", lambda run, overrides, folders: started.append((run.seed, folders)) or 0)
     toolkit.train(["recipe=mine"], config_dir=str(tmp_path))
     assert started == [(7, [tmp_path])]
+
+
+def test_a_folder_of_ones_own_options_reaches_a_predictor(tmp_path, monkeypatch):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "mine.yaml").write_text("# mine\ndefaults: [sgd]\n", "utf-8")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(schema.plain(schema.check(["recipe=asr"]))), "utf-8")
+    monkeypatch.setattr(process, "prepare", lambda backend: None)
+    with pytest.raises(ConfigError, match="optimizer=mine: no such option"):
+        toolkit.load(tmp_path / "run", overrides=["optimizer=mine"])
+    with pytest.raises(UserError, match="checkpoint"):
+        toolkit.load(tmp_path / "run", overrides=["optimizer=mine"], config_dir=str(tmp_path))
 
 
 def test_the_first_process_alone_takes_over_the_index_of_a_run(tmp_path, monkeypatch):

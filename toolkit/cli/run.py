@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from toolkit import __version__
 from toolkit.cli import flags
 from toolkit.cli.flags import Flags
-from toolkit.cli.guard import guarded
+from toolkit.cli.guard import guarded, outlast
 from toolkit.config.paths import CONF, RECIPES
 from toolkit.errors import ConfigError
 
@@ -102,6 +102,7 @@ def _dispatch(argv: Sequence[str]) -> int:
     if "--multirun" in given.values or compose.swept(overrides):
         from toolkit.sweeps import driver
 
+        outlast("stdout")
         return driver.run(overrides, folders)
     from toolkit.runs.place import claimed
     from toolkit.runs.start import start
@@ -113,6 +114,7 @@ def _dispatch(argv: Sequence[str]) -> int:
         from toolkit.cli import check
 
         return check.describe(run, overrides)
+    outlast("stdout")
     with claimed(run, overrides) as claim:
         claim.code = start(claim.run, overrides, folders)
     return claim.code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or {"-h", "--help"} & set(argv):
         print(USAGE.rstrip())
         return 0
-    if len(argv) == 1 and ("=" not in argv[0] or Path(expand(argv[0])).is_dir()):
+    if len(argv) == 1 and ("=" not in argv[0] or os.path.isdir(expand(argv[0]))):
         return guarded(lambda: show(Path(expand(argv[0]))))
     return run.main(argv if {"-m", "--multirun"} & set(argv) else [*argv, "-m"])
 

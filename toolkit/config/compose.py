@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from toolkit.config.source import (
 from toolkit.errors import ConfigError
 
 HEADLINE = "the config cannot be run:"
+MOST_VALUES = 10_000  # of an axis of a sweep; range(0,1e12) would fill the memory
 
 
 @dataclass
@@ -147,10 +149,18 @@ def axes(arguments: Sequence[str], problems: list[str]) -> tuple[list[str], list
             fixed.append(line)
         elif problem := one_path(override):
             problems.append(problem)
-        elif (axis := _axis(override)) is None:
-            problems.append(f"{line}: expected values a,b,c or choice, range or interval, not shuffled")
         else:
-            found.append(axis)
+            try:
+                axis = _axis(override)
+            except (ValueError, TypeError, ArithmeticError, HydraException) as error:  # of Hydra's own arithmetic
+                problems.append(f"{line}: {one_line(error)}")
+                continue
+            if axis is None:
+                problems.append(f"{line}: expected values a,b,c or choice, range or interval, not shuffled")
+            elif len(axis.values) > MOST_VALUES:
+                problems.append(f"{line}: more than {MOST_VALUES:,} values, expected fewer; set interval(LOW,HIGH)")
+            else:
+                found.append(axis)
     return fixed, found
 
 
@@ -165,7 +175,7 @@ def _axis(override: Override) -> Axis | None:
         whole = isinstance(low, int) and isinstance(high, int)
         return Axis(key, low=low, high=high, log="log" in value.tags, whole=whole)
     if override.is_choice_sweep() or override.is_range_sweep():
-        values = tuple(dict.fromkeys(str(item) for item in override.sweep_string_iterator()))
+        values = tuple(dict.fromkeys(map(str, islice(override.sweep_string_iterator(), MOST_VALUES + 1))))
         return Axis(key, values, isinstance(value, RangeSweep)) if values else None
     return None
 
@@ -183,7 +193,9 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
     source.request = Request(folders=tuple(Path(paths.expand(str(folder))).resolve() for folder in folders))
     source.origins.clear()
     read.cache_clear()
-    problems += [f"--config-dir {folder}: no such folder" for folder in source.request.folders if not folder.is_dir()]
+    problems += [
+        f"--config-dir {folder}: no such folder" for folder in source.request.folders if not os.path.isdir(folder)
+    ]
     allow = single.get("allow", [])
     source.request.allow = tuple(map(str, allow if isinstance(allow, list) else [allow]))
     source.request.choices = {
@@ -223,7 +235,7 @@ def earlier(folder: Path, prefix: str = "") -> tuple[dict[str, Any], str]:
     file = folder / "config.yaml"
     if not os.path.isdir(folder):  # which, unlike Path's, never raises
         raise ConfigError(f"{prefix}{folder} is not a folder, expected a run folder")
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ConfigError(f"{prefix}{folder} has no config.yaml, expected a run folder")
     if (folder / "tokenizer").is_dir() and not (folder / "learned").is_dir():  # as run folders were before format 4
         raise ConfigError(f"{prefix}{folder} was left by an earlier version; commit 7879d9e of the toolkit reads it")
@@ -357,8 +369,8 @@ def _apply(config: DictConfig, override: Override, known: set[str]) -> list[str]
     source.origins.update(dict.fromkeys(keys, "the command line"))
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
-    except (HydraException, OmegaConfBaseException) as error:
-        return [f"{override.input_line}: {one_line(error)}"]
+    except (HydraException, OmegaConfBaseException, TypeError, ValueError, KeyError, IndexError) as error:
+        return [f"{override.input_line}: {one_line(error)}"]  # whatever a wrong index of a list raises
     return []
 
 

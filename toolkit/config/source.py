@@ -14,6 +14,7 @@ Hydra's own:
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import typing
 from collections.abc import Iterator, Mapping
@@ -98,7 +99,7 @@ def locate(group: str, name: str) -> Path | None:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name:
         return None
     files = (folder / f"{name}.yaml" for folder in folders_of(group))
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if os.path.isfile(file)), None)  # which, unlike Path's, never raises
 
 
 @cache

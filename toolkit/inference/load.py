@@ -20,6 +20,7 @@ def load(
     backend: str | None = None,
     overrides: Sequence[str] = (),
     warn: Callable[[str], None] = print,
+    folders: Sequence[Path] = (),
 ) -> Predictor:
     """Load the best checkpoint of a run.
 
@@ -30,6 +31,7 @@ def load(
         backend: "torch" or "tf"; None: the one that trained the run.
         overrides: overrides of the run's config, such as ``task.decoder=beam``.
         warn: gets a line for each damaged checkpoint that another one replaces.
+        folders: more folders of groups and recipes, laid out as ``conf/``.
 
     Raises:
         ConfigError: the folder has no run, or the overrides do not fit it; lists every problem.
@@ -38,7 +40,7 @@ def load(
     folder = Path(paths.expand(str(run_folder)))
     compose.earlier(folder)
     chosen = [f"backend={backend}"] if backend else []
-    run = schema.check([f"evaluate={paths.quoted(str(folder))}", *ONE_PROCESS, *chosen, *overrides])
+    run = schema.check([f"evaluate={paths.quoted(str(folder))}", *ONE_PROCESS, *chosen, *overrides], folders)
     process.prepare(run.backend)
     best = checkpoint.choose(folder / "checkpoints", "best", warn)
     resume.check(run, resume.changes(best.about.config, schema.plain(run)), best)

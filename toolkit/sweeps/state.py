@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -208,7 +209,7 @@ def load(folder: Path) -> State | None:
         ConfigError: its file cannot be read.
     """
     path = folder / FILE
-    if not path.exists():
+    if not os.path.exists(path):  # which, unlike Path's, never raises
         return None
     try:
         data = json.loads(path.read_text("utf-8"))

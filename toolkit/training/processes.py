@@ -89,10 +89,14 @@ def own_temporary_folder() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
-def silence() -> None:
-    """Discard what this process prints from now on, and what it printed but could not write."""
+def silence(descriptor: int = 1) -> None:
+    """Discard what this process prints from now on, and what it printed but could not write.
+
+    Args:
+        descriptor: of standard output, 1, or of standard error, 2.
+    """
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
+    os.dup2(null, descriptor)
     os.close(null)
 
 
