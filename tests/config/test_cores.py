@@ -49,6 +49,14 @@ def test_the_smallest_limit_counts_and_one_core_is_left(tmp_path: Path, monkeypa
     assert cores.count(**groups(tmp_path, "0::/c\n", {"c/cpu.max": "1000 100000\n"})) == 1
 
 
+def test_a_run_says_that_it_may_not_use_all_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    assert cores.limited(tmp_path, tmp_path / "none") == ""
+    line = cores.limited(**groups(tmp_path, "0::/\n", {"cpu.max": "150000 100000\n"}))
+    assert line.startswith("2 of the machine's 8 cores may be used; ")
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment that a command sees, without the variables of this test run."""

@@ -23,6 +23,14 @@ def count(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
     return max(1, min([bound, *(math.ceil(limit) for limit in limits(root, membership))]))
 
 
+def limited(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> str:
+    """Return a line about the cores that this process may not use; empty if it may use all. See :func:`count`."""
+    own, of_machine = count(root, membership), os.cpu_count() or 1
+    if own >= of_machine:
+        return ""
+    return f"{own} of the machine's {of_machine} cores may be used; OMP_NUM_THREADS=N sets another number of threads"
+
+
 def limits(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Iterator[float]:
     """Yield each limit of cores that a control group of this process, or one above it, has.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.config import build
+from toolkit.config import build, cores
 from toolkit.data import pipeline
 from toolkit.data.columns.column import Columns, columns_of
 from toolkit.data.problems import LISTED, Report
@@ -309,6 +309,8 @@ def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, progress: 
     train, validation, target = parts.train, parts.data["validation"], parts.learned.target
     steps = train.steps(run.trainer)
     folder.say(f"{run.recipe}, {run.backend}: {train.describe()}, {steps} steps")
+    if line := cores.limited():
+        folder.say(line)
     folder.rewind(progress)
     examples, start = train.passed(progress), time.perf_counter()
     if run.trainer.loop == "stock":
