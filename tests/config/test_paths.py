@@ -8,7 +8,7 @@ import pytest
 from tests.support.configs import OWN, PLAIN, check, refused, write
 from toolkit.cli import sweep
 from toolkit.config import compose, schema
-from toolkit.config.overrides import literal, parse
+from toolkit.config.overrides import literal, parse, shown
 from toolkit.data import pipeline
 
 NAMES = [
@@ -71,7 +71,7 @@ def test_the_folder_of_a_sweep_is_expanded(home, capsys):
 def test_an_empty_path_is_refused(key):
     given = [] if key == "dataset.path" else ["dataset.path=x"]
     assert refused(PLAIN, "dataset=audio_folder", *given, f"{key}=") == [
-        f"{key}: found an empty path, expected a folder; leave {key} out for the default"
+        f"{key}: found an empty path, expected a folder; set {key}=FOLDER, or leave it out"
     ]
 
 
@@ -85,10 +85,17 @@ def test_a_user_who_does_not_exist_makes_no_folder_of_that_name():
 def test_a_name_is_read_as_it_stands_or_its_quoted_form_is_shown(name):
     path, problems = f"data/{name}", []
     overrides = parse([f"run_dir={path}"], problems)
-    if not overrides or overrides[0].is_sweep_override():
-        form = problems[0].rpartition("; write ")[2] if problems else literal(f"run_dir={path}")
-        overrides = parse(shlex.split(form), [])
+    if problems:
+        overrides = parse(shlex.split(problems[0].partition("; write ")[2]), [])
+    elif overrides[0].is_sweep_override():
+        overrides = parse(shlex.split(shown(literal(f"run_dir={path}"))), [])
     assert [override.value() for override in overrides] == [path]
+
+
+def test_a_path_that_needs_quotes_is_the_only_problem():
+    assert refused(PLAIN, "dataset=audio_folder", "dataset.path=/data/a, b (c)") == [
+        "dataset.path=/data/a, b (c): the path needs quotes; write 'dataset.path=\"/data/a, b (c)\"'"
+    ]
 
 
 @pytest.mark.parametrize("name", ["2024_01", "1.50", "1e5", "007", "true"])
@@ -100,12 +107,13 @@ def test_a_number_is_the_name_of_a_folder(name):
     "value, line",
     [
         ("a/é", "run_dir=a/é: the path needs quotes; write 'run_dir=\"a/é\"'"),
-        ("[a]", "run_dir=[a]: found a list, expected one path; if it is the name of one, write 'run_dir=\"[a]\"'"),
+        ("[a]", "run_dir=[a]: found a list, expected one path; for that name, write 'run_dir=\"[a]\"'"),
     ],
 )
 def test_the_quoted_form_is_in_one_line(value, line):
     problems = []
-    assert parse([f"run_dir={value}"], problems) == [] and problems == [line]
+    assert [override.value() for override in parse([f"run_dir={value}"], problems)] == [value]
+    assert problems == [line]
 
 
 def test_a_comma_is_named_with_both_ways_to_write_it():

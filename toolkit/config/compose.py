@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from toolkit.config import paths, source
-from toolkit.config.overrides import literal, one_path, parse
+from toolkit.config.overrides import literal, one_path, parse, shown
 from toolkit.config.source import (
     GROUPS,
     NOTHING,
@@ -252,10 +252,11 @@ def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     overrides, problems = prepare(arguments, folders)
     for override in list(overrides):
         if override.is_sweep_override():
-            form = literal(str(override.input_line))
-            other = f"for one path with a comma, write {form}" if form else "write a list [a,b]"
+            path = literal(str(override.input_line))
+            other = f"for one path with a comma, write {shown(path)}" if path else "write a list [a,b]"
             problems.append(f"{override.input_line}: several values; add -m for one run per value, or {other}")
             overrides.remove(override)
+            overrides += [path] if path else []
     choices, hydras, values = _sorted(overrides, problems)
     picked, absent = _pick(choices, problems)
     config = _load(picked, hydras, problems)

@@ -260,7 +260,7 @@ class _Reader:
         made = self.value(path, value, hint)
         if path in paths.FIELDS and isinstance(made, str):
             if not made:
-                self.found.append(f"{path}: found an empty path, expected a folder; leave {path} out for the default")
+                self.found.append(f"{path}: found an empty path, expected a folder; set {path}=FOLDER, or leave it out")
                 return _BAD
             made = paths.expand(made)
             if made.startswith("~"):
