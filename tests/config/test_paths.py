@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.configs import OWN, PLAIN, check, refused, write
 from toolkit.cli import sweep
-from toolkit.config import compose, schema
+from toolkit.config import compose, paths, schema
 from toolkit.config.overrides import literal, parse, shown
 from toolkit.data import pipeline
 
@@ -90,6 +90,11 @@ def test_a_name_is_read_as_it_stands_or_its_quoted_form_is_shown(name):
     elif overrides[0].is_sweep_override():
         overrides = parse(shlex.split(shown(literal(f"run_dir={path}"))), [])
     assert [override.value() for override in overrides] == [path]
+
+
+@pytest.mark.parametrize("name", [*NAMES, 'a\\"b', '"', "\\\\", "a\\b"])
+def test_any_text_can_be_quoted(name):
+    assert [override.value() for override in parse([f"run_dir={paths.quoted(name)}"], [])] == [name]
 
 
 def test_a_path_that_needs_quotes_is_the_only_problem():

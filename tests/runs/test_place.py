@@ -9,6 +9,7 @@ from tests.support.configs import check, write
 from toolkit.errors import DataError
 from toolkit.runs import start
 from toolkit.runs.place import claimed
+from toolkit.sweeps import plan
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,9 @@ def test_refused_data_leaves_a_folder_only_where_it_was(before, monkeypatch):
     with pytest.raises(DataError, match="no such folder"):
         toolkit.train(["recipe=asr", "dataset=audio_folder", "dataset.path=none", "run_dir=mine"])
     assert Path("mine").exists() == before
+
+
+def test_sweeps_of_the_same_second_have_folders_of_their_own(run, monkeypatch):
+    monkeypatch.setattr(plan.time, "strftime", lambda form: "12-00-00")
+    sweep = plan.Plan([], [], [], run, None, [], (), None)
+    assert [plan.folder_of(sweep).name for _ in range(2)] == ["12-00-00", "12-00-00_2"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from toolkit.certify.certificate import Certificate, certify
 from toolkit.config import process, schema
 from toolkit.errors import ConfigError
 from toolkit.runs.folder import RunFolder, environment
+from toolkit.runs.place import claimed
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -47,7 +49,10 @@ def make(
         raise ConfigError(lacking, "a certificate needs both frameworks:")
     process.hide(set().union(*process.FOREIGN.values()))
     began = time.perf_counter()
-    with contextlib.closing(RunFolder(_folder(run, overrides))) as folder:
+    with (
+        claimed(replace(run, run_dir=str(_folder(run, overrides))), overrides) as claim,
+        contextlib.closing(RunFolder(Path(claim.run.run_dir))) as folder,
+    ):
         config = schema.plain(run)
         certificate = certify(run, config, folder, steps, decode, semantics_only)
         about = environment([]) | {"command": list(command)}

@@ -59,7 +59,7 @@ def claimed(run: Run, overrides: Sequence[str]) -> Iterator[Claim]:
     named = run.resume or any(word.lstrip("+").startswith("run_dir=") for word in overrides)
     made = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     if not named and processes.own_rank(run) is None:  # ranks on several machines have to agree on the name
-        path = _numbered(path)
+        path = numbered(path)
         made = [path, *(folder for folder in made if folder in path.parents)]
         run = replace(run, run_dir=str(path))
     claim = Claim(run, made)
@@ -77,8 +77,12 @@ def unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"run_dir: {path} cannot be written ({error.strerror}; {room(path)}); choose another folder")
 
 
-def _numbered(path: Path) -> Path:
-    """Make the first of the folders ``path``, ``path_2``, ... that does not exist."""
+def numbered(path: Path) -> Path:
+    """Make the first of the folders ``path``, ``path_2``, ... that does not exist.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     names = (path.name, *(f"{path.name}_{number}" for number in range(2, MOST)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from toolkit.config.schema import Run
 from toolkit.config.source import OF_A_SWEEP
 from toolkit.errors import ConfigError
 from toolkit.runs import checkpoint
+from toolkit.runs.place import numbered
 from toolkit.sweeps import launchers, search, state
 from toolkit.sweeps.spec import Optuna
 from toolkit.sweeps.state import Objective
@@ -144,7 +145,7 @@ def _samples(axes: Sequence[Axis]) -> Iterator[list[str]]:
 
 
 def folder_of(plan: Plan) -> Path:
-    """Return the folder of the sweep: the given one, that of the same sweep if it was interrupted, or a new one.
+    """Return the folder of the sweep: the given one, that of the same sweep if it was interrupted, or one made for it.
 
     Raises:
         ConfigError: it holds something else.
@@ -167,4 +168,4 @@ def folder_of(plan: Plan) -> Path:
             earlier = state.load(folder)
         if earlier is not None and not earlier.ended and earlier.identity == plan.identity:
             return folder
-    return base / time.strftime("%Y-%m-%d_%H-%M-%S")
+    return numbered(base / time.strftime("%Y-%m-%d_%H-%M-%S"))
