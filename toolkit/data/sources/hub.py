@@ -6,6 +6,7 @@ Downloading from the hub is untested (the tests read local repositories with the
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +30,7 @@ def located(path: str | None, repository: str) -> str:
     Raises:
         DataError: nothing is at the path, which the hub's library would look up as the name of a repository.
     """
-    if path and not Path(path).exists():
+    if path and not os.path.exists(path):  # which, unlike Path's, never raises
         raise DataError(
             f"dataset.path={path}: found nothing at {Path(path).absolute()}, expected a local copy of {repository}; "
             "leave dataset.path out to fetch it from the hub"
