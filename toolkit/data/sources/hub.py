@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import re
 import time
 import urllib.parse
@@ -41,7 +42,7 @@ def located(path: str | None, repository: str) -> str:
     Raises:
         DataError: nothing is at the path, which the hub's library would look up as the name of a repository.
     """
-    if path and not Path(path).exists():
+    if path and not os.path.exists(path):  # which, unlike Path's, never raises
         raise DataError(
             f"dataset.path={path}: found nothing at {Path(path).absolute()}, expected a local copy of {repository}; "
             "leave dataset.path out to fetch it from the hub"
