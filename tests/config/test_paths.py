@@ -67,10 +67,10 @@ def test_the_folder_of_a_sweep_is_expanded(home, capsys):
     assert f"{home}/none: has no " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("key", ["run_dir", "dataset.path"])
-def test_an_empty_path_is_refused(key):
+@pytest.mark.parametrize("key, value", [("run_dir", ""), ("run_dir", "' '"), ("dataset.path", "")])
+def test_an_empty_path_is_refused(key, value):
     given = [] if key == "dataset.path" else ["dataset.path=x"]
-    assert refused(PLAIN, "dataset=audio_folder", *given, f"{key}=") == [
+    assert refused(PLAIN, "dataset=audio_folder", *given, f"{key}={value}") == [
         f"{key}: found an empty path, expected a folder; set {key}=FOLDER, or leave it out"
     ]
 

@@ -259,7 +259,7 @@ class _Reader:
             return _BAD
         made = self.value(path, value, hint)
         if path in paths.FIELDS and isinstance(made, str):
-            if not made:
+            if not made.strip():
                 self.found.append(f"{path}: found an empty path, expected a folder; set {path}=FOLDER, or leave it out")
                 return _BAD
             made = paths.expand(made)

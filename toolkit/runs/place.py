@@ -28,21 +28,29 @@ class Claim:
     Args:
         run: its ``run_dir`` is the folder.
         made: folders that did not exist before, the run folder first.
+        before: names in the folder before the run.
         code: exit code of the run, once it has ended.
     """
 
     run: Run
     made: list[Path]
+    before: frozenset[str] = frozenset()
     code: int = 0
 
     def free(self) -> None:
-        """Remove the folder, and those above it that were made for it, unless it existed before or holds results."""
-        if not self.made or {entry.name for entry in self.made[0].glob("*")} - {*LEFT}:
+        """Remove what the run wrote and the folders that were made for it, unless there are results."""
+        folder = Path(self.run.run_dir)
+        written = _names(folder) - self.before
+        if written - {*LEFT}:
             return
-        shutil.rmtree(self.made[0], ignore_errors=True)
+        for path in (folder / name for name in written):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # of another run that was begun there
-            for folder in self.made[1:]:
-                folder.rmdir()
+            for made in self.made:
+                made.rmdir()
 
 
 @contextlib.contextmanager
@@ -62,7 +70,7 @@ def claimed(run: Run, overrides: Sequence[str]) -> Iterator[Claim]:
         path = numbered(path)
         made = [path, *(folder for folder in made if folder in path.parents)]
         run = replace(run, run_dir=str(path))
-    claim = Claim(run, made)
+    claim = Claim(run, made, _names(path))
     try:
         yield claim
     except (ConfigError, DataError):
@@ -70,6 +78,14 @@ def claimed(run: Run, overrides: Sequence[str]) -> Iterator[Claim]:
         raise
     if claim.code == DataError.code:  # the processes of a run on several devices were refused
         claim.free()
+
+
+def _names(folder: Path) -> frozenset[str]:
+    """Return the names in a folder; none if it cannot be read."""
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
 
 
 def unwritable(path: Path, error: OSError) -> RunError:
