@@ -190,12 +190,11 @@ def prepare(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[lis
     problems: list[str] = []
     overrides = parse(arguments, problems)
     single = {o.key_or_group: o.value() for o in overrides if not o.is_sweep_override() and not o.is_delete()}
-    source.request = Request(folders=tuple(Path(paths.expand(str(folder))).resolve() for folder in folders))
+    places = [Path(os.path.realpath(paths.expand(str(folder)))) for folder in folders]
+    source.request = Request(folders=tuple(folder for folder in places if os.path.isdir(folder)))
     source.origins.clear()
     read.cache_clear()
-    problems += [
-        f"--config-dir {folder}: no such folder" for folder in source.request.folders if not os.path.isdir(folder)
-    ]
+    problems += [f"--config-dir {folder}: no such folder" for folder in places if not os.path.isdir(folder)]
     allow = single.get("allow", [])
     source.request.allow = tuple(map(str, allow if isinstance(allow, list) else [allow]))
     source.request.choices = {

@@ -25,7 +25,7 @@ def parse(arguments: Sequence[str], problems: list[str]) -> list[Override]:
     for argument in arguments:
         try:
             override = parser.parse_override(argument)
-        except HydraException as error:
+        except (HydraException, ValueError, RecursionError) as error:  # thousands of digits or of brackets
             if path := literal(argument):
                 overrides.append(path)
                 problems.append(f"{argument}: the path needs quotes; write {shown(path)}")
@@ -52,7 +52,7 @@ def literal(argument: str) -> Override | None:
         return None
     try:
         override = OverridesParser.create().parse_override(f"{key}={quoted(text)}")
-    except HydraException:
+    except (HydraException, ValueError, RecursionError):
         return None
     return override if override.value() == text else None
 

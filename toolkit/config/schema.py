@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -319,12 +320,19 @@ def _scalar(value: Any, hint: Any) -> Any:
         return _BAD
     if hint is float and not isinstance(value, bool):
         if isinstance(value, (int, float)):
-            return float(value)
+            return _number(value)
         if isinstance(value, str) and NUMBER.fullmatch(value):
             return float(value)
     if hint is str and type(value) is int:
         return str(value)  # a folder called 2024
     return value if type(value) is hint else _BAD
+
+
+def _number(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits, which the bounds then refuse
+        return math.inf if value > 0 else -math.inf
 
 
 def _shown(value: Any) -> str:
