@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from toolkit.data.problems import Problem, judge
@@ -22,7 +24,8 @@ def test_dropping_is_advised_only_where_it_helps(on_bad: str, problems: list[Pro
 
 
 def test_an_allowance_covers_no_fatal_problem() -> None:
-    assert judge([BAD], "refuse", "a test", allowed=1).dropped == {"silent": 1}
-    for problems in ([BAD, BAD], [FATAL]):
+    of_train, of_test = replace(BAD, split="train"), replace(BAD, split="test")
+    assert judge([of_train], "refuse", "a test", allowed=1).dropped == {"silent": 1}
+    for problems in ([of_train, of_train], [replace(FATAL, split="train")], [of_test], [BAD]):
         with pytest.raises(DataError):
             judge(problems, "refuse", "a test", allowed=1)

@@ -13,7 +13,7 @@ from tests.support.made import FOLDERS, WORDS, pair_folder, shard_folder, tone_f
 from toolkit.cli import check as command
 from toolkit.cli import run as cli
 from toolkit.config import process, schema
-from toolkit.data.columns.description import Description, Histogram, Sample
+from toolkit.data.description import Description, Histogram, Sample
 from toolkit.data.split import Split
 from toolkit.errors import ConfigError
 from toolkit.reports import data

@@ -495,7 +495,7 @@ def test_killed_between_the_last_checkpoint_and_the_index_the_best_is_measured(t
         point(folder, name, progress)
 
     values = iter([0.9, 0.8, 0.1, 0.1])
-    monkeypatch.setattr(Task, "measure", lambda self, rows: {"cer": next(values, 0.5)})
+    monkeypatch.setattr(Task, "measure", lambda self, rows, target: {"cer": next(values, 0.5)})
     train(tmp_path / "whole", "trainer.validate_every=1", "trainer.max_steps=7")
     values = iter([0.9, 0.8, 0.1, 0.1])
     monkeypatch.setattr(checkpoint, "point", killed)

@@ -88,7 +88,8 @@ def _main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     if not arguments.inputs and not arguments.lists:
         raise ConfigError("no input: give files, lines of text, - for standard input, or --from FILE")
-    policy = next((word.removeprefix(POLICY) for word in arguments.overrides[::-1] if word.startswith(POLICY)), "")
+    words = [word.lstrip("+") for word in arguments.overrides[::-1]]
+    policy = next((word.removeprefix(POLICY) for word in words if word.startswith(POLICY)), "")
     listed = [_lines(name) for name in arguments.lists]  # opened now, so that a wrong name is noticed first
     from toolkit.inference.load import load
     from toolkit.training.processes import own_temporary_folder

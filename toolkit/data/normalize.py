@@ -7,13 +7,14 @@ A step is a name, or a name with a language: ``lower``, ``numbers:de``. They are
   apostrophes by a space.
 - ``nfkc``: Unicode form NFKC, which joins compatible characters: full-width to ASCII, ligatures to letters. All text is
   in NFC without it.
-- ``numbers:LANGUAGE``: write whole numbers in words, by num2words.
+- ``numbers:LANGUAGE``: write whole numbers in words, by num2words; one that it cannot write stays.
 - ``whisper``, ``whisper:en``: the normalisers of Radford et al. 2022, appendix C, by whisper-normalizer; the second one
   spells English numbers, contractions and British words alike.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import unicodedata
@@ -87,6 +88,8 @@ def _numbers(language: str) -> Callable[[str], str]:
         raise ValueError(f"found 'numbers:{language}', expected a language of num2words: {languages}")
 
     def words(match: re.Match[str]) -> str:
-        return str(num2words.num2words(int(match[0]), lang=language))
+        with contextlib.suppress(ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError):
+            return str(num2words.num2words(int(match[0]), lang=language))
+        return match[0]  # larger than the library can write
 
     return lambda text: NUMBER.sub(words, text)

@@ -72,7 +72,7 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
         whole, undecodable = _decoded(columns, dataset.arrange(examples), cache, bars)
     repeats = _repeats(columns, whole)
     problems += unsound + undecodable
-    allowed = int(dataset.max_dropped * (len(whole) + len(problems)))
+    allowed = int(dataset.max_dropped * sum(example.split == "train" for example in yielded))
     if dataset.repeats == "bad" and repeats:
         allowed = 0  # the user must choose which of them to keep
         problems += [replace(repeat, message=f"{repeat.message}; keep one of them") for repeat in repeats.values()]
@@ -135,7 +135,7 @@ def _sound(dataset: Source, columns: Columns, examples: Iterable[Example]) -> tu
         if not kind:
             kind, message = dataset.flaw(example)
         if kind:
-            problems.append(Problem(kind, example.where, message))
+            problems.append(Problem(kind, example.where, message, split=example.split))
         else:
             sound.append(replace(example, values=values))
     return sound, problems
@@ -176,7 +176,7 @@ def _decoded(columns: Columns, examples: list[Example], cache: Path | None, bars
         column.decode([e.values[column.name] for e in examples], wheres, cache, bars) for column in columns
     ]
     problems = [
-        Problem(flaw.kind, wheres[flaw.position], flaw.message, flaw.fatal)
+        Problem(flaw.kind, wheres[flaw.position], flaw.message, flaw.fatal, examples[flaw.position].split)
         for decoded in columns_decoded
         for flaw in decoded.flaws
     ]
@@ -294,16 +294,14 @@ def usable(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> Corp
         for kind, message in column.unfit_learned(state)
     ]
     notes: list[str] = []
-    evaluated = False  # a split for evaluation has a problem, which no allowance covers
     splits = {}
     for name, split in corpus.splits.items():
         splits[name], bad = fitting(run, columns, split, learned)
         problems += bad
-        evaluated = evaluated or (bool(bad) and name != "train")
         parts = zip(columns, (splits[name].input, splits[name].target), states, strict=True)
         notes += [f"{name}: {line}" for column, values, state in parts for line in column.notes(values, state)]
     problems += empty_splits(splits, run.dataset)
-    allowed = 0 if evaluated else int(run.dataset.max_dropped * len(corpus.splits["train"]))
+    allowed = int(run.dataset.max_dropped * len(corpus.splits["train"]))
     report = judge(problems, run.dataset.on_bad, "this model", allowed)
     return Corpus(splits, fingerprint(columns, splits), corpus.report + report + Report({}, [], tuple(notes)))
 
@@ -337,6 +335,6 @@ def unfit(run: Run, columns: Columns, split: Split, learned: Learned) -> dict[in
         flaws += columns.target.unfit(split.target, learned.target)
     problems: dict[int, Problem] = {}
     for flaw in flaws:
-        problem = Problem(flaw.kind, split.origins[flaw.position], flaw.message, flaw.fatal)
+        problem = Problem(flaw.kind, split.origins[flaw.position], flaw.message, flaw.fatal, split.name)
         problems.setdefault(flaw.position, problem)
     return dict(sorted(problems.items()))

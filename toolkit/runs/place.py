@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,11 @@ from typing import TYPE_CHECKING
 
 from toolkit.errors import ConfigError, DataError, RunError, room
 from toolkit.training import processes
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from toolkit.config.schema import Run
@@ -40,6 +46,8 @@ class Claim:
     def free(self) -> None:
         """Remove what the run wrote and the folders that were made for it, unless there are results."""
         folder = Path(self.run.run_dir)
+        if processes.own_rank(self.run) or in_use(folder):  # the files are those of rank 0, or of another run
+            return
         written = _names(folder) - self.before
         if written - {*LEFT}:
             return
@@ -51,6 +59,18 @@ class Claim:
         with contextlib.suppress(OSError):  # of another run that was begun there
             for made in self.made:
                 made.rmdir()
+
+
+def in_use(folder: Path) -> bool:
+    """Tell if a process holds the lock of a run folder."""
+    if fcntl is None or not (folder / ".lock").exists():
+        return False
+    with open(folder / ".lock", "r+", encoding="utf-8") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
 
 
 @contextlib.contextmanager

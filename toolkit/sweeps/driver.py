@@ -17,7 +17,8 @@ from typing import Any
 
 from toolkit.errors import ConfigError, writing
 from toolkit.runs import checkpoint
-from toolkit.runs.folder import hold, in_use
+from toolkit.runs.folder import hold
+from toolkit.runs.place import in_use
 from toolkit.sweeps import page, search, state
 from toolkit.sweeps.launchers import Launcher, Process, launcher
 from toolkit.sweeps.plan import Plan, check, folder_of, key_of

@@ -38,6 +38,7 @@ def evaluate(
     rows = []
     for row in answer_split(run, engine, data, target, quick, show_progress):
         raw, hypothesis = row["hypothesis"], comparable(row["hypothesis"])
+        row["reference"] = comparable(row["reference"])  # a step may change what it changed once more
         rows.append(row if hypothesis == raw else row | {"hypothesis": hypothesis, "raw": raw})
     loss = float(np.mean([row["loss"] for row in rows]))
     return Evaluation({"loss": loss} | run.task.measure(rows, data.split.target), rows)

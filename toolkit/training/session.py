@@ -263,7 +263,8 @@ class Session:
         progress, name = self.progress, self.run.task.monitor
         progress.validated = progress.step
         value, loss = evaluation.metrics[name], evaluation.metrics[LOSS.name]
-        tied = value == progress.best and LOSS.improves(loss, progress.best_loss)
+        known = progress.best_loss is not None  # not in the checkpoints of earlier versions
+        tied = value == progress.best and known and LOSS.improves(loss, progress.best_loss)
         better = tied or self.run.task.metric(name).improves(value, progress.best)
         if better:
             progress.best, progress.best_loss, progress.best_step, progress.stale = value, loss, progress.step, 0

@@ -15,9 +15,9 @@ from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields, pad, widths
 from toolkit.data.columns.column import Column, Decoded, Flaw, Lengths, Limit, Question, Shortened, flaws, selected
-from toolkit.data.columns.description import SPREAD, Description, Histogram, Sample, spread
-from toolkit.data.columns.files import files
+from toolkit.data.description import SPREAD, Description, Histogram, Sample, spread
 from toolkit.data.example import File
+from toolkit.data.files import files
 from toolkit.data.media import audio, pauses
 from toolkit.data.media.excerpt import excerpt
 from toolkit.data.problems import Problem

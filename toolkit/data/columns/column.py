@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Sel
 import numpy as np
 
 from toolkit.data.batch import Batch, Fields
-from toolkit.data.columns.description import Description, Sample
+from toolkit.data.description import Description, Sample
 from toolkit.data.problems import Problem
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from toolkit.config.spec import option, spec
 from toolkit.data import cache as array_cache
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, flaws, selected
-from toolkit.data.columns.description import Description, Sample
-from toolkit.data.columns.files import files
+from toolkit.data.description import Description, Sample
 from toolkit.data.example import File
+from toolkit.data.files import files
 from toolkit.data.media.excerpt import thumbnail
 from toolkit.data.problems import Problem
 from toolkit.errors import reading

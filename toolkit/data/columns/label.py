@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.data.batch import Batch, Fields
 from toolkit.data.columns.column import Column, Decoded, Flaw, Question, absent, selected
-from toolkit.data.columns.description import Counts, Description
+from toolkit.data.description import Counts, Description
 from toolkit.data.problems import Problem, bad_name, nearest
 from toolkit.errors import DataError, reading
 

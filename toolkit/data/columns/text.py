@@ -30,7 +30,7 @@ from toolkit.data.columns.column import (
     absent,
     selected,
 )
-from toolkit.data.columns.description import SPREAD, Counts, Description, Histogram, spread
+from toolkit.data.description import SPREAD, Counts, Description, Histogram, spread
 from toolkit.data.example import Sentence
 from toolkit.data.normalize import STEPS, normalize, plain
 from toolkit.data.normalize import problems as bad_steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from toolkit.data.media import audio
 
 OVERSHOOT = 0.5  # seconds by which the end of a piece may exceed its recording, as in Kaldi
 HEAD = 512  # bytes that tell the format
+UNKNOWN = 2**62  # frames that libsndfile reports for a FLAC without a count are more
 
 
 def read(path: Path, start: float, seconds: float | None) -> bytes:
@@ -38,7 +40,9 @@ def _sought(path: Path, start: float, seconds: float | None) -> tuple[np.ndarray
     if kind not in audio.SOUNDFILE or audio.FORMATS.get(path.suffix.lower()) != kind:
         return None
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            if file.frames >= UNKNOWN:
+                return None
             first, end = _bounds(start, seconds, file.samplerate, file.frames)
             if not file.seekable() or not 0 <= first < end <= file.frames:
                 return None

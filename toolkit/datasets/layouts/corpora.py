@@ -111,7 +111,10 @@ def _read_table(source: Source, part: Part) -> Items:
 def _ljspeech_parts(folder: Path) -> Sequence[Part]:
     file = folder / METADATA[0]
     fields = tables.first_line(file).split("|")
-    if len(fields) not in (2, 3) or {name.strip().strip('"') for name in fields} & set(FILE_COLUMNS):
+    if len(fields) not in (2, 3) or {name.strip().strip('"').lower() for name in fields} & {
+        *FILE_COLUMNS,
+        *TEXT_COLUMNS,
+    }:
         return []
     listed = os.path.exists(folder / "wavs" / _with_suffix(fields[0].strip(), [folder / "wavs"]))
     is_list = listed or tables.delimiter("|".join(fields)) == "|"  # a transcript may have more commas than bars
@@ -127,6 +130,8 @@ def _read_ljspeech(source: Source, part: Part) -> Items:
         return
     folders = [folder / name for name in ("wavs", "wav") if os.path.isdir(folder / name)]
     lookup = Lookup(source.root, [*folders, folder], "the id")
+    thirds = [fields[2].strip() for fields in (line.split("|") for line in lines) if len(fields) == 3]
+    named = len(thirds) > 2 and len(set(thirds)) <= len(thirds) / 2  # the third column is a speaker or a style
     for number, line in enumerate(lines, 1):
         fields, at = line.split("|"), f"{where}, line {number}"
         if not line.strip():
@@ -134,7 +139,7 @@ def _read_ljspeech(source: Source, part: Part) -> Items:
         if len(fields) not in (2, 3):
             yield Problem("bad line", at, f"{len(fields)} fields, expected ID|TRANSCRIPT|NORMALIZED TRANSCRIPT")
             continue
-        text = fields[-1] if fields[-1].strip() else fields[1]
+        text = fields[1] if named or not fields[-1].strip() else fields[-1]
         name = _with_suffix(fields[0].strip(), lookup.folders)
         yield tables.not_utf8(at, fields) or lookup.example(Record(at, "train", name, text))
 
@@ -159,7 +164,7 @@ def _nemo_parts(folder: Path) -> Sequence[Part]:
 def _first_object(file: Path) -> Mapping[str, Any]:
     try:
         fields = json.loads(tables.first_line(file) or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
 

@@ -17,7 +17,7 @@ from toolkit.datasets.layouts import tables
 from toolkit.datasets.layouts.layout import Items, Layout, Part, Source
 from toolkit.datasets.layouts.records import Lookup, Record, files_below, identity_of, is_document, nfc, subfolders
 
-FILE_COLUMNS = ("file_name", "path", "audio_filepath", "wav_filename")
+FILE_COLUMNS = ("file_name", "path", "audio_filepath", "wav_filename", "audio_file")
 TEXT_COLUMNS = ("transcription", "text", "sentence", "transcript")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.tsv")
 

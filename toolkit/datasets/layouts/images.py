@@ -158,7 +158,8 @@ def _names_of(root: Path, split: str) -> list[str]:
 
 def _counted_from_one(where: str, entries: Sequence[Entry], classes: Sequence[str]) -> Problem | None:
     numbers = [int(entry.label) for entry in entries if entry.label.isdecimal() and entry.label not in classes]
-    if not classes or not numbers or max(numbers) < len(classes):
+    named = any(name.isdecimal() for name in classes)  # the names are numbers, so a number is no position
+    if not classes or not numbers or (max(numbers) < len(classes) and not named):
         return None
     message = (
         f"found the class {max(numbers)}, expected the name of a class's folder or its position in sorted order, 0 to "
@@ -182,7 +183,13 @@ def _listed(root: Path, entry: Entry, path: Path | None, split: str, classes: Se
     label = entry.label
     if classes and label not in classes and label.isdecimal():
         label = classes[int(label)]
-    return _image(root, path, label, split or entry.split or "train", entry.where)
+    return _image(root, path, label, split or entry.split or _split_above(root, path), entry.where)
+
+
+def _split_above(root: Path, path: Path) -> str:
+    """Return the split whose folder holds an image; train if none does."""
+    folder = root / path.relative_to(root).parts[0]
+    return split_of(folder) if folder != path and split_of(folder) in SPLITS else "train"
 
 
 # --- a folder for each class -----------------------------------------------------------------------------------------

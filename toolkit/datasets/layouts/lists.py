@@ -78,7 +78,7 @@ def form_of(file: Path) -> Form:
     if suffix.lower() in JSON_LINES:
         try:
             fields = json.loads(first)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             fields = None
         return Form(None, tuple(str(name).lower() for name in fields) if isinstance(fields, dict) else ())
     tables = [(delimiter, [cell.strip() for cell in _cells(first, delimiter)]) for delimiter in DELIMITERS]

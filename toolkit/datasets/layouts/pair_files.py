@@ -191,7 +191,7 @@ def _json_units(file: Path, split: str, direction: Direction) -> Iterator[Unit |
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             message = f"not valid JSON: {error}; expected an object with two languages in each line"
             yield Problem("bad line", where, message, fatal=number == 1)
             continue

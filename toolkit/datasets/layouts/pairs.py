@@ -151,7 +151,7 @@ def _one_layout(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     Tables and line-aligned files come first: what lies beside them in another format is not read. Both are returned if
     the folder has both.
     """
-    parts = _exactly_named(parts)
+    parts = [part for part in parts if "vocab" not in part.name.lower()]
     both = [part for part in parts if not part.language]
     tables = [part for part in both if pair_files.kind_of(part.file) == "table"]
     sides = [part for part in parts if part.language and not (tables and pair_files.is_marked_up(part.file))]
@@ -159,17 +159,6 @@ def _one_layout(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     sides = plain if tables or (_is_corpus(plain) and (_trains(plain) or not _trains(sides))) else sides
     sides = sides if _is_corpus(sides) else []
     return tables or ([] if sides else both), sides
-
-
-def _exactly_named(parts: Sequence[Part]) -> list[Part]:
-    """Leave out files such as ``vocab-train.src`` if there are ones named ``train`` and no more."""
-    if not any(_is_exact(part.name) for part in parts if split_of(part.name) == "train"):
-        return list(parts)
-    return [part for part in parts if _is_exact(part.name) or split_of(part.name) != "train"]
-
-
-def _is_exact(name: str) -> bool:
-    return OF_LANGUAGES.sub("", name).lower() in (*SPLITS, *ALIASES)
 
 
 def _part(file: Path) -> Part | None:

@@ -98,13 +98,16 @@ class Lookup:
         for folder in self.folders:
             if os.path.isfile(path := on_disk(folder, name)):
                 return Path(os.path.normpath(folder / name)), path
-        if self.anywhere and (moved := self._moved(pure)):
+        if self.anywhere and pure.is_absolute() and (moved := self._moved(pure)):
             return moved, moved
         return Problem("missing file", where, self._missing(name))
 
     def _moved(self, name: PurePosixPath) -> Path | None:
-        """Return the file inside the dataset's folder at the longest end of a path of another machine."""
-        ends = (self.root.joinpath(*name.parts[first:]) for first in range(1, len(name.parts)))
+        """Return the file inside the dataset's folder at the longest end of a path of another machine.
+
+        The name of the file alone is not enough: other folders of that machine may have had one of that name.
+        """
+        ends = (self.root.joinpath(*name.parts[first:]) for first in range(1, len(name.parts) - 1))
         return next((path for path in ends if ".." not in name.parts and os.path.isfile(path)), None)
 
     def _missing(self, name: str) -> str:

@@ -114,6 +114,9 @@ def json_lines(file: Path, where: str) -> Iterator[Row | Problem]:
             except json.JSONDecodeError as error:
                 yield Problem("bad line", at, f"not valid JSON: {error.msg} at column {error.colno}")
                 continue
+            except (ValueError, RecursionError) as error:  # thousands of digits or of brackets
+                yield Problem("bad line", at, f"not JSON that can be read: {error}")
+                continue
             if isinstance(fields, dict):
                 yield at, fields
             else:

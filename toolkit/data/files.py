@@ -85,11 +85,11 @@ def _walk(folder: Path, relative: str, above: frozenset[tuple[int, int]], denied
         above: device and inode of the folders above it.
         denied: gets the errors of folders that cannot be read.
     """
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
     try:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
         with os.scandir(folder) as entries:
             listing = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.data.columns.column import Question
-from toolkit.data.columns.files import files
+from toolkit.data.files import files
 from toolkit.data.problems import Problem
 
 
