@@ -95,7 +95,7 @@ def test_a_few_flaws_of_single_examples_are_dropped_and_listed(stage: str, flaw:
     with pytest.raises(DataError):
         corpora.both_stages(corpora.run_of(strict), tmp_path)
     bad_input.write_csv(tmp_path / "data", [row | {"transcription": flaw} for row in rows[:2]] + rows[2:])
-    with pytest.raises(DataError, match=r"more than the 1 that dataset\.max_dropped allows"):
+    with pytest.raises(DataError, match=r"more than the 1 of train that dataset\.max_dropped allows"):
         corpora.both_stages(corpora.run_of(allowing), tmp_path)
 
 

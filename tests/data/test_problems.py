@@ -25,7 +25,8 @@ def test_dropping_is_advised_only_where_it_helps(on_bad: str, problems: list[Pro
 
 def test_an_allowance_covers_no_fatal_problem() -> None:
     of_train, of_test = replace(BAD, split="train"), replace(BAD, split="test")
-    assert judge([of_train], "refuse", "a test", allowed=1).dropped == {"silent": 1}
+    allowed = {"train": 1}
+    assert judge([of_train], "refuse", "a test", allowed).dropped == {"silent": 1}
     for problems in ([of_train, of_train], [replace(FATAL, split="train")], [of_test], [BAD]):
         with pytest.raises(DataError):
-            judge(problems, "refuse", "a test", allowed=1)
+            judge(problems, "refuse", "a test", allowed)

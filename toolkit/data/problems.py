@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from toolkit.errors import DataError
@@ -83,22 +84,25 @@ def bad_name(name: str) -> tuple[str, str]:
     return "", ""
 
 
-def judge(problems: Sequence[Problem], on_bad: str, what: str, allowed: int = 0) -> Report:
+def judge(
+    problems: Sequence[Problem], on_bad: str, what: str, allowed: Mapping[str, int] = MappingProxyType({})
+) -> Report:
     """Refuse the data, or count what is dropped.
 
     Args:
         problems: all problems.
         on_bad: the dataset's policy, "refuse" or "drop".
         what: the use of the data, for the headline.
-        allowed: the most training examples that are dropped though the policy is to refuse; a problem with anything
-            else is refused.
+        allowed: split -> the most examples that are dropped though the policy is to refuse; a problem with anything but
+            examples is refused.
 
     Raises:
         DataError: there are more problems than allowed and the policy is to refuse, or some are fatal.
     """
     counts = dict(Counter(problem.kind for problem in problems))
     fatal = [problem for problem in problems if problem.fatal]
-    few = len(problems) <= allowed and all(problem.split == "train" for problem in problems)
+    of_split = Counter(problem.split for problem in problems)
+    few = all(count <= allowed.get(split, 0) for split, count in of_split.items())
     if not problems or (not fatal and (on_bad == "drop" or few)):
         return Report(counts, [str(problem) for problem in problems])
     ordered = fatal + [problem for problem in problems if not problem.fatal]
@@ -106,7 +110,9 @@ def judge(problems: Sequence[Problem], on_bad: str, what: str, allowed: int = 0)
     if more := Counter(problem.kind for problem in ordered[LISTED:]):
         lines.append(f"... and {more.total()} more: " + ", ".join(f"{n} {kind}" for kind, n in more.most_common()))
     if on_bad != "drop" and not fatal:
-        limit = f", more than the {allowed} that dataset.max_dropped allows" if 0 < allowed < len(problems) else ""
+        limits = {split: most for split, most in allowed.items() if 0 < most < of_split[split]}
+        exceeded = " and ".join(f"{most} of {split}" for split, most in limits.items())
+        limit = f", more than the {exceeded} that dataset.max_dropped allows," if limits else ""
         lines.append(f"Fix them, or drop {len(problems)} of them{limit} with dataset.on_bad=drop")
     noun = "problem" if len(problems) == 1 else "problems"
     raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
