@@ -158,12 +158,12 @@ def write_parquet(path: Path, rows: list[Record]) -> None:
 def write_tfrecord(path: Path, rows: list[Record]) -> None:
     from tensorboardX.record_writer import RecordWriter
 
-    from toolkit.data.sources.shards import _example_class
+    from toolkit.data.sources.tfrecord import example_class
 
     names = {"wav": "audio", "txt": "text", "png": "image/encoded", "cls": "image/class/text"}
     writer = RecordWriter(str(path))
     for row in rows:
-        example = _example_class()()
+        example = example_class()()
         for field, value in row.items():
             content = value.encode() if isinstance(value, str) else value
             example.features.feature[names.get(field, field)].byteslist.value.append(content)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import made
 from tests.support.backend import ROOT
-from toolkit.data.sources import shards
+from toolkit.data.sources import shards, tfrecord
 from toolkit.datasets.shards import AUDIO, IMAGE, LABEL, TEXT, ImageShards
 from toolkit.errors import DataError
 
@@ -49,7 +49,7 @@ def test_records_are_those_that_tensorflow_writes(tmp_path):
     command = [sys.executable, "-m", "tests.workers.tfrecords", str(path)]
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     with open(path, "rb") as file:
-        found = list(shards._tfrecord(file, 0, {}))
+        found = list(tfrecord.read(file, 0, {}))
     assert [row["n"] for row in found] == [-1, 0, 1]
     assert {row["text"].decode() for row in found} == {"zażółć"} and found[0]["many"] == [0.5, 2.0]
 
