@@ -92,6 +92,7 @@ LONGEST = (
     "faults/test_kills",
     "faults/test_workers",
     "runs/test_resume",
+    "runs/test_resume_refused",
 )
 
 
