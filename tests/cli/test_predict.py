@@ -22,7 +22,7 @@ from toolkit.training import processes
 class Echo:
     """A model that answers with the first character, in capitals, and cannot answer ``bad``."""
 
-    columns = SimpleNamespace(input=SimpleNamespace(answer="{id}\t{hypothesis}"))
+    columns = SimpleNamespace(input=SimpleNamespace(answer="{id}\t{hypothesis}", decodes=True))
 
     def __init__(self) -> None:
         self.policies: list[str] = []
@@ -53,7 +53,12 @@ def test_flags_and_overrides_may_stand_before_the_run_folder() -> None:
 
 @pytest.mark.parametrize(
     "policy, code, on_bad",
-    [([], 2, "drop"), (["dataset.on_bad=drop"], 0, "drop"), (["dataset.on_bad=refuse"], 2, "refuse")],
+    [
+        ([], 2, "drop"),
+        (["dataset.on_bad=drop"], 0, "drop"),
+        (["dataset.on_bad=refuse"], 2, "refuse"),
+        (["++dataset.on_bad=drop"], 0, "drop"),
+    ],
 )
 def test_the_exit_code_tells_whether_all_were_answered(
     policy: list[str], code: int, on_bad: str, echo: Echo, capsys: pytest.CaptureFixture[str]
@@ -69,6 +74,15 @@ def test_inputs_come_from_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert main(["run", "first", "--from", str(tmp_path / "list"), "--from", "-"]) == 0
     names = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["first", "a b.wav", "", "--json", "c.wav", "d.wav"]
+
+
+def test_a_list_of_texts_is_read_by_their_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Echo.columns.input, "decodes", False)
+    (tmp_path / "list").write_text("-\nREADME\n")
+    assert main(["run", "--from", str(tmp_path / "list")]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'list'}\t")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,11 @@ def test_steps(steps: list[str], text: str, expected: str) -> None:
     assert normalize(text, steps).strip() == expected
 
 
+@pytest.mark.parametrize("step, number", [("numbers:tr", 10**24), ("numbers:ru", 10**36), ("numbers:am", 1999)])
+def test_a_number_that_the_library_cannot_write_stays(step: str, number: int) -> None:
+    assert normalize(f"a {number} b", [step]) == f"a {number} b"
+
+
 @pytest.mark.parametrize("step", ["upper", "numbers", "numbers:", "whisper:de", "lower:en", ""])
 def test_an_unknown_step_is_refused(step: str) -> None:
     (message,) = problems(["lower", step])

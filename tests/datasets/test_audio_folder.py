@@ -85,6 +85,17 @@ def test_the_only_transcripts_with_a_character_stay_in_train() -> None:
         assert {"groß", "café"} <= set(splits["train"]) and [len(splits[name]) for name in SPLITS] == [72, 10, 20]
 
 
+def test_transcripts_that_are_equal_once_normalised_stay_together() -> None:
+    texts = [form.format(chr(97 + i // 26) + chr(97 + i % 26)) for i in range(50) for form in ("Word {}!", "word {}")]
+    for seed in range(5):
+        items = audio_folder.cut(records(texts), 0.1, 0.2, seed, True, ["lower", "punctuation"])
+        splits: dict[str, set[str]] = defaultdict(set)
+        for item in items:
+            assert isinstance(item, Example)
+            splits[str(item.values["text"]).lower().rstrip("!")].add(item.split)
+        assert all(len(found) == 1 for found in splits.values())
+
+
 def test_isolated_words_are_refused_or_cut_by_recording() -> None:
     words = ["yes"] * 50 + ["no"] * 50
     problems = [item for item in audio_folder.cut(records(words), 0.1, 0.2, 0, True) if isinstance(item, Problem)]

@@ -256,3 +256,25 @@ def test_an_unknown_layout_shows_the_nearest(tmp_path: Path) -> None:
     os.symlink("nowhere", data / "metadata.csv")
     with pytest.raises(DataError, match=r"metadata.csv: unreadable file: No such file"):
         corpus_of(data)
+
+
+def test_a_list_without_splits_leaves_images_in_the_split_of_their_folder(tmp_path: Path) -> None:
+    good_folder(tmp_path / "data")
+    names = [path.relative_to(tmp_path / "data").as_posix() for path in sorted((tmp_path / "data").rglob("*.png"))]
+    before = corpus_of(tmp_path / "data")
+    rows = "".join(f"{name},{name.split('/')[1]}\n" for name in names)
+    (tmp_path / "data/metadata.csv").write_text(f"filename,label\n{rows}")
+    corpus = corpus_of(tmp_path / "data")
+    assert sizes(corpus) == sizes(before) and classes_of(corpus) == classes_of(before)
+
+
+def test_a_number_is_no_position_among_classes_that_are_numbers(tmp_path: Path) -> None:
+    for i, name in enumerate(("001", "002", "003")):
+        (tmp_path / "data/train" / name).mkdir(parents=True)
+        for j in range(2):
+            (tmp_path / "data/train" / name / f"{j}.png").write_bytes(encoded(pixels(2 * i + j)))
+    (tmp_path / "data/val").mkdir()
+    (tmp_path / "data/val/a.png").write_bytes(encoded(pixels(9)))
+    (tmp_path / "data/val.csv").write_text("file_name,label\na.png,1\n")
+    with pytest.raises(DataError, match="unknown class: found the class 1, expected the name of a class's folder"):
+        corpus_of(tmp_path / "data")

@@ -148,6 +148,24 @@ def test_a_transcript_of_ljspeech_may_have_more_commas_than_bars(tmp_path: Path)
     assert (len(found), problems) == (8, [])
 
 
+@pytest.mark.parametrize("header", ["", "audio_file|text|speaker_name"])
+def test_a_third_column_may_be_a_speaker(header: str, tmp_path: Path) -> None:
+    rows = [f"wavs/{i}.wav|{text}|{'ab'[i % 2]}" for i, text in enumerate(texts(8))]
+    put(tmp_path / "metadata.csv", *([header] if header else []), *rows)
+    for i, text in enumerate(texts(8)):
+        write(tmp_path / f"wavs/{i}.wav", text)
+    found, problems = examples(tmp_path)
+    assert problems == [] and {example.values["text"] for example in found} == set(texts(8))
+
+
+def test_the_last_name_of_a_path_alone_stands_for_no_file(tmp_path: Path) -> None:
+    write(tmp_path / "001.wav")
+    put(tmp_path / "wav.scp", "u1 /old/spk1/001.wav", "u2 /old/spk2/001.wav")
+    put(tmp_path / "text", "u1 HELLO", "u2 WORLD")
+    found, problems = examples(tmp_path)
+    assert found == [] and [one.kind for one in problems[:2]] == ["missing file"] * 2
+
+
 def test_a_path_of_another_machine_stands_for_the_file_inside(tmp_path: Path) -> None:
     kaldi(tmp_path)
     for file in (tmp_path / "data").glob("*/wav.scp"):

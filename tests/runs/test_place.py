@@ -7,7 +7,7 @@ import pytest
 import toolkit
 from tests.support.configs import check, write
 from toolkit.errors import DataError
-from toolkit.runs import start
+from toolkit.runs import place, start
 from toolkit.runs.place import claimed
 from toolkit.sweeps import plan
 
@@ -76,3 +76,11 @@ def test_sweeps_of_the_same_second_have_folders_of_their_own(run, monkeypatch):
     monkeypatch.setattr(plan.time, "strftime", lambda form: "12-00-00")
     sweep = plan.Plan([], [], [], run, None, [], (), None)
     assert [plan.folder_of(sweep).name for _ in range(2)] == ["12-00-00", "12-00-00_2"]
+
+
+def test_the_files_of_a_run_that_holds_the_folder_stay(run, monkeypatch):
+    monkeypatch.setattr(place, "in_use", lambda folder: True)
+    with pytest.raises(DataError), claimed(run, [f"run_dir={run.run_dir}"]) as claim:
+        write(Path(claim.run.run_dir), "run.log", "")
+        raise DataError("bad")
+    assert Path("outputs/12-00-00/run.log").is_file()

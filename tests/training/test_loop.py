@@ -177,6 +177,12 @@ def test_a_tie_goes_to_the_lower_loss(tmp_path, monkeypatch):
     assert (at.best, at.best_loss, at.best_step) == (0.5, 1.0, 2 * len(TRAIN.plan)) and at.stale == 2
 
 
+def test_a_tie_with_a_value_of_unknown_loss_decides_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Task, "measure", lambda self, rows, target: {"cer": 0.5, "loss": 0.0})
+    at = fit(tmp_path, Engine(), Progress(best=0.5, best_step=1), max_epochs=1, validate_every=1)
+    assert at.best_step == 1 and at.stale == 1
+
+
 def test_best_and_patience(tmp_path, monkeypatch):
     values = iter([0.5, 0.3, 0.4, 0.35, 0.1])
     monkeypatch.setattr(Task, "measure", lambda self, rows, target: {"cer": next(values)})

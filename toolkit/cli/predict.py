@@ -97,7 +97,8 @@ def _main(argv: Sequence[str]) -> int:
     own_temporary_folder()
     to_stderr = functools.partial(print, file=sys.stderr)
     model = load(arguments.folder, overrides=arguments.overrides, warn=to_stderr)
-    inputs = chain(arguments.inputs, *listed)
+    # a text column reads the lines of a file itself, and takes none of them for the name of another file
+    inputs = chain(arguments.inputs, *(listed if model.columns.input.decodes else [arguments.lists]))
     unanswered = 0
     _speak_utf8(arguments.as_json)
     for row in model.answers(inputs, "refuse" if policy == "refuse" else "drop", to_stderr):

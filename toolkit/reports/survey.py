@@ -145,7 +145,7 @@ def _leniently(run: Run, work: Callable[[Run], T]) -> tuple[T, DataError | None]
 
 
 def _usable(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> tuple[Corpus | None, DataError | None]:
-    """Return the examples that the model can use, None if they cannot be told; and why the run would be refused."""
+    """Return the examples that the model can use, None if they are not known; and why the run would be refused."""
     try:
         used, refusal = _leniently(run, lambda run: pipeline.usable(run, columns, corpus, learned))
     except DataError as error:

@@ -219,7 +219,8 @@ class Text(Column[TextValues]):
 
     def comparable(self, answer: str) -> str:
         """Clean and normalise a text."""
-        return clean(normalize(clean(answer), self.dataset.normalize))
+        text = clean(answer)
+        return clean(normalize(text, self.dataset.normalize)) if self.dataset.normalize else text
 
     def excerpt(self, value: object) -> str:
         return f"{value.language}: {value.text[:60]!r}" if isinstance(value, Sentence) and value.language else ""

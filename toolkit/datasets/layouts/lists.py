@@ -52,7 +52,7 @@ class Form:
 
     @property
     def complete(self) -> bool:
-        """Whether the list has files and labels."""
+        """True if the list has files and labels."""
         return self.file is not None and self.label is not None
 
 
