@@ -222,7 +222,7 @@ FOREIGN_OBJECTS = {  # attributes of dataclass fields, and of objects that are n
     ("data/loaders/torch.py", "'pthread_sigmask'"),
     ("data/media/image.py", "'is_animated'"),
     ("data/sources/fetch.py", "'reason'"),
-    ("data/sources/shards.py", "kind"),
+    ("data/sources/tfrecord.py", "kind"),
     ("data/stream.py", "f.name"),
     ("layers/tf.py", "'use_bias'"),
     ("runs/checkpoint.py", "'posix_fadvise'"),

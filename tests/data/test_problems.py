@@ -20,7 +20,7 @@ def test_dropping_is_advised_only_where_it_helps(on_bad: str, problems: list[Pro
     with pytest.raises(DataError) as error:
         judge(problems, on_bad, "a test")
     lines = [str(problem) for problem in sorted(problems, key=lambda problem: not problem.fatal)]
-    assert error.value.problems == lines + ["Fix them, or drop 1 of them with dataset.on_bad=drop"] * advised
+    assert error.value.problems == lines + ["Fix them, or drop them with dataset.on_bad=drop"] * advised
 
 
 def test_an_allowance_covers_no_fatal_problem() -> None:

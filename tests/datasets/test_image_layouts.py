@@ -89,8 +89,8 @@ def test_lists_of_splits_by_name_or_by_folder(flat: Rows, tmp_path: Path) -> Non
             if of == split:
                 (data / name).rename(data / split / Path(name).name)
         (data / split / "metadata.csv").write_text("file_name,label\n" + (data / split / "metadata.csv").read_text())
-    for name in ("images", "sample_submission.csv"):
-        shutil.rmtree(data / name, ignore_errors=True)
+    shutil.rmtree(data / "images")
+    (data / "sample_submission.csv").unlink()
     assert sizes(corpus_of(data)) == (8, 2, 2)
 
 
@@ -111,9 +111,7 @@ def test_metadata_decides_and_other_lists_are_ignored_beside_folders_of_classes(
 def imagenet(tmp_path: Path) -> Path:
     """Write train by class and a flat validation folder; the test split is carved."""
     root = tmp_path / "data"
-    for file in good_folder(root):
-        if file.is_relative_to(root / "validation"):
-            file.unlink()
+    good_folder(root)
     shutil.rmtree(root / "test")
     shutil.rmtree(root / "validation")
     (root / "val").mkdir()
@@ -182,7 +180,7 @@ def test_a_ground_truth_that_is_missing_or_of_another_form(name: str, text: str,
     "line, message",
     [
         ("gone.png,cat,train", "line 14: missing file: found no file 'gone.png'"),
-        ("../a.png,cat,train", r"line 14: (missing file|outside the folder)"),
+        ("../a.png,cat,train", r"line 14: outside the folder"),
         ("x" * 300 + ".png,cat,train", f"line 14: missing file: found no file '{'x' * 80}'"),
         ("dangling.png,cat,train", r"line 14 \(dangling.png\): unreadable: a link to 'nowhere.png': No such file"),
         ('"images/a, 0.png",cat', "line 14: bad line: 2 fields, the header has 3"),

@@ -285,7 +285,7 @@ def test_commands_of_kaldi_are_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"audio_filepath": "a.wav"}, "wrong type: found audio_filepath, expected text with a text"),
+        ({"audio_filepath": "a.wav"}, "wrong type: found audio_filepath, expected a text in text"),
         ({"audio_filepath": 1, "text": "a"}, "wrong type: found audio_filepath is 1, expected"),
         ({"audio_filepath": "a.wav", "text": "a", "offset": "1"}, "offset is '1', expected seconds"),
         ({"audio_filepath": "b.wav", "text": "a"}, "found no file 'b.wav'"),

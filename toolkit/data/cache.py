@@ -211,7 +211,7 @@ def _open(index: Path) -> Store | None:
     try:
         entry = json.loads(index.read_text(encoding="utf-8"))
         problems = [(int(i), kind, text) for i, kind, text in entry["problems"]]
-        return _read(index.parent / entry["file"], problems, [int(i) for i in entry.get("partial", ())])
+        return _read(index.parent / entry["file"], problems, [int(i) for i in entry["partial"]])
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
 

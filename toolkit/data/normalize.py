@@ -23,8 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from toolkit.config.process import install
 
 NUMBER = re.compile(r"\d+")
-PLAIN = ("lower", "punctuation", "nfkc", "whisper", "whisper:en")
-STEPS = (*PLAIN, "numbers:LANGUAGE")
+STEPS = ("lower", "punctuation", "nfkc", "whisper", "whisper:en", "numbers:LANGUAGE")
 
 
 def plain(text: str) -> str:

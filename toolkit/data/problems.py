@@ -113,7 +113,7 @@ def judge(
         limits = {split: most for split, most in allowed.items() if 0 < most < of_split[split]}
         exceeded = " and ".join(f"{most} of {split}" for split, most in limits.items())
         limit = f", more than the {exceeded} that dataset.max_dropped allows," if limits else ""
-        lines.append(f"Fix them, or drop {len(problems)} of them{limit} with dataset.on_bad=drop")
+        lines.append(f"Fix them, or drop them{limit} with dataset.on_bad=drop")
     noun = "problem" if len(problems) == 1 else "problems"
     raise DataError(lines, f"{len(problems)} {noun} with the data for {what}:")
 

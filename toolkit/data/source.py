@@ -38,8 +38,8 @@ class Source:
     )
     max_dropped: float = option(
         0.01,
-        "on_bad=refuse: largest fraction of the examples of each split that is dropped and listed instead, if nothing "
-        "else is wrong; a training split that is streamed has no such allowance",
+        "on_bad=refuse: largest fraction of the examples of each split that is dropped and listed instead, by the "
+        "dataset and once more by the model, if nothing else is wrong; a streamed training split has no such allowance",
         ge=0,
         lt=1,
     )

@@ -67,6 +67,8 @@ class AudioFolder(SpeechDataset):
         # A split that the data names but leaves empty is not carved: that would hide the mistake.
         present = {r.split for r in recordings} | {part.split for part in parts}
         present |= {split for split, _ in split_folders(root)}
+        if any(problem.fatal for problem in [*problems, *bad]):
+            present |= {"validation", "test"}  # what is left may be too little to carve from
         yield from cut(
             recordings,
             0 if "validation" in present else self.validation_fraction,
@@ -92,9 +94,9 @@ def cut(
 ) -> Iterator[Example | Problem]:
     """Move fractions of the training split to validation and test.
 
-    Recordings with the same transcript stay together (``disjoint``), and the only ones with a character stay in train.
-    They are taken in the order of a hash of seed and
-    transcript, which depends neither on the order of the files nor on the other recordings.
+    Recordings with the same transcript stay together (``disjoint``), and those with a character that no other has stay
+    in train if possible. They are taken in the order of a hash of seed and transcript, which depends neither on the
+    order of the files nor on the other recordings.
 
     Args:
         recordings: of all splits.
@@ -103,19 +105,23 @@ def cut(
         disjoint: keep equal transcripts together.
         steps: of ``dataset.normalize``, after which transcripts are compared.
     """
+    if not validation and not test:
+        yield from recordings
+        return
+    texts = {id(one): _transcript(one, steps) for one in recordings if one.split == "train"}
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in recordings:
         if example.split == "train":
-            groups[transcript(example, steps) if disjoint else example.id].append(example)
+            groups[texts[id(example)] if disjoint else example.id].append(example)
     total = sum(map(len, groups.values()))
     message = (
         f"none of the {len(groups)} different transcripts of {total} recordings is rare enough for a split of its "
         "own; provide the splits, or set dataset.disjoint=false to allow a transcript in several splits"
     )
     # the recogniser can only learn the characters that train has
-    yield from fill_splits(recordings, groups, validation, test, seed, message, lambda one: transcript(one, steps))
+    yield from fill_splits(recordings, groups, validation, test, seed, message, lambda one: texts[id(one)])
 
 
-def transcript(example: Example, steps: Sequence[str]) -> str:
+def _transcript(example: Example, steps: Sequence[str]) -> str:
     """Return the transcript of a recording as the run uses it."""
     return clean(normalize(clean(str(example.values["text"])), steps))

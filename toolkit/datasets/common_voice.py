@@ -50,4 +50,5 @@ class CommonVoice(SpeechDataset, HubFields):
         return recording(name, split, text, row.read, row.where, row.file_name, row.stamp)
 
     def _part(self, split: str) -> tuple[str, str, str, str | None]:
-        return hub.located(self.path, self.repository), self.language, split, None if self.path else self.revision
+        source, revision = hub.located(self.path, self.repository, self.revision)
+        return source, self.language, split, revision

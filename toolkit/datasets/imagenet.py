@@ -65,4 +65,5 @@ class ImageNet(ImageDataset, HubFields):
 
     def _part(self, split: str) -> tuple[str, None, str, str | None]:
         name = "validation" if split == "test" else "train"
-        return hub.located(self.path, self.repository), None, name, None if self.path else self.revision
+        source, revision = hub.located(self.path, self.repository, self.revision)
+        return source, None, name, revision

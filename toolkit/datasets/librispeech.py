@@ -51,4 +51,5 @@ class LibriSpeech(SpeechDataset, HubFields):
 
     def _part(self, split: str) -> tuple[str, str, str, str | None]:
         name = {"train": self.train, "validation": self.validation, "test": self.test}[split]
-        return hub.located(self.path, self.repository), self.subset, name, None if self.path else self.revision
+        source, revision = hub.located(self.path, self.repository, self.revision)
+        return source, self.subset, name, revision

@@ -54,8 +54,8 @@ def error_rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequenc
 def tokenization(language: str) -> str:
     """Return sacrebleu's name of the tokenisation by which texts of a language are scored.
 
-    It is 13a, which separates words at spaces, but for the languages that write no spaces: Chinese has its own,
-    Japanese and Korean are segmented by MeCab where it is installed, and all others are scored by character.
+    It is 13a, which separates words at spaces, except for these: Chinese has its own, Japanese and Korean are segmented
+    by MeCab, and other languages that write no spaces are scored by character, as are those two without MeCab.
     """
     code = language.lower().replace("_", "-").partition("-")[0]
     name = TOKENIZATIONS.get(code, "13a")

@@ -99,10 +99,10 @@ def _pairs(counts: Mapping[str, int]) -> str:
 
 def _counted(survey: Survey) -> Iterator[tuple[str, str, dict[str, Mapping[str, int]]]]:
     """Yield the name of a column, the title of its counts, and the counts by split."""
-    for column, of in zip(survey.columns, _descriptions(survey), strict=True):
-        titles = dict.fromkeys(counts.title for description in of.values() for counts in description.counts)
+    for column, descriptions in zip(survey.columns, _descriptions(survey), strict=True):
+        titles = dict.fromkeys(counts.title for one in descriptions.values() for counts in one.counts)
         for title in titles:
-            yield column.name, title, {split: _of(title, description.counts) for split, description in of.items()}
+            yield column.name, title, {split: _of(title, one.counts) for split, one in descriptions.items()}
 
 
 def _descriptions(survey: Survey) -> tuple[dict[str, Description], dict[str, Description]]:
@@ -124,8 +124,8 @@ def rarest(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
 def missing(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """Return the things that train lacks, with their number in the other splits together."""
     totals: dict[str, int] = {}
-    for split, of in counts.items():
-        for name, count in of.items():
+    for split, numbers in counts.items():
+        for name, count in numbers.items():
             if split != "train" and name not in counts.get("train", {}):
                 totals[name] = totals.get(name, 0) + count
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
@@ -137,15 +137,16 @@ def missing(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
 def as_page(survey: Survey) -> str:
     """Return the page, a single file with its plots, recordings and images."""
     run = survey.run
+    rows = ([label, *cells] for label, cells in survey.table())
     parts = [
         STYLE,
         _title(run, survey.refusal),
-        html_table(("", *(part.split.name for part in survey.parts)), _rows(survey), range(1, len(survey.parts) + 1)),
+        html_table(("", *(part.split.name for part in survey.parts)), rows, range(1, len(survey.parts) + 1)),
     ]
     if run.dataset.streaming:
         parts.append(f'<p class="note">train: the first {run.dataset.sample:,} examples of the stream.</p>')
-    for column, of in zip(survey.columns, _descriptions(survey), strict=True):
-        parts += _plots(column.name, of)
+    for column, descriptions in zip(survey.columns, _descriptions(survey), strict=True):
+        parts += _plots(column.name, descriptions)
     for name, title, counts in _counted(survey):
         parts += _bars(name, title, counts)
     parts += [*_pairs_of_sizes(survey), *_left_out(survey)]
@@ -168,14 +169,10 @@ def _title(run: Run, refusal: DataError | None) -> str:
     return f"{title}<h2>Problems</h2><pre>{html.escape(lines)}</pre>"
 
 
-def _rows(survey: Survey) -> Iterator[list[str]]:
-    yield from ([label, *cells] for label, cells in survey.table())
-
-
-def _plots(column: str, of: Mapping[str, Description]) -> Iterator[str]:
+def _plots(column: str, descriptions: Mapping[str, Description]) -> Iterator[str]:
     """Yield a histogram for each number that the descriptions of a column have."""
     groups: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for split, description in of.items():
+    for split, description in descriptions.items():
         for one in (*([description.sizes] if description.sizes else []), *description.histograms):
             groups.setdefault((one.title, one.unit), {})[split] = one.values
     for (title, unit), values in groups.items():
@@ -221,7 +218,7 @@ def _bars(column: str, title: str, counts: Mapping[str, Mapping[str, int]]) -> I
     yield f"<h2>{html.escape(f'{column}: {len(train):,} {title} in train')}</h2>"
     largest = max(train.values(), default=1)
     names = list(train)[:MOST]
-    bars = (_bar(name, [of.get(name, 0) for of in counts.values()], train[name] / largest) for name in names)
+    bars = (_bar(name, [numbers.get(name, 0) for numbers in counts.values()], train[name] / largest) for name in names)
     yield f'<div class="bars">{"".join(bars)}</div>'
     which = f"; the {MOST} most frequent of {len(train):,}" if len(train) > MOST else ""
     yield f'<p class="note">Numbers in {html.escape(" / ".join(counts))}{which}.</p>'

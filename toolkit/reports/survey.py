@@ -162,7 +162,7 @@ def _part(run: Run, columns: Columns, corpus: Corpus, split: Split, learned: Lea
     facts = {"examples": f"{len(split):,}" + (" (sample of the stream)" if streamed else "")}
     if data is not None:
         padding = 1 - (data.efficiency() or 1)
-        facts["left out"] = f"{len(split) - len(data.split):,}"
+        facts["left out for this model"] = f"{len(split) - len(data.split):,}"
         if not streamed:
             facts |= {"batches": f"{len(data.plan):,}", "padding of the batches": f"{100 * padding:.1f} %"}
     if split.name == "train" and data is not None and not streamed:
@@ -180,9 +180,10 @@ def _part(run: Run, columns: Columns, corpus: Corpus, split: Split, learned: Lea
 def _repeats(columns: Columns, corpus: Corpus, split: Split) -> dict[str, str]:
     """Count the contents of a split that it has already, and those that train has too."""
     facts: dict[str, str] = {}
+    train = {} if split.name == "train" else _keys(columns, corpus.splits["train"])
     for name, keys in _keys(columns, split).items():
         facts[f"{name}: repeated in the split"] = f"{len(keys) - len(set(keys)):,}"
-        known = set(_keys(columns, corpus.splits["train"])[name]) if split.name != "train" else set()
+        known = set(train.get(name, ()))
         facts[f"{name}: in train too"] = f"{sum(key in known for key in keys):,}" if known else ""
     return facts
 

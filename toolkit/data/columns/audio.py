@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -249,8 +250,8 @@ class Audio(Column[AudioValues]):
     def shorten(self, values: AudioValues, limit: Limit | None, pieces: bool) -> Shortened[AudioValues]:
         """Split long recordings at pauses, or keep only their first pieces."""
         rate, silence = values.sample_rate, 2 * values.silence
-        limits = [Limit(round(self.dataset.max_seconds * rate) + silence, "dataset.max_seconds")]
-        least = min([*limits, limit] if limit else limits, key=lambda limit: limit.size)
+        own = Limit(round(self.dataset.max_seconds * rate) + silence, "dataset.max_seconds")
+        least = min(own, limit or own, key=lambda one: one.size)
         longest = least.size - silence
         if longest < max(1, self.dataset.min_seconds * rate) or (values.lengths <= least.size).all():
             return Shortened(values, range(len(values)))
@@ -264,7 +265,7 @@ class Audio(Column[AudioValues]):
                 done = f"split at pauses into {len(ends)} pieces" if pieces else "cut to its first piece"
                 bound = f"of at most {longest / rate:g} s ({least.field})"
                 notes.append((i, f"{len(samples) / rate:,.1f} s, {done} {bound}"))
-            spans = list(zip([0, *ends], ends, strict=False))
+            spans = list(itertools.pairwise([0, *ends]))
             ranges += spans if pieces else spans[:1]
             positions += [i] * (len(ranges) - len(positions))
         starts, stops = np.array(ranges, np.int64).T

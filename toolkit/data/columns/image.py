@@ -168,7 +168,7 @@ class Image(Column[ImageValues]):
 
         dataset = self.dataset
         settings = {"size": dataset.size, "channels": dataset.channels, "max_pixels": dataset.max_pixels}
-        key = f"picture {VERSION} {settings}"  # the word is part of the keys of existing caches
+        key = f"image {VERSION} {settings}"
         decoder = array_cache.Decoder(functools.partial(decode, **settings), np.uint8, key, "decoding images")
         store = array_cache.store(values, decoder, cache and cache / "images", progress)
         all_flaws = [*flaws(store.problems), *_one_shape(store, wheres)]

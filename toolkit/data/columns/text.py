@@ -326,8 +326,8 @@ class Text(Column[TextValues]):
     def shorten(self, values: TextValues, limit: Limit | None, pieces: bool) -> Shortened[TextValues]:
         """Cut the tokens of long texts."""
         assert values.tokens is not None
-        limits = [Limit(self.dataset.max_tokens, "dataset.max_tokens")] if self.dataset.max_tokens else []
-        limits += [limit] if limit else []
+        own = Limit(self.dataset.max_tokens, "dataset.max_tokens") if self.dataset.max_tokens else None
+        limits = [one for one in (own, limit) if one]
         if not limits:
             return Shortened(values, range(len(values)))
         least = min(limits, key=lambda limit: limit.size)

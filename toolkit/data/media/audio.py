@@ -31,6 +31,7 @@ _CANCELLED = 1e-3
 # SoX and arecord into a pipe. libsndfile reads files with FFmpeg's 0xFFFFFFFF to their end.
 _UNFINISHED = (0, 0x7FFFF000, 0x80000000)
 
+UNCOUNTED = 2**62  # libsndfile reports more frames for a stream without a count
 _BLOCK = 1 << 20  # samples decoded at a time
 
 _SUFFIXES = {
@@ -97,7 +98,8 @@ class _Waveform:
         self.rate = rate
         self._measure(channels)
         mono = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1, dtype=np.float64).astype(np.float32)
-        self._weigh(channels, mono)
+        if channels.shape[1] > 1:
+            self._weigh(channels, mono)
         if rate != self.sample_rate:
             self.resampler = self.resampler or soxr.ResampleStream(rate, self.sample_rate, 1, "float32", "HQ")
             mono = self.resampler.resample_chunk(mono)
@@ -137,7 +139,7 @@ class _Waveform:
             raise BadAudio("out of scale", f"the peak is {peak:g}, expected full scale to be 1.0")
         if self.low == self.high:
             raise BadAudio("silent", f"all {self.count:,} samples have the value {self.low:g}, expected speech")
-        if len(self.energies) > 1 and self.energy < _CANCELLED**2 * self.energies.max():
+        if len(self.energies) and self.energy < _CANCELLED**2 * self.energies.max():
             message = f"the {len(self.energies)} channels are in opposite phase and their mean is silence"
             raise BadAudio("cancelled", f"{message}, expected channels that can be mixed; keep only one of them")
 
@@ -223,7 +225,7 @@ def _require_whole(data: bytes, kind: str) -> None:
 
 
 def _wav_size(data: bytes) -> int:
-    """Return the file size that its ``data`` chunk requires, in bytes; 0 if the header has none (RF64)."""
+    """Return the file size that its ``data`` chunk requires, in bytes; 0 if it has none (RF64, a stream of FFmpeg)."""
     at, size = _samples_of(data)
     return 0 if size == 0xFFFFFFFF else at + size
 
@@ -307,7 +309,7 @@ def _by_soundfile(data: bytes, kind: str) -> Iterator[tuple[np.ndarray, int]]:
             count += len(block)
             yield block, file.samplerate
         # An MP3 or FLAC stream without a count declares 0 or a huge number.
-        if count < file.frames < 2**62:
+        if count < file.frames < UNCOUNTED:
             raise BadAudio("truncated", f"the header promises {file.frames:,} samples, {count:,} are there")
 
 

@@ -150,9 +150,10 @@ def _without_decoder(data: bytes) -> BadImage | None:
     """Return the problem with an AVIF or HEIC image that this Pillow does not read; None for other files."""
     from PIL import __version__, features
 
-    kind = _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
-    readable = {"": True, "AVIF": features.check("avif"), "HEIF": "HEIF" in _pillow().OPEN}
-    if readable[kind]:
+    kind = _BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None
+    if kind is None:
+        return None
+    if kind in _pillow().OPEN and (kind != "AVIF" or features.check("avif")):  # unknown to Pillows without AVIF
         return None
     return BadImage("no decoder", _REMEDIES[kind].format(version=__version__), passing=True)
 

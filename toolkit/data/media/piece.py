@@ -12,7 +12,6 @@ from toolkit.data.media import audio
 
 OVERSHOOT = 0.5  # seconds by which the end of a piece may exceed its recording, as in Kaldi
 HEAD = 512  # bytes that tell the format
-UNKNOWN = 2**62  # frames that libsndfile reports for a FLAC without a count are more
 
 
 def read(path: Path, start: float, seconds: float | None) -> bytes:
@@ -41,7 +40,7 @@ def _sought(path: Path, start: float, seconds: float | None) -> tuple[np.ndarray
         return None
     try:
         with soundfile.SoundFile(os.fsencode(path)) as file:
-            if file.frames >= UNKNOWN:
+            if file.frames >= audio.UNCOUNTED:
                 return None
             first, end = _bounds(start, seconds, file.samplerate, file.frames)
             if not file.seekable() or not 0 <= first < end <= file.frames:

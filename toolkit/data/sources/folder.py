@@ -16,7 +16,9 @@ from toolkit.data.problems import Problem, nearest
 ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "testing": "test"}
 
 # Names of files that accompany data
-_BESIDE = re.compile(r"(readme|licen[cs]e|copying|notice|citation|changelog|authors?)\b.*", re.IGNORECASE)
+_BESIDE = re.compile(
+    r"(readme|licen[cs]e|copying|notice|citation|changelog|authors?|acknowledge?ments)\b.*", re.IGNORECASE
+)
 
 
 def is_beside(name: str) -> bool:
@@ -47,7 +49,11 @@ def unusable(root: Path, holds: str, layouts: str) -> Problem | None:
         return Problem("missing folder", where, message, fatal=True)
     if not root.is_dir():
         return Problem("not a folder", where, f"found a file, expected the folder that holds the {holds}", fatal=True)
-    if not any(root.iterdir()):
+    try:
+        empty = not any(root.iterdir())
+    except OSError as error:
+        return Problem("unreadable", where, f"{error.strerror}, expected a folder to read", fatal=True)
+    if empty:
         return Problem("empty folder", where, f"found nothing, expected {layouts}", fatal=True)
     return None
 

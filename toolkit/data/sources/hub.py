@@ -23,7 +23,7 @@ from typing import Any
 from toolkit.data.example import Example
 from toolkit.data.problems import Problem, nearest
 from toolkit.data.source import Source
-from toolkit.data.sources.shards import Row, Shard, Shards, bad_label, converted, readable
+from toolkit.data.sources.shards import Row, Shard, Shards, bad_label, converted, readable, short
 from toolkit.errors import UNWRITABLE, DataError, disk_error, listed
 
 EXPORT = "refs/convert/parquet"  # branch to which the hub exports a dataset: CONFIGURATION/SPLIT/0000.parquet
@@ -36,18 +36,20 @@ def examples(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Iter
     yield from filter(None, converted(dataset, split, rows))
 
 
-def located(path: str | None, repository: str) -> str:
-    """Return the place of a dataset: the local copy at ``path``, else the repository on the hub.
+def located(path: str | None, repository: str, revision: str | None) -> tuple[str, str | None]:
+    """Return the place of a dataset and its revision: the local copy at ``path``, else the repository on the hub.
 
     Raises:
         DataError: nothing is at the path, which the hub's library would look up as the name of a repository.
     """
-    if path and not os.path.exists(path):  # which, unlike Path's, never raises
+    if not path:
+        return repository, revision
+    if not os.path.exists(path):
         raise DataError(
             f"dataset.path={path}: found nothing at {Path(path).absolute()}, expected a local copy of {repository}; "
             "leave dataset.path out to fetch it from the hub"
         )
-    return path or repository
+    return path, None
 
 
 def rows(
@@ -222,25 +224,20 @@ def _refusal(source: str) -> tuple[str, bool]:
         return f"found no such repository on the hub; check the name and, if it is private, {login}", False
     except HfHubHTTPError as error:
         code = error.response.status_code
-        refusals = {401: f"the hub refuses the token found here; {login}, with a valid one"}
-        failure = f"{constants.ENDPOINT} answers with error {code}; try again later" if code >= 500 else ""
-        return refusals.get(code, failure), code >= 500
+        if code == 401:
+            return f"the hub refuses the token found here; {login}, with a valid one", False
+        return f"{constants.ENDPOINT} answers with error {code}; try again later" if code >= 500 else "", code >= 500
     except OfflineModeIsEnabled:
         return "HF_HUB_OFFLINE is set; unset it once", False
     except Exception as error:  # those of the HTTP library
-        reason = f"{constants.ENDPOINT} cannot be reached ({_short(error)}); check the network"
+        reason = f"{constants.ENDPOINT} cannot be reached ({short(error)}); check the network"
         return reason, "Timeout" not in type(error).__name__
     return "", False
 
 
-def _short(error: Exception) -> str:
-    """Return the kind and the first line of an error."""
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-
-
 @contextlib.contextmanager
 def _offline() -> Iterator[None]:
-    """Let the libraries use their caches only; otherwise they try for 23 s to reach the hub, again for each split."""
+    """Let the libraries use their caches only; otherwise they try for 23 s to reach the hub, for each split."""
     import datasets
     from huggingface_hub import constants
 
@@ -268,7 +265,7 @@ def _reason(error: Exception, source: str, name: str | None, revision: str | Non
     if "scripts are no longer supported" in str(error):
         return f"found a loading script, which is not run; set dataset.revision={EXPORT}, the hub's export to Parquet"
     failure = str(error).rpartition("Hub either: ")[2].partition(". ")[0] if "Hub either: " in str(error) else ""
-    return f"could not be loaded ({failure or _short(error)}); check the network and the names"
+    return f"could not be loaded ({failure or short(error)}); check the network and the names"
 
 
 def shards(

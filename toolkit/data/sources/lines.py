@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,10 +29,8 @@ def read_lines(file: Path, where: str) -> list[str] | Problem:
     try:
         data = file.read_bytes()
         data = fetch.gunzip(data, where) if file.suffix == ".gz" else data
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        return Problem("damaged file", where, f"damaged or truncated gzip file ({error}); copy it again", fatal=True)
-    except OSError as error:
-        return Problem("unreadable file", where, f"{error.strerror}, expected a readable file", fatal=True)
+    except (EOFError, OSError, zlib.error) as error:
+        return unreadable(where, error)
     return split_lines(data, where)
 
 
@@ -51,7 +48,7 @@ def split_lines(data: bytes, where: str) -> list[str] | Problem:
         the lines, with bytes that are not UTF-8 decoded by ``surrogateescape``, or the problem with the text.
     """
     if data[:2] in UTF16:
-        return _utf16(where)
+        return utf16(where)
     lines = data.decode("utf-8", "surrogateescape").removeprefix(BOM).split("\n")
     if not lines[-1]:
         lines.pop()
@@ -71,11 +68,19 @@ def stream_lines(stream: Iterable[bytes], where: str) -> Iterator[str]:
     for number, line in enumerate(stream):
         if number == 0:
             if line[:2] in UTF16:
-                raise DataError(str(_utf16(where)))
+                raise DataError(str(utf16(where)))
             line = line.removeprefix(codecs.BOM_UTF8)
         yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
 
 
-def _utf16(where: str) -> Problem:
+def unreadable(where: str, error: Exception) -> Problem:
+    """Return the problem with a file that raised an error while it was read."""
+    if isinstance(error, OSError) and error.strerror:
+        return Problem("unreadable file", where, f"{error.strerror}, expected a readable file", fatal=True)
+    return Problem("damaged file", where, f"damaged or truncated gzip file ({error}); copy it again", fatal=True)
+
+
+def utf16(where: str) -> Problem:
+    """Return the problem with a text in UTF-16."""
     message = "it begins with the byte-order mark of UTF-16; save the file as UTF-8"
     return Problem("not UTF-8", where, message, fatal=True)

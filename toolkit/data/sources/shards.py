@@ -60,6 +60,11 @@ def converted(dataset: Source, split: str, rows: Iterable[Row | Problem]) -> Ite
     return (row if isinstance(row, Problem) else dataset.example(split, row) for row in rows)
 
 
+def short(error: Exception) -> str:
+    """Return the kind and the first line of an error."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+
+
 def bad_label(label: int, names: Sequence[str]) -> str:
     """Return what is wrong with the number of a class; empty if there is such a class."""
     # the hub writes -1 where the class is unknown
@@ -121,9 +126,8 @@ class Shards:
         except _Lacking as error:
             raise DataError(f"{shard.where}: {error}") from error
         except Exception as error:  # an error of the file's library, or of the network
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
             advice = "copy the file again, or remove it" if local else "check the network, then resume or start again"
-            message = f"cannot be read ({reason}); {advice}"
+            message = f"cannot be read ({short(error)}); {advice}"
             raise DataError(f"{shard.where}, record {i}: {message}") from error
 
     def _row(self, record: Mapping[str, Any], where: str, stamp: str, number: str) -> Row | Problem:

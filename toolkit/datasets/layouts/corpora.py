@@ -70,7 +70,10 @@ def _read_chapter(source: Source, part: Part, file: Path, audio: dict[str, Path]
     """Yield the utterances of a list, and remove their recordings from ``audio``."""
     where = name_in(source.root, file)
     lines = read_lines(file, where)
-    for number, line in enumerate([] if isinstance(lines, Problem) else lines, 1):
+    if isinstance(lines, Problem):
+        yield lines
+        return
+    for number, line in enumerate(lines, 1):
         name, _, text = line.strip().partition(" ")
         at = f"{where}, line {number}"
         if not name:
@@ -82,8 +85,6 @@ def _read_chapter(source: Source, part: Part, file: Path, audio: dict[str, Path]
         else:
             identity = identity_of(source.root, path)
             yield tables.not_utf8(at, [text]) or recording(identity, part.split or "train", text, path, at)
-    if isinstance(lines, Problem):
-        yield lines
 
 
 # --- lists of splits with columns, as of Common Voice ----------------------------------------------------------------
@@ -181,7 +182,7 @@ def _manifest_record(where: str, fields: dict[str, Any], split: str, text_column
     for name in ("audio_filepath", column):
         if not isinstance(fields.get(name), str):
             value = f"{name} is {fields[name]!r:.60}" if name in fields else ", ".join(fields)
-            return Problem("wrong type", where, f"found {value}, expected {name} with a text{nearest(name, fields)}")
+            return Problem("wrong type", where, f"found {value}, expected a text in {name}{nearest(name, fields)}")
     times: list[float | None] = []
     for name in ("offset", "duration"):
         time = fields.get(name)

@@ -11,11 +11,11 @@ from typing import Any
 from toolkit.data.example import SPLITS, Example
 from toolkit.data.media.audio import FORMATS
 from toolkit.data.problems import Problem, bad_name, nearest
-from toolkit.data.sources.folder import ALIASES, name_in, split_of
+from toolkit.data.sources.folder import ALIASES, is_beside, name_in, split_of
 from toolkit.datasets.base import recording
 from toolkit.datasets.layouts import tables
 from toolkit.datasets.layouts.layout import Items, Layout, Part, Source
-from toolkit.datasets.layouts.records import Lookup, Record, files_below, identity_of, is_document, nfc, subfolders
+from toolkit.datasets.layouts.records import Lookup, Record, files_below, identity_of, nfc, subfolders
 
 FILE_COLUMNS = ("file_name", "path", "audio_filepath", "wav_filename", "audio_file")
 TEXT_COLUMNS = ("transcription", "text", "sentence", "transcript")
@@ -131,7 +131,7 @@ def _read_pairs(source: Source, part: Part) -> Items:
         else:
             yield _pair(source, split, path, text)
     for stem, text in sorted(texts.items()):
-        if stem not in used and not is_document(text):
+        if stem not in used and not is_beside(text.name):
             where = name_in(root, text)
             yield Problem("missing file", where, f"found no audio file {Path(stem).name}.* beside it")
 

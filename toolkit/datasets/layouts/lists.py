@@ -35,7 +35,7 @@ class Form:
     Args:
         delimiter: of a table; empty: white space before the label; None: JSON lines.
         columns: names in small letters.
-        header: whether the first line has the names.
+        header: the first line has the names.
     """
 
     delimiter: str | None

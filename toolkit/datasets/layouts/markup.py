@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from toolkit.data.problems import Problem
-from toolkit.data.sources.lines import read_lines
+from toolkit.data.sources.lines import read_lines, unreadable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -74,7 +74,7 @@ def memory(file: Path, split: str) -> Iterator[Unit | Problem]:
     except ElementTree.ParseError as error:
         yield Problem("damaged file", file.name, f"not valid XML: {error}; expected TMX", fatal=True)
     except (OSError, EOFError, zlib.error) as error:
-        yield _unreadable(file, error)
+        yield unreadable(file.name, error)
 
 
 def _variants(unit: Element) -> dict[str, object]:
@@ -160,9 +160,3 @@ def _plain(text: str) -> str:
 
 def _opened(file: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
-
-
-def _unreadable(file: Path, error: Exception) -> Problem:
-    if isinstance(error, OSError) and error.strerror:
-        return Problem("unreadable file", file.name, f"{error.strerror}, expected a readable file", fatal=True)
-    return Problem("damaged file", file.name, f"damaged or truncated gzip file ({error}); copy it again", fatal=True)

@@ -18,33 +18,18 @@ from toolkit.data.problems import Problem, bad_name, nearest
 from toolkit.data.sources.folder import ALIASES, is_beside, unusable
 from toolkit.datasets.layouts import pair_files
 from toolkit.datasets.layouts.pair_files import CODE, Direction, chosen_languages, plain_name
+from toolkit.datasets.layouts.records import entries
 
 Items = Iterator[Example | Problem]
 
 LAYOUTS = "train.tsv with a header of two languages, or line-aligned train.en and train.de"
 # endings that look like a language
-OTHER = {
-    *(
-        "bak",
-        "bib",
-        "bin",
-        "cff",
-        "cfg",
-        "csv",
-        "db",
-        "doc",
-        "gz",
-        "ids",
-        "ini",
-        "jpg",
-        "log",
-        "md",
-        "old",
-        "pdf",
-        "png",
-    ),
-    *("sgm", "tar", "tex", "tmp", "tmx", "tsv", "txt", "xml", "xz", "yml", "zip"),
-}
+OTHER = frozenset(
+    (
+        *("bak", "bib", "bin", "cff", "cfg", "csv", "db", "doc", "gz", "ids", "ini", "jpg", "log", "md"),
+        *("old", "pdf", "png", "sgm", "tar", "tex", "tmp", "tmx", "tsv", "txt", "xml", "xz", "yml", "zip"),
+    )
+)
 SIDES = (  # names of files with one language
     re.compile(rf"(?P<name>.+?)[-._](?P<role>src|ref)\.(?P<language>{CODE})\.(?:sgml?|xml|txt)"),
     re.compile(rf"(?P<name>.+)\.(?P<language>{CODE})\.(?:sgml?|xml|txt)"),
@@ -110,10 +95,10 @@ def split_of(name: str) -> str | None:
     """Return the split that a set's name stands for, if any."""
     name = OF_LANGUAGES.sub("", name).lower()
     tokens = [name, *re.split(r"[^a-z0-9]+", name)]
-    matches = [match[1] for token in tokens if (match := TOKEN.fullmatch(token))]
-    name = ALIASES.get(name, name) if name in (*SPLITS, *ALIASES) or not matches else matches[0]
-    name = "test" if name == "tst" else ALIASES.get(name, name)
-    return name if name in SPLITS else None
+    matches = (match[1] for token in tokens if (match := TOKEN.fullmatch(token)))
+    split = next(matches, name)
+    split = "test" if split == "tst" else ALIASES.get(split, split)
+    return split if split in SPLITS else None
 
 
 def _single(file: Path, direction: Direction) -> Items:
@@ -207,7 +192,7 @@ def _unknown(visible: Sequence[Path]) -> str:
     more = f" and {len(visible) - 5} more" if len(visible) > 5 else ""
     endings = [Path(plain_name(path)).suffix.lower() for path in visible]
     layout = next((NEAREST[ending] for ending in endings if ending in NEAREST), _ALIGNED)
-    folders = [path for path in visible if path.is_dir() and any(_part(file) for file in path.iterdir())]
+    folders = [path for path in visible if path.is_dir() and any(_part(file) for file in entries(path))]
     hint = f"; is dataset.path={folders[0]} meant?" if folders else ""
     archive = next((name for name, ending in zip(names, endings, strict=True) if ending in (".zip", ".tar")), "")
     unpack = f"; unpack {archive} first" if archive and not folders else ""
@@ -315,10 +300,10 @@ def _counterpart(part: Part, language: str) -> str:
     """Return the name of the file that has the other side."""
     name = plain_name(part.file)
     if part.role:
-        return f"{part.name}-{'ref' if part.role == 'src' else 'src'}.{language}{part.file.suffix}"
+        return f"{part.name}-{'ref' if part.role == 'src' else 'src'}.{language}{Path(name).suffix}"
     if name.startswith(f"{part.language}-"):
         return f"{language}{name.removeprefix(part.language)}"
-    return f"{part.name}.{language}"
+    return f"{part.name}.{language}" + name.removeprefix(f"{part.name}.{part.language}")
 
 
 def _ambiguous(files: Sequence[Path]) -> Problem:

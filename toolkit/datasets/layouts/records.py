@@ -17,19 +17,6 @@ from toolkit.data.problems import Problem
 from toolkit.data.sources.folder import name_in
 from toolkit.datasets.base import recording
 
-# Names of texts that are about the data
-DOCUMENTS = {
-    "readme",
-    "license",
-    "licence",
-    "copying",
-    "changelog",
-    "citation",
-    "notice",
-    "authors",
-    "acknowledgements",
-}
-
 
 @dataclass(frozen=True)
 class Record:
@@ -173,11 +160,6 @@ def entries(folder: Path) -> list[Path]:
 def subfolders(folder: Path) -> list[Path]:
     """List the folders in a folder that are not hidden."""
     return [path for path in entries(folder) if os.path.isdir(path)]
-
-
-def is_document(path: Path) -> bool:
-    """Return True for a text about the data, such as README.txt."""
-    return path.stem.lower() in DOCUMENTS
 
 
 def recordings_in(folder: Path) -> dict[str, Path]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from toolkit.data.media.audio import FORMATS
 from toolkit.data.problems import Problem
-from toolkit.data.sources.folder import name_in
+from toolkit.data.sources.folder import is_beside, name_in
 from toolkit.datasets.layouts import corpora, folders, kaldi
 from toolkit.datasets.layouts.layout import Layout, Part
-from toolkit.datasets.layouts.records import files_below, is_document, subfolders
+from toolkit.datasets.layouts.records import files_below, subfolders
 
 # Layouts that a folder may have, or the only folder in it that an archive is unpacked to; tried in this order
 LISTS = (
@@ -53,7 +53,7 @@ def _unknown(root: Path, corpora_inside: Sequence[str]) -> Problem:
     if corpora_inside:
         message = f"found several corpora, {', '.join(corpora_inside)}; set dataset.path to the folder of one of them"
         return Problem(kind, where, message, fatal=True)
-    files = [file for file in files_below(root) if not is_document(file)]
+    files = [file for file in files_below(root) if not is_beside(file.name)]
     names = [name_in(root, file) for file in files]
     suffixes = Counter(file.suffix.lower() or "without suffix" for file in files)
     counts = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(SHOWN))

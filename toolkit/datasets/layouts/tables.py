@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.data.problems import Problem
+from toolkit.data.sources import lines as texts
 
 DELIMITERS = ",;\t|"
 LITERAL = "\t|"  # files with these delimiters have no quoting: a quote is a character of the text
@@ -127,12 +128,9 @@ def unreadable(file: Path, where: str) -> Problem | None:
     """Return the problem with a file that cannot be read or is in UTF-16; None for another one."""
     try:
         with file.open("rb") as stream:
-            if stream.read(2) not in (b"\xff\xfe", b"\xfe\xff"):
-                return None
+            return texts.utf16(where) if stream.read(2) in texts.UTF16 else None
     except OSError as error:
-        return Problem("unreadable file", where, f"{error.strerror}, expected a readable file", fatal=True)
-    message = "it begins with the byte-order mark of UTF-16; save the file as UTF-8"
-    return Problem("not UTF-8", where, message, fatal=True)
+        return texts.unreadable(where, error)
 
 
 def not_utf8(where: str, texts: Sequence[str]) -> Problem | None:
