@@ -34,6 +34,12 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
         terminalreporter.write_line(f"the files of the tests are kept in {config.temporary}")
 
 
+@pytest.fixture(autouse=True)
+def shared_process(monkeypatch):
+    """Let a command that a test calls leave the temporary folder of this process, which it does not own."""
+    monkeypatch.setattr("toolkit.training.processes.own_temporary_folder", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def backends(tmp_path_factory):
     """Both frameworks, each imported once; see tests/support/backend.py."""

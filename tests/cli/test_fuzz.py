@@ -35,7 +35,6 @@ def call(monkeypatch, tmp_path):
     monkeypatch.setattr("toolkit.config.process.hide", lambda _: None)
     monkeypatch.setattr("toolkit.config.process.prepare", lambda _: None)
     monkeypatch.setattr("toolkit.certify.make.RunFolder", stop)
-    monkeypatch.setattr("toolkit.training.processes.own_temporary_folder", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a.wav\n")))
     log = logging.getLogger()

@@ -16,7 +16,6 @@ from toolkit.cli import predict
 from toolkit.cli.predict import Arguments, _parse, main
 from toolkit.errors import ConfigError
 from toolkit.inference import load
-from toolkit.training import processes
 
 
 class Echo:
@@ -38,7 +37,6 @@ class Echo:
 def echo(monkeypatch: pytest.MonkeyPatch) -> Echo:
     model = Echo()
     monkeypatch.setattr(load, "load", lambda *_, **__: model)
-    monkeypatch.setattr(processes, "own_temporary_folder", lambda: None)
     return model
 
 

@@ -20,7 +20,6 @@ from toolkit.reports import data
 from toolkit.reports.survey import Part, Survey, survey
 from toolkit.runs import start
 from toolkit.sweeps import plan
-from toolkit.training import processes
 
 RECIPES = {"speech": "asr", "translation": "translation", "images": "image_classification"}
 SMALL = ("tokenizer.vocab_size=20", "model=transformer_tiny")
@@ -33,7 +32,6 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(process._Finder, "hidden", frozenset())
-    monkeypatch.setattr(processes, "own_temporary_folder", lambda: None)
 
 
 def arguments(domain: str, folder: Path, *more: str) -> list[str]:

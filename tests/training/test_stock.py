@@ -91,3 +91,10 @@ def test_a_batch_that_cannot_be_made_names_its_examples(backends, trained, backe
     done = backends[backend].run("tests.workers.unmakeable", *words, code=1)
     assert "train: ValueError: an image of no size; the batch: " in done.stderr.splitlines()[-1]
     assert "The last checkpoint is intact" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_a_run_that_fails_while_batches_are_being_made_ends(backends, trained, backend, tmp_path):
+    words = trained.arguments("image_classification", "trainer=stock", f"backend={backend}", f"run_dir={tmp_path}")
+    done = backends[backend].run("tests.workers.slowly_made", *words, code=1, timeout=60)
+    assert done.stderr.endswith("ValueError: no step\n")
