@@ -47,6 +47,11 @@ def test_the_home_folder_is_expanded_in_the_config(home, key):
     assert schema.resolve(schema.plain(run)).dataset.path == run.dataset.path
 
 
+def test_a_repository_may_be_a_folder(home):
+    assert check("dataset=librispeech", "dataset.repository='~/x'").dataset.repository == str(home / "x")
+    assert check("dataset=librispeech").dataset.repository == "openslr/librispeech_asr"
+
+
 @pytest.mark.parametrize("key", ["resume", "evaluate"])
 def test_the_home_folder_is_expanded_where_a_run_is_named(home, key):
     write(home, "old/config.yaml", "{}")

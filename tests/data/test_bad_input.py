@@ -83,6 +83,10 @@ def test_what_training_lacks_is_an_error_of_the_recogniser_in_evaluation(tmp_pat
     corpus = both_stages(tmp_path / "data", tmp_path)
     assert corpus.splits["test"].references == ["groß", ("bookkeeping " * 40).strip()]
     assert any("test: 1 texts have characters unknown to the tokenizer: 'ß' (U+00DF" in n for n in corpus.report.notes)
+    test[0]["transcription"] = "ß"
+    bad_input.write_csv(tmp_path / "data", rows)
+    split = both_stages(tmp_path / "data", tmp_path).splits["test"]
+    assert split.references[0] == "ß" and len(split.target.tokens[0]) == 0
 
 
 @pytest.mark.parametrize("stage, flaw", [("reading", ""), ("model", "bookkeeping " * 40)])

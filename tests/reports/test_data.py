@@ -68,6 +68,13 @@ def test_the_command_describes_without_a_framework_or_a_run(
     assert media[domain] in text and "usable" in text and "http" not in text
 
 
+def test_two_checks_of_the_same_second_have_two_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = FOLDERS["images"][1](tmp_path / "data")
+    monkeypatch.setattr("time.strftime", lambda *_: "now")
+    assert [cli.main(arguments("images", folder)) for _ in range(2)] == [0, 0]
+    assert {page.parent.name for page in tmp_path.glob("outputs/checks/*/*/check.html")} == {"now", "now_2"}
+
+
 def test_speech_is_described_in_hours_words_and_characters(tmp_path: Path) -> None:
     folder = tone_folder(tmp_path / "data")
     for i, text in enumerate(["abba zz", "abba zz"]):

@@ -46,10 +46,12 @@ def describe(run: Run, overrides: Sequence[str]) -> int:
 
 
 def _folder(run: Run, overrides: Sequence[str]) -> Path:
-    """Return the folder of the page."""
+    """Return the folder of the page; without a name on the command line, a new one."""
+    from toolkit.runs.place import numbered
+
     if any(word.lstrip("+").startswith("run_dir=") for word in overrides):
         return Path(run.run_dir)
-    return Path("outputs/checks") / run.recipe / time.strftime("%Y-%m-%d_%H-%M-%S")
+    return numbered(Path("outputs/checks") / run.recipe / time.strftime("%Y-%m-%d_%H-%M-%S"))
 
 
 def _write(path: Path, page: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONF = _PACKAGE / "_conf" if (_PACKAGE / "_conf").is_dir() else _PACKAGE.parent / "conf"
 RECIPES = _PACKAGE / "_recipes" if (_PACKAGE / "_recipes").is_dir() else _PACKAGE.parent / "recipes"
-FIELDS = ("run_dir", "resume", "evaluate", "dataset.path")  # fields of a config that are paths
+FIELDS = ("run_dir", "resume", "evaluate", "dataset.path", "dataset.repository")  # fields of a config that may be paths
 
 
 def expand(path: str) -> str:

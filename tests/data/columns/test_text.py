@@ -101,6 +101,17 @@ def test_a_sentence_that_the_tokenizer_knows_nothing_of_is_bad(small: ParallelTe
         both_stages(run_of(small), tmp_path)
 
 
+def test_a_target_that_the_tokenizer_knows_nothing_of_is_scored(small: ParallelText, tmp_path: Path) -> None:
+    with (Path(small.path or "") / "val.tsv").open("ab") as stream:
+        stream.write(b"the old man\tgar nichts\n")
+    run = run_of(small)
+    found = both_stages(run, tmp_path)
+    validation = found.splits["validation"]
+    assert validation.references[-1] == "gar nichts" and not len(validation.target.tokens[-1])
+    train = dataclasses.replace(validation, name="train")
+    assert [flaw.kind for flaw in run.task.unfit(run, train, None)] == ["no tokens"]
+
+
 def test_tokens_select() -> None:
     sentences = [[1, 2, 3], [], [4], [5, 6]]
     tokens = Tokens.of(sentences)

@@ -56,6 +56,14 @@ SHOWN = 8  # unknown characters named in a note
 FOREIGN = re.compile(f"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff{BOM}\N{REPLACEMENT CHARACTER}]|\r(?!\n)")
 
 
+def without_tokens(values: TextValues) -> Iterator[Flaw]:
+    """Yield the texts of which the tokenizer knows nothing."""
+    assert values.tokens is not None
+    for i in np.flatnonzero(values.tokens.lengths == 0).tolist():
+        message = f"the tokenizer has no token for {values.texts[i][:60]!r}"
+        yield Flaw(i, "no tokens", f"{values.language}: {message}" if values.language else message)
+
+
 @spec
 class TextFields:
     """Fields of a dataset that has text."""
@@ -246,13 +254,12 @@ class Text(Column[TextValues]):
     def unfit(self, values: TextValues, learned: LearnedTokenizer) -> Iterator[Flaw]:
         assert values.tokens is not None
         lengths, longest = values.tokens.lengths, self.dataset.max_tokens
-        prefix = f"{values.language}: " if values.language else ""
-        for i in np.flatnonzero((lengths == 0) | (lengths > (longest or np.inf))).tolist():
-            if lengths[i]:
-                message = f"{prefix}{lengths[i]} tokens, expected at most {longest} (dataset.max_tokens)"
-                yield Flaw(i, "too long", message)
-            else:
-                yield Flaw(i, "no tokens", f"{prefix}the tokenizer has no token for {values.texts[i][:60]!r}")
+        if longest is not None:
+            for i in np.flatnonzero(lengths > longest).tolist():
+                message = f"{lengths[i]} tokens, expected at most {longest} (dataset.max_tokens)"
+                yield Flaw(i, "too long", f"{values.language}: {message}" if values.language else message)
+        if self.role == "input":  # which targets may be without tokens is the task's matter
+            yield from without_tokens(values)
 
     @classmethod
     def conflicts(cls, dataset: Any) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from toolkit.config.spec import option, spec
 from toolkit.data.columns.column import Flaw, Limit
-from toolkit.data.columns.text import LearnedTokenizer, TextValues
+from toolkit.data.columns.text import LearnedTokenizer, TextValues, without_tokens
 from toolkit.decoding.autoregressive import Search
 from toolkit.metrics import text as metrics
 from toolkit.metrics.metric import LOSS, Metric
@@ -68,7 +68,9 @@ class Seq2Seq(Task):
         return batch["token_lengths"] + 1
 
     def unfit(self, run: Run, split: Split, learned: Learned) -> Iterator[Flaw]:
-        """Yield pairs with a side that the model's positions cannot hold."""
+        """Yield pairs with a side that the model's positions cannot hold, and those of training without a target."""
+        if split.name == "train" and split.target is not None:
+            yield from without_tokens(split.target)
         if run.model.longest is None:
             return
         most = run.model.longest - 1  # the boundary takes one
