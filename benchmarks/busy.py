@@ -3,9 +3,9 @@
     python benchmarks/busy.py RECIPE BACKEND [SECONDS] [ROUNDS] [OVERRIDE ...]
 
 Each training is the command ``toolkit run`` in a process of its own, with as many threads as it starts by itself. In
-every round there is one training alone and then two at once, with waiting threads that sleep (``PASSIVE``, which every
-command sets) and with ones that spin (``ACTIVE``, the default of OpenMP). Prints a row of a Markdown table for each of
-them: steps per second alone and of each of the two, the share that each gets, and the longest step.
+every round there is one training alone and then two at once, with the commands' own policy, with waiting threads that
+sleep (``PASSIVE``) and with ones that spin (``ACTIVE``). Prints a row of a Markdown table for each of them: steps per
+second alone and of each of the two, the share that each gets, and the longest step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 NEVER = 10**9  # steps
-POLICIES = ("PASSIVE", "ACTIVE")
+POLICIES = {"own": {}, "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}, "ACTIVE": {"OMP_WAIT_POLICY": "ACTIVE"}}
 
 
 def start(folder: Path, words: list[str], policy: str) -> subprocess.Popen[bytes]:
@@ -30,7 +30,7 @@ def start(folder: Path, words: list[str], policy: str) -> subprocess.Popen[bytes
     command = [sys.executable, "-m", "toolkit.run", *words, *settings]
     return subprocess.Popen(
         command,
-        env=os.environ | {"OMP_WAIT_POLICY": policy},
+        env=os.environ | POLICIES[policy],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -74,7 +74,7 @@ def measured(count: int, words: list[str], policy: str, seconds: float) -> list[
 def main(recipe: str, backend: str, seconds: float, rounds: int, overrides: list[str]) -> None:
     words = [f"recipe={recipe}", f"backend={backend}", *overrides]
     for number in range(rounds):
-        for policy in POLICIES[:: 1 if number % 2 else -1]:
+        for policy in list(POLICIES)[:: -1 if number % 2 else 1]:
             ((alone, _),) = measured(1, words, policy, seconds)
             both = measured(2, words, policy, seconds)
             each = ", ".join(f"{speed:.2f}" for speed, _ in both)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,17 +68,31 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "user, policy", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, None)]
+    "backend, count, user, policy",
+    [
+        ("tf", 8, {}, "PASSIVE"),
+        ("tf", 8, {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
+        ("tf", 8, {"GOMP_SPINCOUNT": "9"}, None),
+        ("torch", 8, {}, None if sys.platform == "linux" else "PASSIVE"),  # see toolkit.training.spinning
+        ("torch", 3, {}, "PASSIVE"),
+    ],
 )
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(
-    user: dict[str, str], policy: str | None, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    backend: str,
+    count: int,
+    user: dict[str, str],
+    policy: str | None,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cores, "count", lambda: 8)
-    environment.pop("OMP_WAIT_POLICY", None)
+    monkeypatch.setattr(cores, "count", lambda: count)
+    monkeypatch.setattr(cores, "bound", lambda: 8)
+    for name in process.POLICIES:
+        environment.pop(name, None)
     environment |= user
-    process._share_cores()
+    process._share_cores(backend)
     assert environment.get("OMP_WAIT_POLICY") == policy
-    assert not environment.keys() & set(process.THREADS)
+    assert bool(environment.keys() & set(process.THREADS)) == (count < 8)
 
 
 def test_a_container_has_no_more_threads_than_cores(
@@ -85,5 +100,5 @@ def test_a_container_has_no_more_threads_than_cores(
 ) -> None:
     monkeypatch.setattr(cores, "count", lambda: 3)
     environment["TF_NUM_INTEROP_THREADS"] = "1"
-    process._share_cores()
+    process._share_cores("torch")
     assert [environment[name] for name in process.THREADS] == ["3", "3", "1"]

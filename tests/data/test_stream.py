@@ -225,6 +225,9 @@ def test_a_bad_record_is_named_or_dropped_and_counted(tmp_path):
     assert len(ids) == sum(SIZES) - 2
     assert found.dropped["unknown character"] >= 1
     assert re.search("dropped.*unknown character.*train-00001-of-00004.tar, record 3", " ".join(found.notes()))
+    few, run = stream(folder, "speech", "dataset.max_dropped=0.5")
+    assert [name for (epoch, _, _), names, _ in through(few, run) for name in names if epoch == 0] == ids
+    assert few.dropped == found.dropped
 
 
 @pytest.mark.parametrize(

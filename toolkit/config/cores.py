@@ -19,8 +19,12 @@ def count(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
         root: where the control groups are mounted.
         membership: file that names this process's groups.
     """
-    bound = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, min([bound, *(math.ceil(limit) for limit in limits(root, membership))]))
+    return max(1, min([bound(), *(math.ceil(limit) for limit in limits(root, membership))]))
+
+
+def bound() -> int:
+    """Return the number of cores that this process is bound to; all if it is to none."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def limited(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> str:

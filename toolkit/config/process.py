@@ -14,6 +14,7 @@ from typing import Any
 from toolkit.config import cores
 
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")  # number of threads, by variable
+POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how threads of OpenMP wait, by variable
 # backend -> packages that it imports
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "torch": ("torch", "lightning"),
@@ -73,21 +74,24 @@ def prepare(backend: str) -> None:
     if backend == "tf":
         os.environ["KERAS_BACKEND"] = "tensorflow"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    _share_cores()
+    _share_cores(backend)
     _keep_freed_memory()
 
 
-def _share_cores() -> None:
-    """Let waiting threads of OpenMP sleep, and start no more threads than a container has cores.
+def _share_cores(backend: str) -> None:
+    """Start no more threads than a container has cores, and let waiting threads of OpenMP sleep.
 
     PyTorch's threads spin while they wait for each other, so that two processes on the same cores stop each other: a
-    step took up to 30 times as long. What the user set stays.
+    step took up to 30 times as long. On Linux, ``toolkit.training.spinning`` lets them spin while there are cores for
+    them, which is faster. What the user set stays.
     """
-    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+    count = cores.count()
+    watched = backend == "torch" and sys.platform == "linux" and count == cores.bound()  # a container's time is short
+    if not watched and not any(name in os.environ for name in POLICIES):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    if cores.count() < (os.cpu_count() or 1):
+    if count < (os.cpu_count() or 1):
         for name in THREADS:
-            os.environ.setdefault(name, str(cores.count()))
+            os.environ.setdefault(name, str(count))
 
 
 def _keep_freed_memory() -> None:

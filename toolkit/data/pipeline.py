@@ -72,7 +72,7 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
         whole, undecodable = _decoded(columns, dataset.arrange(examples), cache, bars)
     repeats = _repeats(columns, whole)
     problems += unsound + undecodable
-    allowed = _allowed(dataset, Counter(example.split for example in yielded))
+    allowed = dataset.allowed(Counter(example.split for example in yielded))
     if dataset.repeats == "bad" and repeats:
         allowed = {}  # the user must choose which of them to keep
         problems += [replace(repeat, message=f"{repeat.message}; keep one of them") for repeat in repeats.values()]
@@ -84,11 +84,6 @@ def prepare(dataset: Source, columns: Columns, cache: Path | None = None) -> Cor
     if dataset.repeats == "keep":
         report += Report({}, [], tuple(_kept(list(repeats.values()))))
     return Corpus(splits, fingerprint(columns, splits), report)
-
-
-def _allowed(dataset: Source, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return how many examples of each split may be dropped though bad ones are refused."""
-    return {split: int(dataset.max_dropped * size) for split, size in sizes.items()}
 
 
 def make_split(dataset: Source, columns: Columns, found: Iterable[Example | Problem]) -> tuple[Split, list[Problem]]:
@@ -306,7 +301,7 @@ def usable(run: Run, columns: Columns, corpus: Corpus, learned: Learned) -> Corp
         parts = zip(columns, (splits[name].input, splits[name].target), states, strict=True)
         notes += [f"{name}: {line}" for column, values, state in parts for line in column.notes(values, state)]
     problems += empty_splits(splits, run.dataset)
-    allowed = _allowed(run.dataset, {name: len(split) for name, split in corpus.splits.items()})
+    allowed = run.dataset.allowed({name: len(split) for name, split in corpus.splits.items()})
     report = judge(problems, run.dataset.on_bad, "this model", allowed)
     return Corpus(splits, fingerprint(columns, splits), corpus.report + report + Report({}, [], tuple(notes)))
 

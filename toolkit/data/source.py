@@ -38,8 +38,8 @@ class Source:
     )
     max_dropped: float = option(
         0.01,
-        "on_bad=refuse: largest fraction of the examples of each split that is dropped and listed instead, by the "
-        "dataset and once more by the model, if nothing else is wrong; a streamed training split has no such allowance",
+        "on_bad=refuse: largest fraction of the examples of each split, or of each pool of a stream, that is dropped "
+        "and listed instead, by the dataset and once more by the model, if nothing else is wrong",
         ge=0,
         lt=1,
     )
@@ -52,6 +52,10 @@ class Source:
     pool: int = option(1024, "streaming: examples of a pool, which is cut into batches of similar length", ge=1)
     lanes: int = option(8, "streaming: shards that are read side by side; a multiple of the number of processes", ge=1)
     sample: int = option(10_000, "streaming: first examples, from which tokenizer and features are learned", ge=1)
+
+    def allowed(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Return how many examples of each split may be dropped though bad ones are refused."""
+        return {split: int(self.max_dropped * size) for split, size in sizes.items()}
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -163,7 +163,9 @@ class Reader:
         examples = [example for lane in range(self.lanes) for example in self.take(0, lane, [0, 0], each)[0]]
         self._open.clear()
         split, problems = self.make_split(examples)
-        report = judge(problems, on_bad, "the first examples of the stream")
+        report = judge(
+            problems, on_bad, "the first examples of the stream", self.dataset.allowed({"train": len(examples)})
+        )
         if not len(split):
             raise DataError(
                 f"train: found no usable example among the first {len(examples)}, from which tokenizer and features "
@@ -274,7 +276,8 @@ class Stream:
         each = max(1, self.run.dataset.pool // self.reader.lanes)
         try:
             taken = {lane: self.reader.take(epoch, lane, places[lane], each) for lane in self._local_lanes(engine)}
-            data, report = self._data([example for examples, _ in taken.values() for example in examples])
+            examples = [example for examples, _ in taken.values() for example in examples]
+            data, report = self._data(examples, self.run.dataset.on_bad)
         except DataError as error:
             return _PoolPart([], None, Report({}, []), error)
         lane_of = {e.where: lane for lane, (examples, _) in taken.items() for e in examples if isinstance(e, Example)}
@@ -292,10 +295,10 @@ class Stream:
         lanes, ranks = self.reader.lanes, engine.ranks
         return range(engine.rank * lanes // ranks, (engine.rank + 1) * lanes // ranks)
 
-    def _data(self, examples: Sequence[Record]) -> tuple[Data, Report]:
+    def _data(self, examples: Sequence[Record], on_bad: str) -> tuple[Data, Report]:
         split, problems = self.reader.make_split(examples)
         split, more = fitting(self.run, self.reader.columns, split, self.learned)
-        report = judge([*problems, *more], self.run.dataset.on_bad, "this stream")
+        report = judge([*problems, *more], on_bad, "this stream", self.run.dataset.allowed({"train": len(examples)}))
         return batched(self.run, self.reader.columns, split, self.learned, training=True), report
 
     def _spare(self, engine: Ranks, epoch: int) -> Data:
@@ -305,7 +308,7 @@ class Stream:
             place = [0, 0]
             while True:
                 examples, place = self.reader.take(epoch, lane, place, 1)
-                data, _ = self._data(examples)
+                data, _ = self._data(examples, "drop")  # the process of that lane has judged them
                 if len(data.split):
                     return data
                 if not examples:

@@ -21,6 +21,7 @@ from toolkit.layers import parameters as weights
 from toolkit.layers import torch as layers
 from toolkit.optimizers import torch as optimizers
 from toolkit.tasks.torch import Task
+from toolkit.training import spinning
 from toolkit.training.engine import Engine, NonFinite, StepResult, averages_of
 from toolkit.training.progress import State
 from toolkit.training.stock import torch as stock_loop
@@ -73,6 +74,7 @@ class TorchEngine:
 
     def __init__(self, run: Run, learned: Learned, link: lightning.Fabric | None = None) -> None:
         _use_exact_arithmetic(run.trainer.precision)
+        spinning.watch()
         self.trainer = run.trainer
         self.fabric = link or connect(run)
         self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
