@@ -29,7 +29,7 @@ os.sched_getaffinity = lambda _: {0, 2, 3, 5}
 torch.set_num_threads(2)
 torch.ones(1 << 20).add_(1)
 before = len(os.listdir("/proc/self/task"))
-watch = spinning.Watch({0, 2, 3, 5}, 2)
+watch = spinning.Watch({0, 2, 3, 5}, 2, lambda: torch.ones(1 << 20).add_(1))
 assert watch.used(Path(sys.argv[1])) == 30 / os.sysconf("SC_CLK_TCK")
 for others, spare in ((2.4, 0), (2.6, 2), (4.0, 2), (0.0, 0), (9.0, 2)):
     watch.look(others)
@@ -38,7 +38,7 @@ for others, spare in ((2.4, 0), (2.6, 2), (4.0, 2), (0.0, 0), (9.0, 2)):
 watch.close()
 watch.look(9.0)
 threads(before)
-spinning.watch()
+spinning.watch(2, lambda: None)
 threads(before + (not any(name in os.environ for name in spinning.POLICIES)))
 """
 STAT = """cpu  900 900 900 900 900 900 900 0 0 0

@@ -14,10 +14,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-
-import torch
 
 from toolkit.config.process import POLICIES
 
@@ -27,14 +25,19 @@ _lock = threading.Lock()
 _watch: Watch | None = None
 
 
-def watch() -> None:
-    """Watch the machine from now on, if threads spin and the user has not set how they wait."""
+def watch(threads: int, operation: Callable[[], object]) -> None:
+    """Watch the machine from now on, if threads spin and the user has not set how they wait.
+
+    Args:
+        threads: of PyTorch.
+        operation: of PyTorch, large enough for all of them.
+    """
     global _watch
     with _lock:
         if _watch is None and sys.platform == "linux" and not any(name in os.environ for name in POLICIES):
-            cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+            cores = os.sched_getaffinity(0)
             if 1 < threads <= len(cores):
-                _watch = Watch(cores, threads)
+                _watch = Watch(cores, threads, operation)
                 _watch.start()
 
 
@@ -43,12 +46,12 @@ class Watch(threading.Thread):
 
     Args:
         cores: numbers of those that this process may use.
-        threads: of PyTorch.
+        threads, operation: see :func:`watch`.
     """
 
-    def __init__(self, cores: Collection[int], threads: int) -> None:
+    def __init__(self, cores: Collection[int], threads: int, operation: Callable[[], object]) -> None:
         super().__init__(daemon=True)
-        self.cores, self.threads = cores, threads
+        self.cores, self.threads, self.operation = cores, threads, operation
         self.spare: list[_Team] = []
         self._lock, self._closed = threading.Lock(), False
         atexit.register(self.close)  # the end of the interpreter aborts in a thread that PyTorch's code is in
@@ -70,7 +73,7 @@ class Watch(threading.Thread):
         wanted = others > len(self.cores) - self.threads + 0.5
         with self._lock:
             if wanted and not self.spare and not self._closed:
-                self.spare = [_Team(self.threads) for _ in range(len(self.cores) // self.threads)]
+                self.spare = [_Team(self.operation) for _ in range(len(self.cores) // self.threads)]
             elif not wanted:
                 self._end_spare()
 
@@ -101,14 +104,14 @@ class _Team(threading.Thread):
     """Thread with a team of OpenMP's threads that sleep, until ``end`` is set.
 
     Args:
-        threads: of the team.
+        operation: see :func:`watch`.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, operation: Callable[[], object]) -> None:
         super().__init__(daemon=True)
-        self.threads, self.end = threads, threading.Event()
+        self.operation, self.end = operation, threading.Event()
         self.start()
 
     def run(self) -> None:
-        torch.ones(self.threads << 16).add_(1)  # large enough for all threads
+        self.operation()
         self.end.wait()

@@ -74,7 +74,8 @@ class TorchEngine:
 
     def __init__(self, run: Run, learned: Learned, link: lightning.Fabric | None = None) -> None:
         _use_exact_arithmetic(run.trainer.precision)
-        spinning.watch()
+        threads = torch.get_num_threads()
+        spinning.watch(threads, lambda: torch.ones(threads << 16).add_(1))
         self.trainer = run.trainer
         self.fabric = link or connect(run)
         self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
