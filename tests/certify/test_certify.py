@@ -92,7 +92,7 @@ def certify(backends: Backends, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     [
         ("images", "all"),
         pytest.param("speech", "semantics", marks=pytest.mark.long),
-        ("translation", "semantics"),
+        pytest.param("translation", "semantics", marks=pytest.mark.long),
     ],
 )
 def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, certify: Any, tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_a_job_is_asked_to_stop_when_its_sweep_is_killed(place):
     until(lambda: not Path(f"/proc/{job}").exists() or "Z" in Path(f"/proc/{job}/stat").read_text())
 
 
+@pytest.mark.long
 def test_groups_of_ones_own_reach_the_jobs_of_a_sweep(place):
     (place / "conf" / "recipe").mkdir(parents=True)
     (place / "conf" / "recipe" / "mine.yaml").write_text("defaults: [asr, _self_]\ntrainer: {max_epochs: 3}\n")
@@ -204,6 +205,7 @@ assert not [name for name in heavy if name in sys.modules]
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.long
 def test_a_sweep_by_its_verb(place):
     verb("sweep", "recipe=asr", "seed=0,7", "run_dir=s")
     assert sorted(facts(place / "s" / n)["config"]["seed"] for n in ("0", "1")) == [0, 7]

@@ -1,4 +1,4 @@
-"""Bad input through the command line, on both backends: exit code 2, the message, and nothing trained."""
+"""Bad input through the command line: exit code 2, the message, and nothing trained. No framework is loaded."""
 
 import os
 import subprocess
@@ -9,15 +9,13 @@ import pytest
 from tests.support import bad_input
 from tests.support.refusals import refuse
 
-BACKENDS = ("torch", "tf")
-
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     return {case.name: case for case in bad_input.make(tmp_path_factory.mktemp("bad"))}
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=["torch", pytest.param("tf", marks=pytest.mark.long)])
 def outcome(request, cases, tmp_path_factory):
     """Exit code and message by case, the frameworks that were loaded, and the folder of the run folders.
 

@@ -118,7 +118,10 @@ def test_a_stream_goes_on_anywhere(domain, tmp_path):
             same(ours, theirs)
 
 
-@pytest.mark.parametrize("sizes", [SIZES, (12, 1), (1, 1, 1, 9)])
+@pytest.mark.parametrize(
+    "sizes",
+    [pytest.param(SIZES, marks=pytest.mark.long), (12, 1), pytest.param((1, 1, 1, 9), marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_processes_read_their_own_shards_and_share_the_batches_of_one(domain, sizes, tmp_path):
     """With lanes of such different lengths that one process has none of the last batches."""
@@ -311,7 +314,14 @@ def test_both_backends_train_alike_on_a_stream(trained, domain):
         assert results["step"] > 0 and results["examples_per_second"] > 0 and "train" not in results["examples"]
 
 
-@pytest.mark.parametrize("first, then", [("torch", "torch"), ("torch", "tf"), ("tf", "tf")])
+@pytest.mark.parametrize(
+    "first, then",
+    [
+        pytest.param("torch", "torch", marks=pytest.mark.long),
+        ("torch", "tf"),
+        pytest.param("tf", "tf", marks=pytest.mark.long),
+    ],
+)
 def test_a_killed_run_goes_on_in_the_middle_of_a_pool(train, trained, first, then, tmp_path):
     data, whole = trained("speech", first)
     run = tmp_path / "run"

@@ -37,7 +37,13 @@ def sweep(work, fault, guard="none", every=1):
 
 @pytest.mark.parametrize(
     "fault, every",
-    [("kill", 3), pytest.param("kill", 1, marks=pytest.mark.long), ("power", 8), ("full", 12), ("once", 8)],
+    [
+        ("kill", 3),
+        pytest.param("kill", 1, marks=pytest.mark.long),
+        ("power", 8),
+        ("full", 12),
+        pytest.param("once", 8, marks=pytest.mark.long),
+    ],
 )
 def test_a_fault_at_any_operation_costs_nothing(quick, fault, every):
     found = sweep(quick, fault, every=every)

@@ -38,6 +38,7 @@ def test_a_run_killed_at_random_moments_ends_bit_equal_to_the_unbroken_one(kille
 
 
 @only_torch
+@pytest.mark.long
 def test_begun_without_workers_killed_and_gone_on_with_two_it_is_the_same_to_the_bit(killed):
     """And so are two kinds of order: of the steps' examples, and of the validation's."""
     starter, twin, _, _ = killed

@@ -94,6 +94,7 @@ def test_ctrl_c_to_the_whole_group_reaches_no_worker(program):
     assert process.wait(60) == 130 and gone(everyone)
 
 
+@pytest.mark.long
 def test_a_worker_that_was_killed_with_a_lock_in_its_hand_does_not_hold_up_the_end(program):
     """The lock is taken by the program instead, and never given back."""
     out, told = program("torch", "locked").communicate(timeout=60)

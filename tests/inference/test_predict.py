@@ -141,7 +141,7 @@ def test_an_earlier_run_is_measured_on_any_split_and_data(run, backends, tmp_pat
     assert f"run_dir: {folder} holds a run" in refused.stderr
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.long), "tf"])
 def test_a_run_answers_alike_with_another_optimizer(trained, backends, predict, tmp_path, backend):
     folder = trained.run("asr", backend)  # with AdamW, whose moments SGD does not keep
     cache = {"TOOLKIT_CACHE": str(tmp_path / "cache")}

@@ -211,6 +211,7 @@ def test_what_failed_in_a_search_is_tried_again(toolkit, place):
     assert sum(t.state == "failed" for t in trials) == 1 and max(t.number for t in trials) == 4
 
 
+@pytest.mark.long
 def test_the_study_of_another_sweep_is_not_taken_for_its_own(toolkit, place):
     toolkit(*SEARCH, "sweep.trials=1")
     (place / "s" / "study.db").unlink()
@@ -245,6 +246,7 @@ def test_a_hopeless_trial_is_stopped(toolkit, place):
     assert set(states["0.01"]) == {"done"} and states["5.0"][-1] == "pruned", states
 
 
+@pytest.mark.long
 def test_several_objectives(toolkit, place):
     toolkit(*SEARCH, "sweep.trials=2", "objectives=[validation.cer,examples_per_second]", "sweep.sampler=nsgaii")
     found = state.load(place / "s")
@@ -297,6 +299,7 @@ def test_jobs_elsewhere_save_when_the_sweep_is_interrupted(place, name):
     assert [job.state for trial in state.load(place / "s").trials for job in trial.jobs] == ["waiting"]
 
 
+@pytest.mark.long
 def test_ray_runs_the_jobs(toolkit, place):
     toolkit("recipe=asr", "seed=0,1,7", "launcher=ray", "launcher.jobs=2", "run_dir=s", "-m", code=1)
     assert [row["state"] for row in table(place / "s")] == ["done", "failed", "done"]

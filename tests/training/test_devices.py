@@ -70,6 +70,7 @@ def test_each_of_two_devices_holds_half_of_what_one_does(backends, folder, singl
     assert len(parts) == 2 and sum(parts) == whole and max(parts) < 0.55 * whole
 
 
+@pytest.mark.long
 def test_what_two_devices_share_one_of_the_other_backend_goes_on_with(backends, folder, single, tmp_path):
     train(backends, folder, "images", "torch", tmp_path / "two", "trainer=fsdp")
     assert_same(single("images", "torch"), tmp_path / "two")

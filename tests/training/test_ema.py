@@ -93,6 +93,7 @@ def test_a_run_that_goes_on_has_the_same_averages(run, whole, backend, tmp_path)
     assert all(np.array_equal(averages[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_stock_loop_averages_too(run, whole, backend, tmp_path):
     run(tmp_path, backend, "trainer=stock", "trainer.max_epochs=1")
