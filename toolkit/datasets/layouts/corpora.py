@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,16 +157,8 @@ def _with_suffix(name: str, folders: Sequence[Path]) -> str:
 
 def _nemo_parts(folder: Path) -> Sequence[Part]:
     files = [file for file in entries(folder) if file.suffix in (".json", ".jsonl", ".ndjson")]
-    manifests = [file for file in files if "audio_filepath" in _first_object(file)]
+    manifests = [file for file in files if "audio_filepath" in tables.first_object(file)]
     return [Part(file.stem, split_in(file.stem), file) for file in manifests if file.name not in METADATA]
-
-
-def _first_object(file: Path) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(tables.first_line(file) or "null")
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 def _read_nemo(source: Source, part: Part) -> Items:

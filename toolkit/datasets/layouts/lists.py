@@ -6,7 +6,6 @@ A table may lack its header: then its first column has the files and its second 
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from toolkit.data.sources.folder import ALIASES
 from toolkit.data.sources.lines import read_lines
 from toolkit.datasets.layouts.layout import split_in
 from toolkit.datasets.layouts.records import on_disk
-from toolkit.datasets.layouts.tables import DELIMITERS, delimited, first_line, json_lines, unreadable
+from toolkit.datasets.layouts.tables import DELIMITERS, delimited, first_line, first_object, json_lines, unreadable
 
 FILES = ("file_name", "image", "file", "filename", "path", "filepath", "image_path", "image_id", "imageid", "id")
 # the last is Kaggle's for ImageNet: its first word is the class, and boxes follow
@@ -76,11 +75,7 @@ def form_of(file: Path) -> Form:
     """Return the form of a list by its ending and its first line."""
     first, suffix = first_line(file), file.suffix
     if suffix.lower() in JSON_LINES:
-        try:
-            fields = json.loads(first)
-        except (ValueError, RecursionError):
-            fields = None
-        return Form(None, tuple(str(name).lower() for name in fields) if isinstance(fields, dict) else ())
+        return Form(None, tuple(name.lower() for name in first_object(file)))
     tables = [(delimiter, [cell.strip() for cell in _cells(first, delimiter)]) for delimiter in DELIMITERS]
     tables.append(("", first.split()[:1] + first.split()[-1:]))
     for delimiter, cells in tables[:-1]:

@@ -29,6 +29,15 @@ def first_line(file: Path) -> str:
     return next((line for line in lines if line.strip()), "")
 
 
+def first_object(file: Path) -> dict[str, Any]:
+    """Return the fields of the first of a file's JSON lines; none if it is no object."""
+    try:
+        fields = json.loads(first_line(file) or "null")
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
 def delimiter(header: str) -> str:
     """Return the delimiter that is most frequent in a header; a comma if there is none."""
     return max(DELIMITERS, key=header.count)
