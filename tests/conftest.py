@@ -36,7 +36,7 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
 
 @pytest.fixture(autouse=True)
 def shared_process(monkeypatch):
-    """Let a command that a test calls leave the temporary folder of this process, which it does not own."""
+    """Keep the temporary folder of this process when a test calls a command in it."""
     monkeypatch.setattr("toolkit.training.processes.own_temporary_folder", lambda: None)
 
 

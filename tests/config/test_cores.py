@@ -68,31 +68,33 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "backend, count, user, policy",
+    "backend, limit, user, policy",
     [
         ("tf", 8, {}, "PASSIVE"),
         ("tf", 8, {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
         ("tf", 8, {"GOMP_SPINCOUNT": "9"}, None),
         ("torch", 8, {}, None if sys.platform == "linux" else "PASSIVE"),  # see toolkit.training.spinning
+        ("torch", 8, {"OMP_PROC_BIND": "true"}, "PASSIVE"),
+        ("torch", 7.5, {}, "PASSIVE"),
         ("torch", 3, {}, "PASSIVE"),
     ],
 )
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(
     backend: str,
-    count: int,
+    limit: float,
     user: dict[str, str],
     policy: str | None,
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cores, "count", lambda: count)
+    monkeypatch.setattr(cores, "limits", lambda *_: iter([limit]))
     monkeypatch.setattr(cores, "bound", lambda: 8)
-    for name in process.POLICIES:
+    for name in (*process.POLICIES, *process.PLACES):
         environment.pop(name, None)
     environment |= user
     process._share_cores(backend)
     assert environment.get("OMP_WAIT_POLICY") == policy
-    assert bool(environment.keys() & set(process.THREADS)) == (count < 8)
+    assert bool(environment.keys() & set(process.THREADS)) == (limit < 7)
 
 
 def test_a_container_has_no_more_threads_than_cores(

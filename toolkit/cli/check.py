@@ -30,13 +30,14 @@ def describe(run: Run, overrides: Sequence[str]) -> int:
     from toolkit.reports import data
     from toolkit.reports.survey import survey
 
-    path = _folder(run, overrides) / PAGE
     try:
         result = survey(run)
     except DataError as error:
+        path = _folder(run, overrides) / PAGE
         _write(path, data.refused_page(run, error))
         print(path)
         raise
+    path = _folder(run, overrides) / PAGE
     _write(path, data.as_page(result))
     text = f"{data.as_text(result)}\n\n{path}"
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # names of files that are not UTF-8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import os
 import signal
@@ -19,13 +18,6 @@ def guarded(work: Callable[[], int]) -> int:
     """Call ``work`` and return its exit code, or print its error and return the exit code of that."""
     _open_streams()
     outlast("stderr")  # messages that nobody reads end no command
-    code = _outcome(work)
-    if code:  # the error may have held an iterator of tf.data, whose threads can end only while the interpreter lives
-        gc.collect()
-    return code
-
-
-def _outcome(work: Callable[[], int]) -> int:
     try:
         code = work()
         sys.stdout.flush()  # now, so that a reader that has ended is noticed here

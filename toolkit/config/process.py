@@ -9,12 +9,15 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from toolkit.config import cores
 
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")  # number of threads, by variable
 POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how threads of OpenMP wait, by variable
+PLACES = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")  # the cores of each of them
+STAT = Path("/proc/stat")
 # backend -> packages that it imports
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "torch": ("torch", "lightning"),
@@ -78,18 +81,30 @@ def prepare(backend: str) -> None:
     _keep_freed_memory()
 
 
+def may_spin() -> bool:
+    """Tell if ``toolkit.training.spinning`` decides whether PyTorch's waiting threads spin, which is faster.
+
+    It needs GNU's OpenMP, which PyTorch's wheels hold, cores that other processes may use, and no setting of the user.
+    Spinning would use up the time that a container may compute.
+    """
+    if any(name in os.environ for name in (*POLICIES, *PLACES)) or not os.access(STAT, os.R_OK):
+        return False
+    if any(limit < cores.bound() for limit in cores.limits()):
+        return False
+    torch = importlib.util.find_spec("torch")
+    folders = torch.submodule_search_locations or [] if torch else []
+    return any(file for folder in folders for file in Path(folder, "lib").glob("libgomp*"))
+
+
 def _share_cores(backend: str) -> None:
     """Start no more threads than a container has cores, and let waiting threads of OpenMP sleep.
 
     PyTorch's threads spin while they wait for each other, so that two processes on the same cores stop each other: a
-    step took up to 30 times as long. On Linux, ``toolkit.training.spinning`` lets them spin while there are cores for
-    them, which is faster. What the user set stays.
+    step took up to 30 times as long. What the user set stays.
     """
-    count = cores.count()
-    watched = backend == "torch" and sys.platform == "linux" and count == cores.bound()  # a container's time is short
-    if not watched and not any(name in os.environ for name in POLICIES):
+    if not any(name in os.environ for name in POLICIES) and not (backend == "torch" and may_spin()):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    if count < (os.cpu_count() or 1):
+    if (count := cores.count()) < (os.cpu_count() or 1):
         for name in THREADS:
             os.environ.setdefault(name, str(count))
 

@@ -38,8 +38,8 @@ class Source:
     )
     max_dropped: float = option(
         0.01,
-        "on_bad=refuse: largest fraction of the examples of each split, or of each pool of a stream, that is dropped "
-        "and listed instead, by the dataset and once more by the model, if nothing else is wrong",
+        "on_bad=refuse: largest fraction of the examples of each split that is dropped and listed instead, by the "
+        "dataset and once more by the model, or of a stream's pool, if nothing else is wrong",
         ge=0,
         lt=1,
     )

@@ -16,7 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +92,7 @@ class _PoolPart:
 
     rows: list[Any]
     data: Data | None
-    report: Report
+    problems: list[Problem]
     error: DataError | None = None
 
 
@@ -175,7 +175,9 @@ class Reader:
 
     def make_split(self, examples: Sequence[Record]) -> tuple[Split, list[Problem]]:
         """Make a split of the usable examples, and list the problems of the others."""
-        return pipeline.make_split(self.dataset, self.columns, [example for example in examples if example is not None])
+        found = [example for example in examples if example is not None]
+        split, problems = pipeline.make_split(self.dataset, self.columns, found)
+        return split, [replace(problem, split="train") for problem in problems]
 
 
 class Stream:
@@ -277,9 +279,9 @@ class Stream:
         try:
             taken = {lane: self.reader.take(epoch, lane, places[lane], each) for lane in self._local_lanes(engine)}
             examples = [example for examples, _ in taken.values() for example in examples]
-            data, report = self._data(examples, self.run.dataset.on_bad)
+            data, problems = self._data(examples)
         except DataError as error:
-            return _PoolPart([], None, Report({}, []), error)
+            return _PoolPart([], None, [], error)
         lane_of = {e.where: lane for lane, (examples, _) in taken.items() for e in examples if isinstance(e, Example)}
         lengths = data.collator.measure(np.arange(len(data.split)))
         rows: dict[int, list[Any]] = {lane: [] for lane in taken}
@@ -287,7 +289,7 @@ class Stream:
             values = [int(column[i]) for field, column in lengths.items() if field != "example"]
             rows[lane_of[data.split.origins[i]]].append([name, float(data.plan.lengths[i]), *values])
         return _PoolPart(
-            [[len(examples), after, rows[lane]] for lane, (examples, after) in taken.items()], data, report
+            [[len(examples), after, rows[lane]] for lane, (examples, after) in taken.items()], data, problems
         )
 
     def _local_lanes(self, engine: Ranks) -> range:
@@ -295,11 +297,24 @@ class Stream:
         lanes, ranks = self.reader.lanes, engine.ranks
         return range(engine.rank * lanes // ranks, (engine.rank + 1) * lanes // ranks)
 
-    def _data(self, examples: Sequence[Record], on_bad: str) -> tuple[Data, Report]:
+    def _data(self, examples: Sequence[Record]) -> tuple[Data, list[Problem]]:
         split, problems = self.reader.make_split(examples)
         split, more = fitting(self.run, self.reader.columns, split, self.learned)
-        report = judge([*problems, *more], on_bad, "this stream", self.run.dataset.allowed({"train": len(examples)}))
-        return batched(self.run, self.reader.columns, split, self.learned, training=True), report
+        return batched(self.run, self.reader.columns, split, self.learned, training=True), [*problems, *more]
+
+    def _judge(self, problems: list[Problem]) -> None:
+        """Refuse the pool, or count the examples that are dropped from it.
+
+        Raises:
+            DataError: there are more problems than allowed.
+        """
+        dataset = self.run.dataset
+        try:
+            report = judge(problems, dataset.on_bad, "this stream", dataset.allowed({"train": dataset.pool}))
+        except DataError as error:
+            raise DataError([*error.problems, MEND], error.headline) from error
+        self.dropped.update(report.dropped)
+        self.lines += report.lines[: max(0, LISTED - len(self.lines))]
 
     def _spare(self, engine: Ranks, epoch: int) -> Data:
         """Read one example for a process whose lanes have none while others have, since it must compute something."""
@@ -308,7 +323,7 @@ class Stream:
             place = [0, 0]
             while True:
                 examples, place = self.reader.take(epoch, lane, place, 1)
-                data, _ = self._data(examples, "drop")  # the process of that lane has judged them
+                data, _ = self._data(examples)
                 if len(data.split):
                     return data
                 if not examples:
@@ -322,13 +337,11 @@ class Stream:
             DataError: a process has read bad data; all of them raise it.
         """
         error = None if local.error is None else [local.error.problems, local.error.headline]
-        reports = exchange.gather(engine, [[error, local.report.dropped, local.report.lines[:LISTED], local.rows]])
-        if bad := next((error for error, *_ in reports if error), None):
+        parts = exchange.gather(engine, [[error, [astuple(problem) for problem in local.problems], local.rows]])
+        if bad := next((error for error, *_ in parts if error), None):
             raise DataError([*bad[0], MEND], bad[1])
-        lanes = [lane for *_, part in reports for lane in part]
-        for _, dropped, lines, _ in reports:
-            self.dropped.update(dropped)
-            self.lines += lines[: max(0, LISTED - len(self.lines))]
+        lanes = [lane for *_, part in parts for lane in part]
+        self._judge([Problem(*values) for _, problems, _ in parts for values in problems])
         rows = [row for _, _, lane in lanes for row in lane]
         starts = np.cumsum([0, *(len(lane) for *_, lane in lanes)])
         local_lanes = self._local_lanes(engine)

@@ -1,32 +1,30 @@
 """Let PyTorch's waiting threads sleep while other processes need the cores.
 
-PyTorch's threads are those of GNU's OpenMP. Between two operations they spin for some milliseconds. With a core for
-each of them no other way to wait is as fast, but two such processes on the same cores stop each other. OpenMP reads its
-policy once, when it is loaded. But it also spins 3,000 times shorter while it has more threads than cores (manual of
-libgomp, ``GOMP_SPINCOUNT``): while other processes are busy, spare threads are added, which only sleep. Figures:
-``docs/measurements/own_data.md``.
+The threads of PyTorch's wheels are those of GNU's OpenMP. Between two operations they spin for some milliseconds. With
+a core for each of them no other way to wait is as fast, but two such processes on the same cores stop each other.
+OpenMP reads its policy once, when it is loaded. But it also spins 3,000 times shorter while it has more threads than
+cores (manual of libgomp, ``GOMP_SPINCOUNT``): while other processes are busy, spare threads are added, which only
+sleep. Figures: ``docs/measurements/own_data.md``.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from toolkit.config.process import POLICIES
+from toolkit.config.process import STAT, may_spin
 
-INTERVAL = 2.0  # seconds between two looks at the machine
-STAT = Path("/proc/stat")
+INTERVAL = 2.0  # seconds between two readings
 _lock = threading.Lock()
 _watch: Watch | None = None
 
 
 def watch(threads: int, operation: Callable[[], object]) -> None:
-    """Watch the machine from now on, if threads spin and the user has not set how they wait.
+    """Watch the machine from now on, where threads may spin.
 
     Args:
         threads: of PyTorch.
@@ -34,7 +32,7 @@ def watch(threads: int, operation: Callable[[], object]) -> None:
     """
     global _watch
     with _lock:
-        if _watch is None and sys.platform == "linux" and not any(name in os.environ for name in POLICIES):
+        if _watch is None and may_spin():
             cores = os.sched_getaffinity(0)
             if 1 < threads <= len(cores):
                 _watch = Watch(cores, threads, operation)
@@ -42,7 +40,7 @@ def watch(threads: int, operation: Callable[[], object]) -> None:
 
 
 class Watch(threading.Thread):
-    """Thread that looks at the machine every two seconds.
+    """Thread that reads every two seconds how busy the machine is.
 
     Args:
         cores: numbers of those that this process may use.
@@ -57,23 +55,28 @@ class Watch(threading.Thread):
         atexit.register(self.close)  # the end of the interpreter aborts in a thread that PyTorch's code is in
 
     def run(self) -> None:
-        time_before, own_before, all_before = time.monotonic(), time.process_time(), self.used()
-        while True:
-            time.sleep(INTERVAL)
-            now, own, used = time.monotonic(), time.process_time(), self.used()
-            self.look(((used - all_before) - (own - own_before)) / (now - time_before))
-            time_before, own_before, all_before = now, own, used
+        try:
+            before = self._read()
+            while True:
+                time.sleep(INTERVAL)
+                moment, own, every = now = self._read()
+                self.adjust(((every - before[2]) - (own - before[1])) / (moment - before[0]))
+                before = now
+        except (OSError, RuntimeError, ValueError):  # no file or no thread may be opened: the run is more important
+            self.close()
 
-    def look(self, others: float) -> None:
+    def adjust(self, busy_cores: float) -> None:
         """Start the spare threads or end them.
 
         Args:
-            others: cores that other processes use.
+            busy_cores: cores that other processes use.
         """
-        wanted = others > len(self.cores) - self.threads + 0.5
+        wanted = busy_cores > len(self.cores) - self.threads + 0.5
         with self._lock:
             if wanted and not self.spare and not self._closed:
-                self.spare = [_Team(self.operation) for _ in range(len(self.cores) // self.threads)]
+                # a team has one thread that is none of OpenMP's
+                for _ in range((len(self.cores) - self.threads) // (self.threads - 1) + 1):
+                    self.spare.append(_Team(self.operation))
             elif not wanted:
                 self._end_spare()
 
@@ -89,8 +92,12 @@ class Watch(threading.Thread):
             team.join()
         self.spare = []
 
-    def used(self, stat: Path = STAT) -> float:
-        """Return the time that all processes have computed on the cores since the machine was started, in seconds."""
+    def _read(self) -> tuple[float, float, float]:
+        """Return the time, and the seconds that this process and that all of them have computed."""
+        return time.monotonic(), time.process_time(), self.computed()
+
+    def computed(self, stat: Path = STAT) -> float:
+        """Return the seconds that all processes have computed on the cores since the machine was started."""
         ticks = 0
         for line in stat.read_text().splitlines():
             name, *values = line.split()

@@ -17,7 +17,7 @@ ALIASES = {"training": "train", "dev": "validation", "val": "validation", "valid
 
 # Names of files that accompany data
 _BESIDE = re.compile(
-    r"(readme|licen[cs]e|copying|notice|citation|changelog|authors?|acknowledge?ments)\b.*", re.IGNORECASE
+    r"(readme|licen[cs]e|copying)\b.*|(notice|citation|changelog|authors?|acknowledge?ments)(\.[a-z]+)*", re.IGNORECASE
 )
 
 

@@ -301,7 +301,7 @@ def _counterpart(part: Part, language: str) -> str:
     name = plain_name(part.file)
     if part.role:
         return f"{part.name}-{'ref' if part.role == 'src' else 'src'}.{language}{Path(name).suffix}"
-    if name.startswith(f"{part.language}-"):
+    if name.startswith((f"{part.language}-", f"{part.language}_")):
         return f"{language}{name.removeprefix(part.language)}"
     return f"{part.name}.{language}" + name.removeprefix(f"{part.name}.{part.language}")
 

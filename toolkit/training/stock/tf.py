@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import traceback
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -27,10 +31,22 @@ def fit(engine: TensorFlowEngine, stock: StockSession) -> None:
             shuffle=False,  # the plan has shuffled
             callbacks=[_Callback(stock)],
         )
-    except tf.errors.OpError:
-        if batches.failed:  # tf.data passes on the text of an exception only
+    except BaseException as error:
+        _clear_frames(error)
+        if isinstance(error, tf.errors.OpError) and batches.failed:  # tf.data passes on the text of an exception only
             raise batches.failed[0] from None
         raise
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Free the iterator of tf.data, which frames of Keras hold: its threads cannot end when the interpreter ends."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        caller: FrameType | None = frame
+        with contextlib.suppress(RuntimeError):  # a frame that is being executed
+            while caller:
+                caller.clear()
+                caller = caller.f_back
+    gc.collect()
 
 
 class _Model(keras.Model):
