@@ -22,7 +22,7 @@ MODULES = {
     "pillow-heif": "pillow_heif",
     "whisper-normalizer": "whisper_normalizer",
 }
-HYDRA = {"cli/run.py", "config/build.py", "config/source.py", "config/compose.py", "config/overrides.py"}
+HYDRA = {"cli/run.py", "config/source.py", "config/compose.py", "config/overrides.py"}
 FRAMEWORK = {
     "torch": {"torch", "torchaudio", "torchvision", "lightning", "transformers"},
     "tf": {"tensorflow", "tensorflow_text", "keras", "keras_hub"},

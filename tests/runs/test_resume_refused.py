@@ -15,8 +15,8 @@ from toolkit.errors import ConfigError, DataError
 from toolkit.runs import checkpoint, resume
 
 REFUSED = {  # override -> what the message says
-    "seed=1": "seed 0, now 1; accept=[seed]",
-    "trainer.accumulate=2": "trainer.accumulate 1, now 2; accept=[accumulate]",
+    "seed=1": "seed: found 1, expected 0 as in the checkpoint; set seed=0, or accept=[seed]",
+    "trainer.accumulate=2": "trainer.accumulate: found 2, expected 1 as in the checkpoint; set trainer.accumulate=1",
     "tokenizer.algorithm=unigram": "tokenizer.algorithm bpe -> unigram; accept=[tokenizer]",
     "tokenizer=wordpiece": "tokenizer SentencePiece -> WordPiece; accept=[tokenizer]",
     "model.dim=8": "model.dim 16 -> 8: the checkpoint does not fit this model: ",

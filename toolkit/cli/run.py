@@ -53,7 +53,7 @@ flags, after the overrides
   --info, --hydra-help            Hydra's own
 
 exit codes
-  0 done   1 the run failed   2 bad config or data   130, 143 interrupted, with a checkpoint
+  0 done   1 the run failed   2 bad config or data   130, 143 interrupted; in training, with a checkpoint
 
 examples
   python -m toolkit.run recipe=asr backend=tf

@@ -281,8 +281,8 @@ def choose(folder: Path, which: str, say: Callable[[str], None]) -> Checkpoint:
     """
     preferred = find(folder, which)
     if preferred is None:
-        why = "; the run ended before its first validation, or it was removed" if which == "best" else ""
-        raise DataError(f"{folder}: no {which} checkpoint{why}")
+        why = f"; it was removed, or the run ended before its first validation: resume={folder.parent} finishes it"
+        raise DataError(f"{folder}: no {which} checkpoint{why if which == 'best' else ''}")
     damaged: list[str] = []
     for path in dict.fromkeys([preferred, *candidates(folder)]):
         try:

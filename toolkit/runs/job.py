@@ -240,7 +240,10 @@ def _source(run: Run) -> Path | None:
     if named is None:
         return None
     if not checkpoint.find(Path(named) / "checkpoints", "last"):
-        raise ConfigError(f"{named}: has no checkpoint to {'evaluate' if run.evaluate else 'resume from'}")
+        if run.evaluate:
+            raise ConfigError(f"evaluate: {named} has no checkpoint, expected a trained run")
+        again = f"start it again with its recipe and overrides, run_dir={named} and resume=auto"
+        raise ConfigError(f"resume: {named} has no checkpoint yet; {again}")
     return Path(named)
 
 

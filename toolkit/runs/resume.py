@@ -78,7 +78,8 @@ def check(run: Run, changed: Changes, earlier: Checkpoint) -> None:
     for fact, key in FACTS.items() if run.resume else ():
         old, new = earlier.progress.facts.get(fact), run.seed if fact == "seed" else run.trainer.accumulate
         if old != new and fact not in run.accept:
-            refused.append(f"{key} {old}, now {new}; accept=[{fact}] resumes with different batches")
+            mend = f"set {key}={old}, or accept=[{fact}] to resume with different batches"
+            refused.append(f"{key}: found {new}, expected {old} as in the checkpoint; {mend}")
     if not describe(changed, LEARNING_GROUPS):
         refused += misfits(run, changed, earlier, pipeline.load(columns_of(run), earlier.path / checkpoint.LEARNED))
     if refused:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import pickle
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +19,10 @@ from tests.support import bad_pairs
 from tests.support.corpora import WordsSpec, both_stages, given, learned, prepare
 from tests.support.pair_runs import GOOD, MOST, run_of
 from toolkit.data.columns.column import columns_of
-from toolkit.data.columns.text import Text, Tokens
+from toolkit.data.columns.text import Text, Tokens, _input_lines
 from toolkit.data.example import Example
 from toolkit.data.pipeline import usable
+from toolkit.data.problems import Problem
 from toolkit.data.split import Data, Learned, Split, batch_fields, batched, encoded
 from toolkit.datasets.parallel_text import ParallelText
 from toolkit.errors import DataError
@@ -99,6 +102,18 @@ def test_a_sentence_that_the_tokenizer_knows_nothing_of_is_bad(small: ParallelTe
         DataError, match=r"val.tsv, line 4: no tokens: en: the tokenizer has no token for 'nothing known'"
     ):
         both_stages(run_of(small), tmp_path)
+
+
+def test_the_lines_of_a_pipe_are_inputs(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("the old man\nthe red house\n",))
+    writer.start()
+    lines, file = _input_lines(str(pipe))
+    assert not isinstance(lines, Problem) and list(lines) == ["the old man", "the red house"] and file == str(pipe)
+    writer.join()
+    assert _input_lines(str(tmp_path)) == ([str(tmp_path)], "")
+    assert _input_lines("a\0b") == (["a\0b"], "")
 
 
 def test_a_target_that_the_tokenizer_knows_nothing_of_is_scored(small: ParallelText, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import stat
 import sys
 import unicodedata
 from collections import Counter
@@ -380,5 +380,10 @@ def _input_lines(text: str) -> tuple[Iterable[str] | Problem, str]:
     """Return the lines of an input, or the problem with them, and the name of their file."""
     if text == "-":
         return stream_lines(sys.stdin.buffer, "standard input"), "standard input"
-    path = expand(text)
-    return (read_lines(Path(path), text), text) if os.path.isfile(path) else ([text], "")
+    path = Path(expand(text))
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # a text
+        return [text], ""
+    is_file = stat.S_ISREG(mode) or stat.S_ISFIFO(mode)  # a pipe, such as the shell's <(...)
+    return (read_lines(path, text), text) if is_file else ([text], "")
