@@ -17,7 +17,8 @@ from toolkit.config import schema as config
 from toolkit.data import pipeline
 from toolkit.data.batch import PLACES, Part
 from toolkit.data.columns.column import columns_of
-from toolkit.data.stream import Reader, Stream
+from toolkit.data.lanes import Reader
+from toolkit.data.stream import Stream
 from toolkit.errors import ConfigError, DataError
 from toolkit.training.progress import Progress
 
@@ -231,6 +232,9 @@ def test_a_bad_record_is_named_or_dropped_and_counted(tmp_path):
     few, run = stream(folder, "speech", "dataset.max_dropped=0.5")
     assert [name for (epoch, _, _), names, _ in through(few, run) for name in names if epoch == 0] == ids
     assert few.dropped == found.dropped
+    for went, part in processes(folder, "speech", "dataset.max_dropped=0.5"):
+        assert part.dropped.keys() == found.dropped.keys()
+        assert [name for (epoch, _, _), names, _ in went for name in names if epoch == 0] == ids
 
 
 @pytest.mark.parametrize(

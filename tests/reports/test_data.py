@@ -161,8 +161,9 @@ def test_markup_and_bytes_that_are_no_text_are_shown_as_they_are(tmp_path: Path)
     page = data.as_page(surveyed("translation", folder, "tokenizer.vocab_size=24"))
     assert "<script>" not in page and "&lt;script&gt;" in page and "&amp;amp;" in page
     assert "COMBINING RING BELOW" in page
-    command._write(tmp_path / "deep/er/x.html", "\udcff")
-    assert (tmp_path / "deep/er/x.html").read_bytes() == rb"\udcff"
+    where = f"run_dir={tmp_path}/deep/er"
+    path = command._write(schema.check([*arguments("translation", folder), where]), [where], "\udcff")
+    assert path == tmp_path / "deep/er/check.html" and path.read_bytes() == rb"\udcff"
 
 
 def test_the_examples_shown_go_from_the_smallest_to_the_largest() -> None:

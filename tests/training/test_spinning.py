@@ -13,8 +13,6 @@ from tests.support.backend import ROOT, SETTINGS
 from toolkit.config.process import PLACES, POLICIES
 from toolkit.training.spinning import Watch
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
-
 PROGRAM = """
 import os, sys, time, torch
 from pathlib import Path

@@ -33,12 +33,9 @@ def describe(run: Run, overrides: Sequence[str]) -> int:
     try:
         result = survey(run)
     except DataError as error:
-        path = _folder(run, overrides) / PAGE
-        _write(path, data.refused_page(run, error))
-        print(path)
+        print(_write(run, overrides, data.refused_page(run, error)))
         raise
-    path = _folder(run, overrides) / PAGE
-    _write(path, data.as_page(result))
+    path = _write(run, overrides, data.as_page(result))
     text = f"{data.as_text(result)}\n\n{path}"
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # names of files that are not UTF-8
     if result.refusal is not None:
@@ -55,9 +52,12 @@ def _folder(run: Run, overrides: Sequence[str]) -> Path:
     return numbered(Path("outputs/checks") / run.recipe / time.strftime("%Y-%m-%d_%H-%M-%S"))
 
 
-def _write(path: Path, page: str) -> None:
+def _write(run: Run, overrides: Sequence[str], page: str) -> Path:
+    """Write the page and return its path."""
     from toolkit.runs.checkpoint import write
 
+    path = _folder(run, overrides) / PAGE
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, page.encode("utf-8", "backslashreplace"))
+    return path

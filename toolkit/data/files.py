@@ -34,6 +34,11 @@ def files(inputs: Iterable[str], noun: str, suffixes: Collection[str]) -> Iterat
         yield from _files(name, noun, suffixes)
 
 
+def has_content(status: os.stat_result) -> bool:
+    """Tell if a file is read for its content: a regular file or a pipe, such as the shell's ``<(...)``."""
+    return stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)
+
+
 def _files(name: str, noun: str, suffixes: Collection[str]) -> Iterator[Question | Problem]:
     path = Path(expand(name))
     try:
@@ -48,7 +53,7 @@ def _files(name: str, noun: str, suffixes: Collection[str]) -> Iterator[Question
         yield Problem("no name", "''", f"found an empty name, expected a file with the {noun}")
     elif stat.S_ISDIR(status.st_mode):
         yield from _folder(name, path, noun, suffixes)
-    elif stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode):
+    elif has_content(status):
         yield Question(name, File(path), size=status.st_size)
     else:
         yield Problem("not a file", name, f"found a device or a socket, expected a file with the {noun}")

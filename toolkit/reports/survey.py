@@ -14,9 +14,9 @@ from toolkit.config.schema import Run
 from toolkit.data import pipeline
 from toolkit.data.columns.column import Columns, columns_of
 from toolkit.data.description import SPREAD, Description, Histogram, spread
+from toolkit.data.lanes import Reader
 from toolkit.data.problems import Report
 from toolkit.data.split import Corpus, Data, Learned, Split, batched, encoded
-from toolkit.data.stream import Reader
 from toolkit.errors import DataError
 
 T = TypeVar("T")

@@ -17,9 +17,10 @@ import numpy as np
 from toolkit.config import build, cores
 from toolkit.data import pipeline
 from toolkit.data.columns.column import Columns, columns_of
+from toolkit.data.lanes import Reader
 from toolkit.data.problems import LISTED, Report
 from toolkit.data.split import Corpus, Data, Learned, batched
-from toolkit.data.stream import Reader, Stream
+from toolkit.data.stream import Stream
 from toolkit.errors import ConfigError, UserError, writing
 from toolkit.runs import checkpoint, results, resume
 from toolkit.runs.checkpoint import LEARNED, Checkpoint

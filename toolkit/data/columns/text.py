@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 import sys
 import unicodedata
 from collections import Counter
@@ -32,6 +31,7 @@ from toolkit.data.columns.column import (
 )
 from toolkit.data.description import SPREAD, Counts, Description, Histogram, spread
 from toolkit.data.example import Sentence
+from toolkit.data.files import has_content
 from toolkit.data.normalize import STEPS, normalize, plain
 from toolkit.data.normalize import problems as bad_steps
 from toolkit.data.problems import Problem
@@ -60,8 +60,7 @@ def without_tokens(values: TextValues) -> Iterator[Flaw]:
     """Yield the texts of which the tokenizer knows nothing."""
     assert values.tokens is not None
     for i in np.flatnonzero(values.tokens.lengths == 0).tolist():
-        message = f"the tokenizer has no token for {values.texts[i][:60]!r}"
-        yield Flaw(i, "no tokens", f"{values.language}: {message}" if values.language else message)
+        yield Flaw(i, "no tokens", values.said(f"the tokenizer has no token for {values.texts[i][:60]!r}"))
 
 
 @spec
@@ -162,6 +161,10 @@ class TextValues:
     def describe(self) -> str:
         return self.language
 
+    def said(self, message: str) -> str:
+        """Return a message about one of the texts, begun by the language if it is known."""
+        return f"{self.language}: {message}" if self.language else message
+
     def select(self, kept: Sequence[int]) -> TextValues:
         return selected(self, kept, tokens=self.tokens and self.tokens.select(kept))
 
@@ -257,7 +260,7 @@ class Text(Column[TextValues]):
         if longest is not None:
             for i in np.flatnonzero(lengths > longest).tolist():
                 message = f"{lengths[i]} tokens, expected at most {longest} (dataset.max_tokens)"
-                yield Flaw(i, "too long", f"{values.language}: {message}" if values.language else message)
+                yield Flaw(i, "too long", values.said(message))
         if self.role == "input":  # which targets may be without tokens is the task's matter
             yield from without_tokens(values)
 
@@ -382,8 +385,7 @@ def _input_lines(text: str) -> tuple[Iterable[str] | Problem, str]:
         return stream_lines(sys.stdin.buffer, "standard input"), "standard input"
     path = Path(expand(text))
     try:
-        mode = path.stat().st_mode
+        is_file = has_content(path.stat())
     except (OSError, ValueError):  # a text
-        return [text], ""
-    is_file = stat.S_ISREG(mode) or stat.S_ISFIFO(mode)  # a pipe, such as the shell's <(...)
+        is_file = False
     return (read_lines(path, text), text) if is_file else ([text], "")

@@ -79,7 +79,7 @@ class Seq2Seq(Task):
             assert side.tokens is not None
             for i in np.flatnonzero(side.tokens.lengths > most).tolist():
                 message = f"{side.tokens.lengths[i]} tokens, expected at most {most} (model.max_positions - 1)"
-                yield Flaw(i, "too long", f"{side.language}: {message}" if side.language else message)
+                yield Flaw(i, "too long", side.said(message))
 
     def limit(self, run: Run) -> Limit | None:
         longest = run.model.longest
