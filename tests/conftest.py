@@ -62,11 +62,17 @@ def temporary():
 
 
 @pytest.fixture
-def toolkit(backends, place):
+def entry():
+    """The module that ``toolkit`` runs."""
+    return "toolkit.run"
+
+
+@pytest.fixture
+def toolkit(backends, place, entry):
     """A function that runs the command with the stub, forked from a process that has imported no framework."""
 
     def toolkit(*arguments, code=0):
-        return backends["neutral"].run("toolkit.run", *arguments, code=code, timeout=120)
+        return backends["neutral"].run(entry, *arguments, code=code, timeout=120)
 
     return toolkit
 

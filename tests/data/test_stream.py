@@ -308,7 +308,9 @@ def seen(run):
     return [json.loads(line)["ids"] for line in (run / "examples.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("domain", ["speech", pytest.param("translation", marks=pytest.mark.long), "images"])
+@pytest.mark.parametrize(
+    "domain", [*(pytest.param(name, marks=pytest.mark.long) for name in ("speech", "translation")), "images"]
+)
 def test_both_backends_train_alike_on_a_stream(trained, domain):
     (_, one), (_, other) = (trained(domain, backend) for backend in BACKENDS)
     assert len(seen(one)) == 12 and seen(one) == seen(other)

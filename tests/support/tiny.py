@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,10 +81,15 @@ def _problems(spec: Any, values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def components(*arguments: str) -> list[str]:
     """Arguments of the command line that make the components of the run that ``arguments`` describe small."""
+    return list(_components(*(re.sub("^(dataset.path|run_dir)=.*", r"\1=/folder", argument) for argument in arguments)))
+
+
+@functools.cache
+def _components(*arguments: str) -> tuple[str, ...]:
     run = schema.check(arguments)
     groups = [group for group in source.PARTS if group not in ("dataset", "trainer")]
     specs = {group: getattr(run, group) for group in groups}
-    return [override for group, spec in specs.items() if spec is not None for override in _changed(group, spec)]
+    return tuple(override for group, spec in specs.items() if spec is not None for override in _changed(group, spec))
 
 
 def _changed(path: str, spec: Any) -> Iterator[str]:

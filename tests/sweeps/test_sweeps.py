@@ -14,6 +14,12 @@ from tests.cli.test_cli import facts, until
 from toolkit.sweeps import state
 
 
+@pytest.fixture
+def entry():
+    """The command that forks its jobs; test_cli.py and the sweeps that are killed start them."""
+    return "tests.workers.forked"
+
+
 def begun(folder):
     """How many times a job was started."""
     return len((folder / "begun").read_text().splitlines())

@@ -13,9 +13,6 @@ import pytest
 from tests.support.backend import ROOT
 from tests.support.devices import OTHERS, assert_same, begun, command, half, own_cache, train
 
-# fsdp also trains the images that the other backend resumes below
-FSDP = pytest.param("torch", "trainer=fsdp", marks=pytest.mark.long)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -36,13 +33,21 @@ def single(backends, folder):
     return single
 
 
-@pytest.mark.parametrize("backend, how", [("torch", "trainer.devices=2"), FSDP, ("tf", "trainer.devices=2")])
+@pytest.mark.parametrize(
+    "domain, backend, how",
+    [
+        ("speech", "torch", "trainer.devices=2"),
+        pytest.param("speech", "torch", "trainer=fsdp", marks=pytest.mark.long),
+        pytest.param("speech", "tf", "trainer.devices=2", marks=pytest.mark.long),
+        ("images", "tf", "trainer.devices=2"),
+    ],
+)
 def test_two_devices_have_the_trajectory_of_one(
-    backends, folder, single, backend, how, tmp_path, temporary, monkeypatch
+    backends, folder, single, domain, backend, how, tmp_path, temporary, monkeypatch
 ):
-    one = single("speech", backend)
+    one = single(domain, backend)
     monkeypatch.setenv("TMPDIR", str(temporary))
-    done = train(backends, folder, "speech", backend, tmp_path / "two", how)
+    done = train(backends, folder, domain, backend, tmp_path / "two", how)
     assert_same(one, tmp_path / "two")
     assert list(temporary.iterdir()) == []
     assert done.stdout.count("run folder: ") == 1 and done.stderr == ""

@@ -83,10 +83,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(
     scope="module",
-    params=["images-resnet", *(pytest.param(domain, marks=pytest.mark.long) for domain in ("translation", "speech"))],
+    params=[
+        "images-cnn",
+        *(pytest.param(domain, marks=pytest.mark.long) for domain in ("images-resnet", "translation", "speech")),
+    ],
 )
 def found(backends, request, folder):
-    """backend -> what the job has found; of each domain the model with most kinds of layers."""
+    """backend -> what the job has found; of each domain the model with most kinds of layers, and a quick one."""
     results, middle = {}, ""
     for backend in BACKENDS:
         here = folder / f"{request.param}-{backend}-half"

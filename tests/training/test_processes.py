@@ -23,14 +23,13 @@ def folder(tmp_path_factory):
         yield folder
 
 
-def test_a_signal_reaches_every_process_once(folder, tmp_path):
-    arguments = command(folder, "images", "torch", tmp_path, "trainer.devices=2", "trainer.max_steps=100000")
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_a_signal_reaches_every_process_once(backends, folder, tmp_path):
+    words = command(folder, "images", "torch", tmp_path, "trainer.devices=2", "trainer.max_steps=100000")[3:]
+    process = backends["torch"].start("tests.workers.forked", *words)
     children = begun(process, tmp_path)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert errors == f"interrupted by signal 15; a checkpoint was saved; continue with resume={tmp_path}\n"
+    assert process.wait(60) == 143
+    assert process.stderr == f"interrupted by signal 15; a checkpoint was saved; continue with resume={tmp_path}\n"
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
     stopped = json.loads((tmp_path / "checkpoints" / "index.json").read_text())["last"]
     assert len(logged(tmp_path)) == int(stopped.removeprefix("step-"))

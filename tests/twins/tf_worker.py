@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,17 +52,18 @@ def _model(case: cases.Case, given: Arrays) -> Arrays:
     layers.set_step(model, cases.STEP)
     batch = {name: tf.constant(array) for name, array in case.batch().items()}
     if not case.training:
-        return _arrays(_forward(task, batch, training=False)) | _answers(case, task, batch)
+        return _arrays(_intermediates(task(batch, training=False))) | _answers(case, task, batch)
 
     slots = {slot.name: slot for slot in layers.canonical_variables(model)}
     trained = {name: slot for name, slot in slots.items() if slot.variable.trainable}
 
     def compute(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        out = _forward(task, batch, training=True)
-        with tf.GradientTape() as tape:
-            out["loss"] = task.loss(batch)
-        gradients = tape.gradient(out["loss"], [slot.variable.value for slot in trained.values()])
-        return out | {f"gradient.{n}": tf.convert_to_tensor(g) for n, g in zip(trained, gradients, strict=True)}
+        seen: list[Any] = []
+        with tf.GradientTape() as tape, _recorded(task, seen):
+            loss = task.loss(batch)
+        gradients = tape.gradient(loss, [slot.variable.value for slot in trained.values()])
+        named = {f"gradient.{n}": tf.convert_to_tensor(g) for n, g in zip(trained, gradients, strict=True)}
+        return _intermediates(*seen) | {"loss": loss} | named
 
     arrays = _arrays(_graph(case, compute, "training")(batch))
     for name, slot in trained.items():
@@ -81,9 +83,23 @@ def _graph(case: cases.Case, function: Any, kind: Literal["training", "evaluatio
     return tf.function(function, input_signature=[signature(case.fields(kind))], autograph=False)
 
 
-def _forward(task: Any, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
+@contextlib.contextmanager
+def _recorded(task: Any, seen: list[Any]) -> Iterator[None]:
+    """Append what the task returns to ``seen``."""
+    call = task.call
+
+    def recording(*arguments: Any, **named: Any) -> Any:
+        seen.append(call(*arguments, **named))
+        return seen[-1]
+
+    task.call = recording
+    yield
+    task.call = call
+
+
+def _intermediates(returned: Any) -> dict[str, tf.Tensor]:
     """Every intermediate, and lengths."""
-    _, *lengths, intermediates = task(batch, training=training)
+    _, *lengths, intermediates = returned
     return intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
 
 

@@ -38,16 +38,22 @@ def _model(case: cases.Case, given: Arrays) -> Arrays:
     layers.set_step(model, cases.STEP)
     task = build(case.spec("tasks"), "torch", features, model).to(getattr(torch, case.dtype)).train(case.training)
     batch = {name: torch.from_numpy(array) for name, array in case.batch().items()}
-    _, *lengths, intermediates = task(batch)
-    out = intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
-    if case.training:
-        out["loss"] = task.loss(batch)
-        out["loss"].backward()
-        out |= {f"gradient.{name}": parameter.grad for name, parameter in model.named_parameters()}
-        out |= {f"after.{name}": model.get_buffer(name) for name in given if name not in _trained(model)}
-        return _arrays(out)
-    with torch.no_grad():
-        return _arrays(out) | _answers(case, task, batch)
+    if not case.training:
+        with torch.no_grad():
+            return _arrays(_intermediates(task(batch))) | _answers(case, task, batch)
+    seen: list[Any] = []
+    task.register_forward_hook(lambda module, arguments, returned: seen.append(returned))
+    loss = task.loss(batch)
+    loss.backward()
+    out = _intermediates(*seen) | {"loss": loss}
+    out |= {f"gradient.{name}": parameter.grad for name, parameter in model.named_parameters()}
+    return _arrays(out | {f"after.{name}": model.get_buffer(name) for name in given if name not in _trained(model)})
+
+
+def _intermediates(returned: Any) -> dict[str, torch.Tensor]:
+    """Every intermediate, and lengths."""
+    _, *lengths, intermediates = returned
+    return intermediates | {f"lengths.{i}": length for i, length in enumerate(lengths)}
 
 
 def _arrays(tensors: dict[str, torch.Tensor]) -> Arrays:

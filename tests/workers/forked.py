@@ -1,6 +1,6 @@
-"""The command with its ranks forked, not started: ``python -m tests.workers.forked ARGUMENTS``.
+"""The command with its ranks and its jobs forked, not started: ``python -m tests.workers.forked ARGUMENTS``.
 
-Ranks that are started import the framework again, which takes longer than a short training.
+What is started imports everything again, which takes longer than a short training.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, NoReturn
 
 from toolkit import run
+from toolkit.sweeps import launchers
 from toolkit.training import processes
 
 HANDLED = (signal.SIGTERM, signal.SIGINT)
 
 
 class Forked:
-    """A rank, in the place of :class:`subprocess.Popen`. It ends with its parent, as one that is started does."""
+    """A rank of a run or a job of a sweep, in the place of :class:`subprocess.Popen`.
+
+    It ends with its parent, as one that is started does.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,7 @@ class Forked:
         end_with_parent = processes.ending_with_parent()
         sys.stdout.flush()
         sys.stderr.flush()
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # the parent's handlers are not the rank's
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # the parent's handlers are not the child's
         self.pid = os.fork()
         if self.pid == 0:
             become(arguments, env, stdout, stderr, end_with_parent)
@@ -63,7 +67,7 @@ def become(
     stderr: IO[bytes] | None,
     end_with_parent: Callable[[], object] | None,
 ) -> NoReturn:
-    """Be a rank to the end, without the stack of the process that was forked."""
+    """Be the child to the end, without the stack of the process that was forked."""
     code = 1
     try:
         os.setsid()
@@ -89,5 +93,5 @@ def become(
 
 
 if __name__ == "__main__":
-    processes.start = Forked  # type: ignore[assignment]
+    processes.start = launchers.start = Forked  # type: ignore[assignment]
     sys.exit(run.run(sys.argv[1:]))
