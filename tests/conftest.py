@@ -92,19 +92,26 @@ def place(tmp_path, monkeypatch):
 
 # files that take longest, begun first: with the others' help a worker would else be busy with one of them at the end
 LONGEST = (
+    "cli/test_run",
+    "certify/test_certify",
+    "inference/test_predict",
     "sweeps/test_sweeps",
     "twins/test_models",
-    "certify/test_certify",
-    "data/test_stream",
-    "cli/test_run",
-    "inference/test_predict",
-    "training/test_devices",
     "test_discovery",
     "cli/test_cli",
-    "faults/test_kills",
+    "data/test_stream",
+    "training/test_devices",
     "faults/test_workers",
     "runs/test_resume",
-    "runs/test_resume_refused",
+    "faults/test_disk",
+    "optimizers/test_optimizers",
+    "training/test_tpu",
+    "faults/test_kills",
+    "training/test_ema",
+    "config/test_compose",
+    "test_packaging",
+    "data/sources/test_hub_server",
+    "twins/test_answers",
 )
 
 

@@ -1,8 +1,8 @@
 """TensorFlow twins that are wrong on purpose, each in one way that Keras's own parts or habits would bring about.
 
-``python -m tests.certify.mismatches FOLDER torch`` records the right twin, and with ``tf`` all the wrong ones, in
-float64; with ``float32`` after it the float32 trainings, of ``IN_FLOAT32`` only. With the name of a training it is a
-worker of ``toolkit certify`` with the mismatch that the environment has in ``MISMATCH``.
+``python -m tests.certify.mismatches FOLDER torch`` records the right twin in float64, and with ``tf NAME...`` wrong
+ones; with ``float32`` after the backend the float32 trainings, of ``IN_FLOAT32`` only. With the name of a training it
+is a worker of ``toolkit certify`` with the mismatch that the environment has in ``MISMATCH``.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def main(arguments: Sequence[str]) -> None:
         worker.work(folder, "torch64", ahead=None)
     elif what == "tf":
         process.prepare("tf")
-        for name, mismatch in NAMES.items():
-            with mismatch():
+        for name in arguments[2:]:
+            with NAMES[name]():
                 worker.work(folder, "tf64", ahead=None, into=name)
     else:
         backend = worker.TRAININGS[what].backend

@@ -142,9 +142,15 @@ def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, cert
 # --- twins that are not ----------------------------------------------------------------------------------------------
 
 
+LATER = ("norm_momentum", "schedule", "clipping", "decay")  # with -m long; the command finds the second, below
+
+
 @pytest.fixture(scope="module")
-def recorded(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One recording of torch and one of each mismatch of TensorFlow."""
+def recorded(backends: Backends, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """One recording of torch and one of TensorFlow for each mismatch that a test of this session looks at."""
+    functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    mine = [item for item in functions if item.originalname == "test_a_mismatch_is_named_at_its_first_place"]
+    names = [item.callspec.params["name"] for item in mine]
     base = tmp_path_factory.mktemp("mismatches")
     words = arguments("images", base / "data", "trainer.accumulate=2", "trainer.clip_norm=0.5")
     run = config.check([*words, f"run_dir={base / 'run'}"])
@@ -154,14 +160,14 @@ def recorded(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> Pa
         certificate.pack(run, config.plain(run), job.prepare(run, folder), folder.path, work, STEPS, 0)
     finally:
         folder.close()
-    for precision in ([], ["float32"]):
-        started = [backends[b].start("tests.certify.mismatches", work, b, *precision, cwd=ROOT) for b in BACKENDS]
+    for what in (names, ["float32"]):
+        started = [backends[b].start("tests.certify.mismatches", work, b, *what, cwd=ROOT) for b in BACKENDS]
         for training in started:
             assert training.wait(550) == 0, training.stderr
     return work
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] * (n in LATER)) for n in NAMES])
 def test_a_mismatch_is_named_at_its_first_place(name: str, recorded: Path) -> None:
     found, expected = Comparison(gates.FLOAT64), PLACES[NAMES[name]]
     torch, tf = (Reader(recorded / part, keep=True) for part in ("torch64", name))

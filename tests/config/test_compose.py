@@ -293,6 +293,20 @@ def test_a_file_that_cannot_be_composed_is_named(tmp_path, text, message):
     assert any(message in line for line in lines), lines
 
 
+def test_configs_that_differ_in_values_are_loaded_once_and_share_nothing(monkeypatch):
+    loaded, load = [], compose.ConfigLoaderImpl.load_configuration
+    monkeypatch.setattr(
+        compose.ConfigLoaderImpl, "load_configuration", lambda *a, **k: loaded.append(a[2]) or load(*a, **k)
+    )
+    compose._loaded.cache_clear()
+    first = check("optimizer.betas.0=0.5", "run_dir=one")
+    again = check("optimizer.lr=0.25")
+    assert (first.optimizer.betas[0], again.optimizer.betas[0], again.optimizer.lr) == (0.5, 0.9, 0.25)
+    assert again.run_dir != "one" and len(loaded) == 1
+    assert refused(ASR, "nothing=1") and refused(ASR, "optimizer.lr=x") and len(loaded) == 2
+    assert check("optimizer=sgd").optimizer != again.optimizer and len(loaded) == 3
+
+
 def test_a_folder_of_groups_that_is_not_there(tmp_path):
     assert refused(PLAIN, folders=[tmp_path / "x"]) == [f"--config-dir {tmp_path}/x: no such folder"]
 

@@ -10,6 +10,7 @@ That the twins of a model, its features and its task compute the same is demande
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import math
 import sys
@@ -76,13 +77,13 @@ def check_option(group: str, name: str) -> None:
     kind = kind_of(group, name)
     path = ["dataset.path=/data"] if group == "dataset" and kind and "path" in kind.__dataclass_fields__ else []
     backends = (name,) if group == "backend" else backends_of(group, name)
-    for recipe, backend in [(recipes[0], backend) for backend in backends] + [(r, backends[0]) for r in recipes[1:]]:
-        arguments = [f"recipe={recipe}", f"{group}={name}", *path, f"backend={backend}"]
-        run, sweep = config.check_both(arguments)
-        assert run.backend == backend
+    for recipe in recipes:
+        run, sweep = config.check_both([f"recipe={recipe}", f"{group}={name}", *path, f"backend={backends[0]}"])
+        assert run.backend == backends[0]
         if kind is not None:
             assert type(getattr(run if group in recipe_source.PARTS else sweep, group)) is kind
-            assert config.resolve(config.plain(run)) == run
+        for backend in backends:
+            assert config.resolve(config.plain(run) | {"backend": backend}) == dataclasses.replace(run, backend=backend)
 
 
 def kind_of(group: str, name: str) -> type[Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from toolkit.config import paths, source
@@ -259,8 +260,6 @@ def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     choices, hydras, values = _sorted(overrides, problems)
     picked, absent = _pick(choices, problems)
     config = _load(picked, hydras, problems)
-    with open_dict(config):
-        del config["hydra"]
     known = {*leaves(_container(config)), *GROUPS}
     for override in values:
         if override.key_or_group.partition(".")[0] not in absent:
@@ -318,24 +317,53 @@ def _pick(choices: Sequence[Override], problems: list[str]) -> tuple[list[str], 
     return [f"{group}={name}" for group, name in picked.items()], absent
 
 
-def _load(picked: list[str], hydras: Sequence[Override], problems: list[str]) -> DictConfig:
+def _load(picked: Sequence[str], hydras: Sequence[Override], problems: list[str]) -> DictConfig:
+    """Return the config of the picked options, without Hydra's own settings."""
     source.request.choices = dict(item.split("=", 1) for item in picked if not item.endswith(f"={NOTHING}"))
-    own = [str(override.input_line) for override in hydras]
-    for extra in (own, []):
+    own = tuple(str(override.input_line) for override in hydras)
+    loaded = _loaded(tuple(picked), own, repr(source.request), os.getcwd())
+    problems += [line for line in loaded.problems if line not in problems]
+    if loaded.config is None:
+        raise ConfigError(problems, HEADLINE)
+    source.origins.update(loaded.origins)
+    HydraConfig.instance().set_config(loaded.config)  # for interpolations such as ${hydra:runtime.cwd}
+    config = OmegaConf.masked_copy(loaded.config, [str(key) for key in loaded.config if key != "hydra"])
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A config with Hydra's own settings, None if there is none; its problems and origins."""
+
+    config: DictConfig | None
+    problems: list[str]
+    origins: dict[str, str]
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(picked: tuple[str, ...], own: tuple[str, ...], request: str, folder: str) -> _Loaded:
+    """Load a config once for all the jobs of a sweep that differ in values only.
+
+    Args:
+        picked: options, as ``group=name``.
+        own: overrides of Hydra's own settings.
+        request, folder: ``source.request`` and the working directory, on which the reading of files depends.
+    """
+    problems: list[str] = []
+    for extra in (own, ()):
         loader = ConfigLoaderImpl(create_config_search_path(None))
         try:
             config = loader.load_configuration("config", [*picked, *extra], RunMode.RUN, from_shell=False)
         except (HydraException, ConfigError, OmegaConfBaseException, ValueError) as error:
-            lines = error.problems if isinstance(error, ConfigError) else [one_line(error)]
-            problems += [line for line in lines if line not in problems]
+            problems += error.problems if isinstance(error, ConfigError) else [one_line(error)]
             continue
         problems += [
             f"hydra.{key}: {value} is not supported, because it can run code; remove it"
             for key, value in _code(_container(config.hydra))
         ]
-        HydraConfig.instance().set_config(config)  # for interpolations such as ${hydra:runtime.cwd}
-        return config
-    raise ConfigError(problems, HEADLINE)
+        return _Loaded(config, problems, dict(source.origins))
+    return _Loaded(None, problems, {})
 
 
 def _code(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
