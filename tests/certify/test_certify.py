@@ -142,7 +142,9 @@ def test_the_twins_of_a_small_recipe_are_certified(domain: str, which: str, cert
 # --- twins that are not ----------------------------------------------------------------------------------------------
 
 
-LATER = ("norm_momentum", "schedule", "clipping", "decay")  # with -m long; the command finds the second, below
+# Only with -m long. What the others find is in each kind of place but the learning rate, which
+# test_the_command_ends_at_the_first_step_that_differs finds.
+LATER = ("schedule", "clipping", "decay")
 
 
 @pytest.fixture(scope="module")

@@ -290,21 +290,40 @@ def test_a_mistake_in_a_file_is_reported_with_the_file(tmp_path):
 def test_a_file_that_cannot_be_composed_is_named(tmp_path, text, message):
     write(tmp_path, "recipe/mine.yaml", text)
     lines = refused("recipe=mine", folders=[tmp_path])
-    assert any(message in line for line in lines), lines
+    assert any(message in line for line in lines) and len(set(lines)) == len(lines), lines
 
 
-def test_configs_that_differ_in_values_are_loaded_once_and_share_nothing(monkeypatch):
-    loaded, load = [], compose.ConfigLoaderImpl.load_configuration
+def test_configs_of_the_same_options_may_be_loaded_once(monkeypatch):
+    """Each is what it is alone: without values of another one, and its interpolations see its own."""
+    commands = [
+        ["optimizer.betas.0=0.5", "run_dir=one", "dataset.path='${hydra:run.dir}/data'"],
+        ["optimizer.lr=0.25", "run_dir=two", "dataset.path='${hydra:run.dir}/data'"],
+        ["run_dir=three", "dataset.path=x"],
+        ["optimizer=sgd", "run_dir=four", "dataset.path=x"],
+        ["seed=7", "hydra.job.name='job${seed}'", "run_dir='${hydra:job.name}'", "dataset.path=x"],
+        ["seed=8", "hydra.job.name='job${seed}'", "run_dir='${hydra:job.name}'", "dataset.path=x"],
+    ]
+    words = [["recipe=asr", "dataset=audio_folder", *command] for command in commands]
+    alone = [schema.check_both(command) for command in words]
+    count, load = [], compose.ConfigLoaderImpl.load_configuration
     monkeypatch.setattr(
-        compose.ConfigLoaderImpl, "load_configuration", lambda *a, **k: loaded.append(a[2]) or load(*a, **k)
+        compose.ConfigLoaderImpl, "load_configuration", lambda *a, **k: count.append(1) or load(*a, **k)
     )
-    compose._loaded.cache_clear()
-    first = check("optimizer.betas.0=0.5", "run_dir=one")
-    again = check("optimizer.lr=0.25")
-    assert (first.optimizer.betas[0], again.optimizer.betas[0], again.optimizer.lr) == (0.5, 0.9, 0.25)
-    assert again.run_dir != "one" and len(loaded) == 1
-    assert refused(ASR, "nothing=1") and refused(ASR, "optimizer.lr=x") and len(loaded) == 2
-    assert check("optimizer=sgd").optimizer != again.optimizer and len(loaded) == 3
+    loaded = {}
+    assert [schema.check_both(command, loaded=loaded) for command in words] == alone
+    assert [run.dataset.path for run, _ in alone[:2]] == ["one/data", "two/data"] and alone[-1][0].run_dir == "job8"
+    assert len(count) == 4, "the second and the third are loaded with the first; settings of Hydra are never kept"
+
+
+@pytest.mark.parametrize("before", ["", "allow=[json]", "resume=auto run_dir=here"])
+def test_what_was_loaded_for_other_files_is_not_used(before, tmp_path):
+    loaded = {}
+    plain = [PLAIN, "run_dir=there"]
+    schema.check_both([*plain, *before.split()], [OWN], loaded)
+    write(tmp_path, "optimizer/adamw.yaml", "_target_: toolkit.optimizers.sgd.spec.SGD")
+    write(tmp_path, "recipe/plain2.yaml", "defaults: [plain, _self_]")
+    assert schema.check_both(plain, [OWN, tmp_path], loaded)[0] == schema.check(plain, [OWN, tmp_path])
+    assert len(loaded) == 2
 
 
 def test_a_folder_of_groups_that_is_not_there(tmp_path):

@@ -114,7 +114,7 @@ def begun(process, run):
     while not index.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    assert len(children) == 2, process.wait(60)
+    assert len(children) == 2, f"found {len(children)} processes, exit code {process.poll()}"
     return children
 
 

@@ -81,7 +81,9 @@ def _problems(spec: Any, values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def components(*arguments: str) -> list[str]:
     """Arguments of the command line that make the components of the run that ``arguments`` describe small."""
-    return list(_components(*(re.sub("^(dataset.path|run_dir)=.*", r"\1=/folder", argument) for argument in arguments)))
+    return list(
+        _components(*(re.sub(r"^(dataset\.path|run_dir)=.*", r"\1=/folder", argument) for argument in arguments))
+    )
 
 
 @functools.cache

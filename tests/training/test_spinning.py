@@ -69,7 +69,13 @@ def test_without_the_file_there_are_no_spare_threads(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "cores, threads, policy", [(2, 2, {}), (4, 2, {}), (9, 5, {"GOMP_SPINCOUNT": "300000"}), (16, 4, {})]
+    "cores, threads, policy",
+    [
+        (2, 2, {}),
+        pytest.param(4, 2, {}, marks=pytest.mark.long),
+        (9, 5, {"GOMP_SPINCOUNT": "300000"}),
+        pytest.param(16, 4, {}, marks=pytest.mark.long),
+    ],
 )
 def test_spare_threads_stand_by_while_others_need_the_cores(cores: int, threads: int, policy: dict[str, str]) -> None:
     unset = (*POLICIES, *PLACES)

@@ -32,7 +32,7 @@ def worker(backends):
     return worker
 
 
-@every("image")  # -m long has a loss with a loop
+@every("image")  # a loss with a loop, that of CTC, is among those with -m long
 def test_the_step_under_xla_is_the_step(worker, model):
     """Forward, loss, gradients, statistics, the optimizer's update and the averages, with dropout and augmentation."""
     found = worker("xla", "64", model)

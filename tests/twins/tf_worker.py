@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import keras
 import numpy as np
@@ -59,7 +60,7 @@ def _model(case: cases.Case, given: Arrays) -> Arrays:
 
     def compute(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         seen: list[Any] = []
-        with tf.GradientTape() as tape, _recorded(task, seen):
+        with tf.GradientTape() as tape, mock.patch.object(task, "call", _recording(task.call, seen)):
             loss = task.loss(batch)
         gradients = tape.gradient(loss, [slot.variable.value for slot in trained.values()])
         named = {f"gradient.{n}": tf.convert_to_tensor(g) for n, g in zip(trained, gradients, strict=True)}
@@ -83,18 +84,14 @@ def _graph(case: cases.Case, function: Any, kind: Literal["training", "evaluatio
     return tf.function(function, input_signature=[signature(case.fields(kind))], autograph=False)
 
 
-@contextlib.contextmanager
-def _recorded(task: Any, seen: list[Any]) -> Iterator[None]:
-    """Append what the task returns to ``seen``."""
-    call = task.call
+def _recording(call: Callable[..., Any], seen: list[Any]) -> Callable[..., Any]:
+    """Return a function that also appends what ``call`` returns to ``seen``."""
 
     def recording(*arguments: Any, **named: Any) -> Any:
         seen.append(call(*arguments, **named))
         return seen[-1]
 
-    task.call = recording
-    yield
-    task.call = call
+    return recording
 
 
 def _intermediates(returned: Any) -> dict[str, tf.Tensor]:

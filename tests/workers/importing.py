@@ -26,8 +26,7 @@ if __name__ == "__main__":
         importlib.import_module(module)
     names = sorted(process.FOREIGN[backend])
     found = {
-        "own": [name for name in process.FRAMEWORKS[backend][:1] if name in sys.modules],
-        "foreign": [name for name in names if name in sys.modules],
+        "imported": [name for name in names if name in sys.modules],
         "findable": [name for name in names if importlib.util.find_spec(name)],
         "importable": [name for name in names if importable(name)],
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from toolkit.config import paths, source
@@ -242,12 +242,16 @@ def earlier(folder: Path, prefix: str = "") -> tuple[dict[str, Any], str]:
     return read(file)[0], str(file)
 
 
-def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
+Loaded = dict[str, tuple[DictConfig, dict[str, str]]]  # options -> their config before any value is set, its origins
+
+
+def compose(arguments: Sequence[str], folders: Sequence[Path] = (), loaded: Loaded | None = None) -> Composed:
     """Compose the config of one run as Hydra does, continuing after each problem.
 
     Args:
         arguments: the overrides of the command line.
         folders: more folders of groups and recipes, laid out as ``conf/``.
+        loaded: the same for several configs of files that do not change, to load each choice of options once.
     """
     overrides, problems = prepare(arguments, folders)
     for override in list(overrides):
@@ -259,7 +263,9 @@ def compose(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
             overrides += [path] if path else []
     choices, hydras, values = _sorted(overrides, problems)
     picked, absent = _pick(choices, problems)
-    config = _load(picked, hydras, problems)
+    config = _load(picked, hydras, problems, loaded)
+    with open_dict(config):
+        del config["hydra"]
     known = {*leaves(_container(config)), *GROUPS}
     for override in values:
         if override.key_or_group.partition(".")[0] not in absent:
@@ -317,53 +323,39 @@ def _pick(choices: Sequence[Override], problems: list[str]) -> tuple[list[str], 
     return [f"{group}={name}" for group, name in picked.items()], absent
 
 
-def _load(picked: Sequence[str], hydras: Sequence[Override], problems: list[str]) -> DictConfig:
-    """Return the config of the picked options, without Hydra's own settings."""
+def _load(picked: Sequence[str], hydras: Sequence[Override], problems: list[str], loaded: Loaded | None) -> DictConfig:
+    """Return the config of the picked options, with Hydra's own settings."""
     source.request.choices = dict(item.split("=", 1) for item in picked if not item.endswith(f"={NOTHING}"))
-    own = tuple(str(override.input_line) for override in hydras)
-    loaded = _loaded(tuple(picked), own, repr(source.request), os.getcwd())
-    problems += [line for line in loaded.problems if line not in problems]
-    if loaded.config is None:
-        raise ConfigError(problems, HEADLINE)
-    source.origins.update(loaded.origins)
-    HydraConfig.instance().set_config(loaded.config)  # for interpolations such as ${hydra:runtime.cwd}
-    config = OmegaConf.masked_copy(loaded.config, [str(key) for key in loaded.config if key != "hydra"])
-    OmegaConf.set_struct(config, True)
+    key = repr((picked, source.request))
+    if loaded is not None and not hydras and key in loaded:
+        kept, origins = loaded[key]
+        config = copy.deepcopy(kept)
+        source.origins.update(origins)
+    else:
+        known = len(problems)
+        config = _load_anew(picked, hydras, problems)
+        if loaded is not None and not hydras and len(problems) == known:
+            loaded[key] = copy.deepcopy(config), dict(source.origins)
+    HydraConfig.instance().set_config(config)  # for interpolations such as ${hydra:runtime.cwd}
     return config
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A config with Hydra's own settings, None if there is none; its problems and origins."""
-
-    config: DictConfig | None
-    problems: list[str]
-    origins: dict[str, str]
-
-
-@functools.lru_cache(maxsize=16)
-def _loaded(picked: tuple[str, ...], own: tuple[str, ...], request: str, folder: str) -> _Loaded:
-    """Load a config once for all the jobs of a sweep that differ in values only.
-
-    Args:
-        picked: options, as ``group=name``.
-        own: overrides of Hydra's own settings.
-        request, folder: ``source.request`` and the working directory, on which the reading of files depends.
-    """
-    problems: list[str] = []
-    for extra in (own, ()):
+def _load_anew(picked: Sequence[str], hydras: Sequence[Override], problems: list[str]) -> DictConfig:
+    own = [str(override.input_line) for override in hydras]
+    for extra in (own, []):
         loader = ConfigLoaderImpl(create_config_search_path(None))
         try:
             config = loader.load_configuration("config", [*picked, *extra], RunMode.RUN, from_shell=False)
         except (HydraException, ConfigError, OmegaConfBaseException, ValueError) as error:
-            problems += error.problems if isinstance(error, ConfigError) else [one_line(error)]
+            lines = error.problems if isinstance(error, ConfigError) else [one_line(error)]
+            problems += [line for line in lines if line not in problems]
             continue
         problems += [
             f"hydra.{key}: {value} is not supported, because it can run code; remove it"
             for key, value in _code(_container(config.hydra))
         ]
-        return _Loaded(config, problems, dict(source.origins))
-    return _Loaded(None, problems, {})
+        return config
+    raise ConfigError(problems, HEADLINE)
 
 
 def _code(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from toolkit.config import build, contracts, paths, process
-from toolkit.config.compose import HEADLINE, Composed, compose, unknown
+from toolkit.config.compose import HEADLINE, Composed, Loaded, compose, unknown
 from toolkit.config.contracts import Component, Features, Launcher, Optimizer, Schedule, Tokenizer
 from toolkit.config.source import OF_A_SWEEP, PACKAGES, PARTS
 from toolkit.config.spec import as_data, is_spec, option, out_of_bounds, problems
@@ -82,13 +82,19 @@ def check(arguments: Sequence[str], folders: Sequence[Path] = ()) -> Run:
     return check_both(arguments, folders)[0]
 
 
-def check_both(arguments: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Run, Sweep]:
+def check_both(
+    arguments: Sequence[str], folders: Sequence[Path] = (), loaded: Loaded | None = None
+) -> tuple[Run, Sweep]:
     """Check the config of a run and of the sweep that the run may be a job of.
+
+    Args:
+        arguments, folders: see :func:`check`.
+        loaded: see :func:`toolkit.config.compose.compose`.
 
     Raises:
         ConfigError: with every problem.
     """
-    run, sweep, found = _checked(arguments, folders, complete=True)
+    run, sweep, found = _checked(arguments, folders, complete=True, loaded=loaded)
     if found or run is None or sweep is None:
         raise ConfigError(found, HEADLINE)
     return run, sweep
@@ -106,9 +112,9 @@ def check_shown(arguments: Sequence[str], folders: Sequence[Path] = ()) -> None:
 
 
 def _checked(
-    arguments: Sequence[str], folders: Sequence[Path], complete: bool
+    arguments: Sequence[str], folders: Sequence[Path], complete: bool, loaded: Loaded | None = None
 ) -> tuple[Run | None, Sweep | None, list[str]]:
-    composed = compose(arguments, folders)
+    composed = compose(arguments, folders, loaded)
     found = list(composed.problems)
     values = _values(composed, Sweep, found, complete)
     sweep = Sweep(**values) if values is not None else None

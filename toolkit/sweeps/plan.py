@@ -76,7 +76,8 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
     """
     problems: list[str] = []
     fixed, axes = compose.axes(overrides, problems)
-    run, sweep = _checked([*fixed, *(f"{axis.key}={axis.samples[0]}" for axis in axes)], folders, problems)
+    loaded: compose.Loaded = {}
+    run, sweep = _checked([*fixed, *(f"{axis.key}={axis.samples[0]}" for axis in axes)], folders, problems, loaded)
     if sweep is not None:
         keys = {axis.key for axis in axes} | {key_of(word) for word in fixed}
         words, more = compose.axes(sweep.ranges, problems)
@@ -96,7 +97,7 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
     problems += [
         f"{key}: given twice" for key in dict.fromkeys(axis_keys) if axis_keys.count(key) > 1 or key in fixed_keys
     ]
-    runs = [_checked([*fixed, *words], folders, problems)[0] for words in _samples(axes)]
+    runs = [_checked([*fixed, *words], folders, problems, loaded)[0] for words in _samples(axes)]
     monitors = list(dict.fromkeys(one.task.monitor for one in runs if one is not None))
     objectives = []
     if run is not None and sweep is not None:
@@ -116,10 +117,10 @@ def check(overrides: Sequence[str], folders: Sequence[Path]) -> Plan:
 
 
 def _checked(
-    words: Sequence[str], folders: Sequence[Path], problems: list[str]
+    words: Sequence[str], folders: Sequence[Path], problems: list[str], loaded: compose.Loaded
 ) -> tuple[Run | None, schema.Sweep | None]:
     try:
-        return schema.check_both(words, folders)
+        return schema.check_both(words, folders, loaded)
     except ConfigError as error:
         problems += error.problems
         return None, None
