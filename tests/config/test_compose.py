@@ -208,6 +208,8 @@ def test_every_problem_is_reported_at_once():
         ("~model.extra", "model.extra: unknown key"),
         ("model={dimm: 3}", "model.dimm: unknown key; did you mean model.dim?"),
         ("seed=${no.such}", "seed: Interpolation key 'no.such' not found"),
+        ("seed=${dataset.no}",
+         "seed: its value is that of dataset.no, which dataset=asterisk_en does not have; choose another dataset, or"),
         ("hydra.run.dir=x", "hydra.run.dir=x: not supported; set run_dir=FOLDER"),
         ("model=null", "model=null: no such option"),
         ("~model", "~model: changes to the defaults list are not supported"),

@@ -155,7 +155,7 @@ def test_a_run_answers_alike_with_another_optimizer(trained, backends, predict, 
 
 
 def test_usage(predict):
-    assert predict().stdout == predict("--help").stdout
+    assert predict().stdout == predict("--help").stdout == predict("run", "--help").stdout
     assert "RUN_FOLDER" in predict().stdout
 
 
@@ -166,6 +166,11 @@ def test_usage(predict):
         ([".", "x.wav"], ". has no config.yaml, expected a run folder\n"),
         (["."], "no input"),
         ([".", "--jsn", "x.wav"], "--jsn: unknown flag"),
+        ([".", "backnd=tf", "x.wav"], "; an input like this goes behind --; did you mean 'backend'?"),
+        (
+            [".", "taks.decoder=beam"],
+            "taks.decoder=beam: unknown key; an input like this goes behind --; did you mean 'task'?",
+        ),
     ],
 )
 def test_bad_arguments(arguments, message, predict, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 import toolkit
 from tests.support.configs import check, write
-from toolkit.errors import DataError
+from toolkit.errors import ConfigError, DataError
 from toolkit.runs import place, start
 from toolkit.runs.place import claimed
 from toolkit.sweeps import plan
@@ -53,6 +53,18 @@ def test_what_existed_or_is_a_result_stays(run):
     with pytest.raises(DataError), claimed(run, []):
         raise DataError("bad")
     assert [folder.name for folder in Path("outputs").iterdir()] == ["12-00-00"]
+
+
+@pytest.mark.parametrize("name", place.REPLACED)
+def test_files_that_no_run_left_are_not_written_over(run, name):
+    folder, named = Path(run.run_dir), [f"run_dir={run.run_dir}"]
+    write(folder, name, "mine")
+    with pytest.raises(ConfigError, match=f"not the folder of a run, and the run would write over {name}; choose"):
+        claimed(run, named).__enter__()
+    assert [file.name for file in folder.iterdir()] == [name] and (folder / name).read_text() == "mine"
+    write(folder, "environment.json", "{}")  # of a run, which may be begun anew
+    with claimed(run, named):
+        pass
 
 
 @pytest.mark.parametrize("code, stays", [(0, True), (1, True), (2, False), (130, True)])

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 
 import pytest
 
@@ -148,6 +149,13 @@ def test_of_another_component_its_name_is_told():
     before = {"tokenizer": {"_target_": "toolkit.a.Old", "size": 3}, "seed": 0, "resume": "auto"}
     now = {"tokenizer": {"_target_": "toolkit.b.New"}, "seed": 0, "resume": None}
     assert resume.changes(before, now) == {"tokenizer": ("Old", "New")}
+
+
+def test_a_run_that_has_ended_says_that_nothing_is_left_to_train(train, whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    train(run, "resume=auto")
+    assert "nothing is left to train: the checkpoint is at step 7; set a larger" in (run / "run.log").read_text()
+    assert same(run, whole) and "nothing is left" not in (whole / "run.log").read_text()
 
 
 # --- what is survived ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.cli.guard import guarded
 from toolkit.config.paths import expand
+from toolkit.data.problems import nearest
 from toolkit.data.sources.lines import stream_lines
 from toolkit.errors import ConfigError
 
@@ -78,7 +79,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Print the answers to the inputs and return the exit code."""
-    if not argv or {"-h", "--help"} & set(argv[:1]):
+    if not argv or {"-h", "--help"} & set(argv[: argv.index("--")] if "--" in argv else argv):
         print(USAGE.rstrip())
         return 0
     return guarded(lambda: _main(argv))
@@ -111,7 +112,8 @@ def _main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> Arguments:
     from toolkit.config.schema import Run
 
-    keys = "|".join(f.name for f in dataclasses.fields(Run))
+    names = [f.name for f in dataclasses.fields(Run)]
+    keys = "|".join(names)
     arguments = Arguments("")
     words = iter(argv)
     for word in words:
@@ -126,6 +128,8 @@ def _parse(argv: Sequence[str]) -> Arguments:
             arguments.lists.append(name)
         elif re.match(rf"\+{{0,2}}({keys})(\.\w+)*=", word):
             arguments.overrides.append(word)
+        elif (other := re.match(r"\+{0,2}(\w+)(\.\w+)*=", word)) and (meant := nearest(other[1], names)):
+            raise ConfigError(f"{word}: unknown key; an input like this goes behind --{meant}")
         elif word.startswith("--"):
             expected = "expected --json, --from FILE, or -- before inputs that begin with dashes"
             raise ConfigError(f"{word}: unknown flag, {expected}")

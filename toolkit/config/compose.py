@@ -398,6 +398,17 @@ def _container(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
 
 
+def _unresolved(key: str, message: str) -> str:
+    """Return the message about an interpolation, by the options chosen where it names the field of another group."""
+    match = re.fullmatch(r"Interpolation key '((\w+)\..+)' not found", message)
+    choices = source.request.choices
+    option = choices.get(match[2], chosen(choices.get("recipe"), match[2])) if match else None
+    if match is None or option is None:
+        return message
+    lacking = f"its value is that of {match[1]}, which {match[2]}={option} does not have"
+    return f"{lacking}; choose another {match[2]}, or set {key}"
+
+
 def _resolved(config: DictConfig, problems: list[str], absent: set[str]) -> dict[str, Any]:
     """Return plain data with interpolations resolved; those that fail are left without a value."""
     quiet = bool(absent)  # what refers to a group that is not there cannot be told from a mistake
@@ -408,5 +419,5 @@ def _resolved(config: DictConfig, problems: list[str], absent: set[str]) -> dict
             key = error.full_key or ""
             absent.add(key)
             if not quiet:
-                problems.append(f"{key}: {str(error).splitlines()[0]}")
+                problems.append(f"{key}: {_unresolved(key, str(error).splitlines()[0])}")
             OmegaConf.update(config, key, None, force_add=True)

@@ -30,7 +30,8 @@ def parse(arguments: Sequence[str], problems: list[str]) -> list[Override]:
                 overrides.append(path)
                 problems.append(f"{argument}: the path needs quotes; write {shown(path)}")
             else:
-                problems.append(f"{argument}: not an override, expected KEY=VALUE ({one_line(error)})")
+                why = f" ({one_line(error)})" if "=" in argument else ""
+                problems.append(f"{argument}: not an override, expected KEY=VALUE{why}")
             continue
         value = None if override.is_sweep_override() else override.value()
         if not override.key_or_group:

@@ -313,6 +313,11 @@ def _train(run: Run, engine: Engine, parts: Parts, folder: RunFolder, progress: 
     train, validation, target = parts.train, parts.data["validation"], parts.learned.target
     steps = train.steps(run.trainer)
     folder.say(f"{run.recipe}, {run.backend}: {train.describe()}, {steps} steps")
+    if progress.step >= steps:
+        folder.say(
+            f"nothing is left to train: the checkpoint is at step {progress.step}; "
+            "set a larger trainer.max_steps or trainer.max_epochs to train on"
+        )
     if line := cores.limited():
         folder.say(line)
     folder.rewind(progress)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MOST = 10_000  # folders of one name
 DROPPED = "dropped.txt"
 LEFT = (".lock", "run.log", "learned", DROPPED)  # what a run writes before its data is accepted
+MARKS = (".lock", "environment.json")  # of the folder of a run
+REPLACED = ("config.yaml", "results.json", "metrics.jsonl", "examples.jsonl", "learned")  # what a run writes over
 
 
 @dataclass
@@ -81,6 +83,7 @@ def claimed(run: Run, overrides: Sequence[str]) -> Iterator[Claim]:
     so that runs that are started in the same second do not share one.
 
     Raises:
+        ConfigError: the folder has files that no run left, which the run would write over.
         RunError: the folder cannot be written.
     """
     path = Path(run.run_dir)
@@ -91,6 +94,9 @@ def claimed(run: Run, overrides: Sequence[str]) -> Iterator[Claim]:
         made = [path, *(folder for folder in made if folder in path.parents)]
         run = replace(run, run_dir=str(path))
     claim = Claim(run, made, _names(path))
+    if not claim.before.intersection(MARKS) and (lost := claim.before.intersection(REPLACED)):
+        found = f"{path} is not the folder of a run, and the run would write over {', '.join(sorted(lost))}"
+        raise ConfigError(f"run_dir: {found}; choose another folder")
     try:
         yield claim
     except (ConfigError, DataError):

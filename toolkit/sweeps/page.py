@@ -97,8 +97,9 @@ def table(sweep: State, running: Mapping[str, str]) -> Table:
     ranked = sweep.ranked()
     order = {"running": 0, "failed": 1, "done": 2, "pruned": 3, "waiting": 4}
     ordered = sorted(ranked, key=lambda trial: order[trial.state])
-    done = sum(trial.state in ("done", "pruned", "failed") for trial in sweep.trials)
-    trial_table = Table(title=f"{sweep.recipe}: {done} of {sweep.total} done", title_justify="left")
+    done, failed = (sum(t.state in states for t in sweep.trials) for states in (("done", "pruned"), ("failed",)))
+    title = f"{sweep.recipe}: {done} of {sweep.total} done" + (f", {failed} failed" if failed else "")
+    trial_table = Table(title=title, title_justify="left")
     headings = ["run", *sweep.axes, *(objective.name for objective in sweep.objectives), ""]
     for heading in headings:
         trial_table.add_column(heading)

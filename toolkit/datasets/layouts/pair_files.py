@@ -80,7 +80,8 @@ def chosen_languages(available: Sequence[str], direction: Direction) -> tuple[st
     given = target if source is None else source
     others = [name for name in available if name != given]
     if len(others) != (2 if given is None else 1):
-        return f"found the languages {shown}, expected two; choose by dataset.source=... dataset.target=..."
+        chosen = f" with dataset.{'target' if source is None else 'source'}={given}" if given else ""
+        return f"found the languages {shown}{chosen}, expected two; choose by dataset.source=... dataset.target=..."
     return (source or others[0], target or others[-1])
 
 
